@@ -1,5 +1,5 @@
-//! The certificate of a server over TLS: read from PEM files, checked, and replaced while clients are served. Both programs
-//! have listeners for TLS, and both read the files again at SIGHUP.
+//! Reads a TLS server's certificate from PEM files, checks it, and replaces it while the server runs. Both programs
+//! have listeners for TLS. Both read the files again at SIGHUP.
 
 mod pem;
 mod server;

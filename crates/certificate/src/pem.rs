@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use thiserror::Error;
 
-/// A certificate with its chain and its key, which fit each other.
+/// A certificate with its chain and its key. A key that belongs to another certificate is refused.
 #[derive(Clone)]
 pub struct Certificate(pub(crate) Arc<CertifiedKey>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Why two files are not a certificate and its key: what was found, and what is expected.
+/// Why two files are not a certificate and its key. The text says what was found, and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotACertificate {
     /// The file of the certificate is wrong.
@@ -32,14 +32,14 @@ pub enum NotACertificate {
     Key(String),
 }
 
-/// What the file of a certificate holds.
+/// What the file of a certificate must contain.
 pub const CERTIFICATE: &str =
     "a PEM file that begins with the server's certificate, followed by those of intermediate authorities";
-/// What the file of a key holds.
+/// What the file of a key must contain.
 pub const KEY: &str = "a PEM file with the key of the first certificate, without a passphrase (PKCS#8, PKCS#1 or SEC1)";
 
 impl Certificate {
-    /// Reads and checks the content of the two files. Both may be the same file.
+    /// Reads and checks the content of the two files. One file may hold both the certificate and the key.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NotACertificate> {
         let sections = Sections::read(chain).map_err(NotACertificate::Chain)?;
         if sections.certificates.is_empty() {

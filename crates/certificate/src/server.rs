@@ -61,8 +61,9 @@ impl TlsServer {
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Replaces the certificate by what was read again from its files. New connections get it, and open ones keep theirs. If
-    /// the files could not be read, nothing changes. The log says what happened.
+    /// Replaces the certificate by one that was read again from its files. New connections get the new certificate, and
+    /// open connections keep the old one. If the files could not be read, the certificate stays. The log says what
+    /// happened.
     pub fn reload(&self, files: &impl fmt::Display, read: Result<Certificate, impl fmt::Display>) {
         match read {
             Ok(certificate) => {
@@ -73,7 +74,7 @@ impl TlsServer {
         }
     }
 
-    /// Accepts TLS on a connection.
+    /// Returns the acceptor, which accepts TLS on a connection.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }

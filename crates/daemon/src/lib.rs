@@ -1,4 +1,4 @@
-//! What a process that serves needs: its start and its end, its signals, and a log that never blocks.
+//! Runs a server process: starts and ends it, receives its signals, and writes a log that never blocks.
 
 mod log_output;
 mod reload;

@@ -1,8 +1,8 @@
 //! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
 //! A pipe that is not read fills up, and then every write blocks until the reader goes on. Without the thread, a worker
-//! that logs would then stop answering announces, and a process that logs its exit could not exit. Lines wait for the
-//! thread in a queue. Lines that do not fit into the queue are dropped and counted.
+//! that logs would stop answering clients, and a process that logs its exit could not exit. Lines wait for the thread
+//! in a queue. Lines that do not fit into the queue are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,17 +15,17 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// The most bytes of lines that wait to be written: some thousand lines.
+/// The most bytes that wait to be written. This is room for some thousand lines.
 pub const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The pause before a write is tried again. Writes can fail for the moment if another process has made stderr
+/// The pause before a write is tried again. A write can fail temporarily if another process has made stderr
 /// non-blocking.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Lines that were dropped since the start of the process.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines have been dropped because stderr was not read.
+/// Returns how many lines have been dropped because stderr was not read.
 pub fn dropped() -> u64 {
     DROPPED.load(Relaxed)
 }
@@ -46,7 +46,7 @@ struct LogBuffer {
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
-    /// Bytes of the lines, and of those that are being written.
+    /// The bytes of the queued lines, and of the lines that are being written.
     bytes: usize,
     /// Lines that were dropped since the last warning.
     dropped: u64,
@@ -67,7 +67,7 @@ impl LogOutput {
         Ok(Self(shared))
     }
 
-    /// Whether stderr is a terminal that shows colours, according to the environment.
+    /// Whether stderr is a terminal that shows colours. `NO_COLOR` and `TERM` are taken into account.
     pub fn has_colours() -> bool {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
@@ -135,7 +135,7 @@ impl LogBuffer {
     }
 }
 
-/// Writes all bytes, or as many as the reader takes. An error cannot be logged.
+/// Writes all bytes. After an error, the remaining bytes are dropped, because an error of the log cannot be logged.
 fn write_all(target: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match target.write(bytes) {
@@ -190,7 +190,7 @@ mod tests {
             read += lines.recv().unwrap().len();
         }
         assert_eq!(read, MAX_QUEUED);
-        // The queue is empty only after the write.
+        // The queue counts as empty only after the write.
         output.flush(Duration::from_secs(30));
         output.put(b"again\n");
         go_on.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! What SIGHUP reads again.
+//! Reads files again at SIGHUP.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::thread;
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
-/// Something to read again, such as the file of a certificate. The new content is put into effect, or the log says what is
-/// wrong with it.
+/// Something to read again, such as the file of a certificate. The new content takes effect, or the log says what is
+/// wrong with the file.
 pub struct Reload {
     /// The name for the log, such as "certificate".
     what: &'static str,
@@ -22,13 +22,14 @@ impl fmt::Debug for Reload {
 }
 
 impl Reload {
-    /// `run` reads the file, puts it into effect and writes to the log. It may block. `what` names it in the log.
+    /// Makes a reload. `run` reads the file, puts it into effect and writes to the log. `run` may block. The log names
+    /// the reload `what`.
     pub fn new(what: &'static str, run: impl Fn() + Send + Sync + 'static) -> Self {
         Self { what, run: Arc::new(run) }
     }
 
-    /// Begins to reload, on a thread of its own. Reading a file on an unreachable server blocks, and neither a stop nor
-    /// the other files must wait for that.
+    /// Begins to reload on a thread of its own. The read blocks if the file is on an unreachable server. Neither a stop
+    /// nor the other reloads must wait for this read.
     fn begin(&self) -> impl Future<Output = ()> + use<> {
         let (done, wait) = oneshot::channel();
         let (what, run) = (self.what, Arc::clone(&self.run));
@@ -47,7 +48,7 @@ impl Reload {
     }
 }
 
-/// Reads everything again at each signal, and does not end. `nothing` says why there can be nothing to reload.
+/// Runs all reloads at each signal, for ever. The log writes `nothing` as the reason if there are no reloads.
 pub async fn reload_on(mut signal: Signal, reloads: &[Reload], nothing: &str) {
     loop {
         signal.recv().await;

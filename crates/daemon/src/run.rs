@@ -1,4 +1,4 @@
-//! The life of a process: it starts, then serves until a stop signal, or runs a command. Returns the exit code.
+//! Runs a process from its start to its exit code. The process serves until a stop signal, or runs a command.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::log_output::LogOutput;
 use crate::signals::Signals;
 
-/// The exit code if the configuration is wrong.
+/// The exit code for a wrong configuration.
 const EXIT_USAGE: u8 = 2;
 
 /// Before the process exits, it waits at most this long until the last log lines are written to stderr.
@@ -24,16 +24,17 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A program that serves, or runs a command instead.
 pub trait Daemon {
-    /// What serves, once its sockets are bound.
+    /// The server, with its sockets bound.
     type Server: Send + 'static;
 
     /// The name of the program and of its file.
     const NAME: &'static str;
 
-    /// Whether this argument is the name of a command.
+    /// Returns whether this argument is the name of a command.
     fn is_command(argument: &OsStr) -> bool;
 
-    /// Reads the configuration and binds the sockets, or runs the command. Runs on a thread of its own and may block.
+    /// Reads the configuration and binds the sockets, or runs the command. [`run`] calls this on a thread of its own,
+    /// so it may block.
     fn start(log: &LogOutput) -> Result<Started<Self::Server>, ProgramFailure>;
 
     /// Serves until a stop signal.
@@ -57,12 +58,12 @@ pub struct ProgramFailure {
 }
 
 impl ProgramFailure {
-    /// The program cannot serve, or the command cannot run.
+    /// Makes the failure of a program that cannot serve, or of a command that cannot run.
     pub fn new(why: impl fmt::Display) -> Self {
         Self { why: why.to_string(), code: 1 }
     }
 
-    /// The configuration is wrong.
+    /// Makes the failure of a wrong configuration.
     pub fn usage(why: impl fmt::Display) -> Self {
         Self { why: why.to_string(), code: EXIT_USAGE }
     }
@@ -70,7 +71,7 @@ impl ProgramFailure {
 
 /// Runs the program to its end.
 pub fn run<D: Daemon>() -> ExitCode {
-    // Signals are caught first, because an earlier signal would end the process or be lost.
+    // Signals are caught before anything else, because a signal that comes earlier would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
@@ -108,8 +109,8 @@ fn live<D: Daemon>(runtime: &Runtime, mut signals: Signals, output: &LogOutput) 
             Started::Serves(server) => D::serve(server, runtime, signals).map(|()| ExitCode::SUCCESS),
             Started::Done(code) => Ok(code),
         },
-        // The exit code that a shell reports when a signal has ended a process. The raw arguments are searched, because
-        // they may not have been parsed yet.
+        // A command ends with the exit code that a shell reports for a signal. The raw arguments are searched for a
+        // command, because they may not have been parsed yet.
         Err(signal) if std::env::args_os().skip(1).any(|argument| D::is_command(&argument)) => {
             Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
         }
@@ -117,8 +118,8 @@ fn live<D: Daemon>(runtime: &Runtime, mut signals: Signals, output: &LogOutput) 
     }
 }
 
-/// The arguments of the process. A container's HEALTHCHECK runs the command `healthcheck` of `program` without flags. In
-/// that case the function adds the flags of process 1, because these flags say where the container's process listens.
+/// Returns the arguments of the process. A container's HEALTHCHECK runs `program healthcheck` without flags. The
+/// function then adds the flags of process 1, because these flags say where the container's server listens.
 pub fn arguments(program: &str) -> Vec<OsString> {
     let own: Vec<_> = std::env::args_os().collect();
     let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");
@@ -130,7 +131,7 @@ pub fn arguments(program: &str) -> Vec<OsString> {
     name.iter().cloned().chain(flags).chain(command.iter().cloned()).collect()
 }
 
-/// Starts the log. `filter` is in the notation of `env_logger`.
+/// Starts the log. `filter` has the notation of `env_logger`.
 pub fn start_log(filter: &str, output: &LogOutput) {
     let style = if LogOutput::has_colours() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
     env_logger::Builder::new()
@@ -138,12 +139,12 @@ pub fn start_log(filter: &str, output: &LogOutput) {
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(output.clone())))
         .init();
-    // By default a panic writes to stderr directly, which may block.
+    // The default hook would write a panic directly to stderr, and this may block.
     panic::set_hook(Box::new(|panicked| log::error!("{}", panicked.to_string().replace('\n', " "))));
 }
 
 /// Prints a text to stdout.
 pub fn print(text: &str) {
-    // An error means that the reader closed the pipe.
+    // An error is ignored, because it means that the reader has closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

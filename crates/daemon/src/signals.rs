@@ -1,5 +1,5 @@
-//! The signals that the process handles. They are caught before anything else is done. By default SIGHUP, SIGUSR1 and
-//! SIGUSR2 end a process, and SIGTERM has no effect on the first process of a container.
+//! Catches the signals of the process, before the process does anything else. By default, SIGHUP, SIGUSR1 and SIGUSR2
+//! end a process, and SIGTERM has no effect on the first process of a container.
 
 use std::future::poll_fn;
 use std::io;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends a request that asks the tracker to close the connection; returns the whole reply.
+/// Sends a request that asks the tracker to close the connection. Returns the whole reply.
 pub fn exchange(tracker: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(tracker)?;
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
@@ -16,13 +16,13 @@ pub fn exchange(tracker: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// The reply to a GET, with its head.
+/// Sends a GET. Returns the reply with its head.
 pub fn get(tracker: SocketAddr, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {tracker}\r\nConnection: close\r\n\r\n");
     Ok(String::from_utf8_lossy(&exchange(tracker, request.as_bytes())?).into_owned())
 }
 
-/// A tracker's `/metrics`.
+/// The metrics page of a tracker.
 pub struct MetricsPage(String);
 
 impl MetricsPage {
@@ -30,7 +30,7 @@ impl MetricsPage {
         get(tracker, "/metrics").map(Self).map_err(|error| format!("no metrics: {error}"))
     }
 
-    /// The sum of those series of a metric that have all of these labels.
+    /// Returns the sum of those series of a metric that have all of these labels.
     pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
         let values = self.0.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;

@@ -1,17 +1,17 @@
-//! Which peers announce, and in which order.
+//! Decides which peers announce, and in which order.
 
 use std::net::Ipv4Addr;
 
 use fastrand::Rng;
 
-/// A number of swarms with a number of peers each.
+/// A number of swarms, each with a number of peers.
 #[derive(Clone, Copy)]
 pub struct Crowd {
     pub swarms: u64,
     pub peers: u64,
-    /// The number of the crowd's first swarm. Two crowds share no swarm if these numbers are far enough apart.
+    /// The number of the crowd's first swarm. Two crowds share no swarm if their first numbers are far enough apart.
     pub first: u64,
-    /// Whether the first swarms are much larger than the others; `peers` is then the average size of a swarm.
+    /// Whether the first swarms are much larger than the others. Then `peers` is the average size of a swarm.
     pub skewed: bool,
 }
 
@@ -27,14 +27,14 @@ impl Crowd {
         self.swarms * self.peers
     }
 
-    /// The peer with this number. Peers with consecutive numbers are in different swarms, because consecutive announces
-    /// are usually for different swarms.
+    /// Returns the peer with this number. Peers with consecutive numbers are in different swarms, because consecutive
+    /// announces are usually for different swarms.
     pub fn peer(self, number: u64) -> CrowdPeer {
         let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
         CrowdPeer { swarm: self.first + swarm, number: self.first + number }
     }
 
-    /// A random swarm; the lower its number, the likelier it is.
+    /// Returns a random swarm. Swarms with lower numbers are more likely.
     fn popular_swarm(self, random: &mut Rng) -> u64 {
         (random.f64().powi(4) * self.swarms as f64) as u64
     }
@@ -47,18 +47,18 @@ pub struct CrowdPeer {
 }
 
 impl CrowdPeer {
-    /// One in three is a seed.
+    /// Returns whether the peer is a seed. Every third peer is one.
     pub fn is_seed(self) -> bool {
         self.number.is_multiple_of(3)
     }
 
-    /// No two peers share an address.
+    /// Returns the address of the peer. No two peers share an address.
     pub fn ip(self) -> Ipv4Addr {
         let [_, high, middle, low] = (self.number as u32).to_be_bytes();
         [10, high, middle, low].into()
     }
 
-    /// The parameters that the peer announces. They are the same every time.
+    /// Returns the parameters that the peer announces. They are the same every time.
     pub fn params(self) -> PeerParams {
         let mut own = Rng::with_seed(!self.number);
         let left = if self.is_seed() { 0 } else { own.u64(1..1 << 32) };
@@ -78,7 +78,7 @@ pub struct PeerParams {
     pub key: u32,
 }
 
-/// The info-hash of a swarm: it looks random, and is the same in every run.
+/// Returns the info-hash of a swarm. It looks random, and is the same in every run.
 pub fn info_hash(swarm: u64) -> [u8; 20] {
     let mut hash = [0; 20];
     Rng::with_seed(swarm).fill(&mut hash);
@@ -95,13 +95,13 @@ pub struct SendOrder {
 }
 
 impl SendOrder {
-    /// Half of the announces go through all peers in turn; the other half are random and prefer the first swarms. A
-    /// skewed crowd needs no preference, because its first swarms have more peers.
+    /// Makes an order for a crowd. Half of the announces go through all peers in turn. The other half are random, and
+    /// prefer the first swarms. A skewed crowd needs no preference, because its first swarms have more peers.
     pub fn of(crowd: Crowd) -> Self {
         Self { preferred: (!crowd.skewed).then_some(crowd), ..Self::round(crowd.size()) }
     }
 
-    /// All requests one after the other, again and again.
+    /// Makes an order that goes through all requests again and again.
     pub fn round(count: u64) -> Self {
         Self { count, preferred: None, random: Rng::with_seed(7), turn: 0 }
     }

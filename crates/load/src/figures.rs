@@ -1,18 +1,18 @@
-//! Figures from several rounds: medians, spreads and ratios.
+//! Computes medians, spreads and ratios of figures from several rounds.
 
 use std::fmt;
 
-/// One round's figures of one tracker.
+/// The figures of one tracker in one round.
 #[derive(Clone, Copy)]
 pub struct Sample {
     /// The figure that is compared.
     pub value: f64,
-    /// A second figure, for information.
+    /// A second figure, which is only printed.
     pub aside: f64,
     pub noisy: bool,
 }
 
-/// A tracker's figures of all rounds.
+/// The figures of one tracker in all rounds.
 #[derive(Default)]
 pub struct Samples(pub Vec<Sample>);
 
@@ -29,15 +29,15 @@ impl Samples {
         self.0.iter().any(|sample| sample.noisy)
     }
 
-    /// The ratios of these figures to the other tracker's figures. Each round is compared with the same round of the
-    /// other tracker, because a disturbance affects both.
+    /// Returns the ratios of these figures to the other tracker's figures. Each round is compared with the same round
+    /// of the other tracker, because a disturbance affects both.
     pub fn over(&self, others: &Self) -> Spread {
         Spread::of(self.0.iter().zip(&others.0).map(|(one, other)| one.value / other.value))
     }
 }
 
-/// The median, the minimum and the maximum. With twenty figures or more, the first and the third quartile take
-/// the place of the minimum and the maximum.
+/// The median, the minimum and the maximum. With twenty figures or more, the first and the third quartile replace the
+/// minimum and the maximum.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,

@@ -1,4 +1,5 @@
-//! The load generator over HTTP: one thread, any number of connections, each with one request under way.
+//! The load generator over HTTP. One thread serves any number of connections. Each connection has one request under
+//! way.
 
 mod connection;
 pub mod reply;
@@ -28,11 +29,12 @@ pub struct HttpLoad {
     pub connections: usize,
     /// Whether each request has a connection of its own.
     pub close: bool,
-    /// Requests per second, no matter how slow the tracker is. `None` sends requests as fast as the tracker answers.
+    /// Requests per second, however slow the tracker is. If this is `None`, requests are sent as fast as the tracker
+    /// answers.
     pub rate: Option<f64>,
     pub length: Duration,
     pub expect: Expect,
-    /// The source address of the first connection; each further connection has the next address. If this is `None`, the
+    /// The source address of the first connection. Each further connection has the next address. If this is `None`, the
     /// system chooses all source addresses.
     pub first_source: Option<Ipv4Addr>,
     /// Whether to look for due requests only a thousand times a second. This adds to the latencies, but does not keep a
@@ -41,13 +43,13 @@ pub struct HttpLoad {
 }
 
 impl HttpLoad {
-    /// A load over kept connections, as fast as the tracker answers, for this long.
+    /// Makes a load over kept connections that runs for `length`, as fast as the tracker answers.
     pub fn new(target: SocketAddr, length: Duration) -> Self {
         let (expect, first_source, relaxed) = (Expect::Peers, None, false);
         Self { target, connections: 64, close: false, rate: None, length, expect, first_source, relaxed }
     }
 
-    /// A load of announces that fill a tracker. Any reply will do.
+    /// Makes a load of announces that fill a tracker. Any reply counts as correct.
     pub fn filling(target: SocketAddr) -> Self {
         Self { expect: Expect::Anything, ..Self::new(target, Duration::from_secs(10)) }
     }
@@ -76,10 +78,10 @@ struct HttpEngine<'a> {
     epoll: OwnedFd,
     connections: Vec<LoadConnection>,
     idle: VecDeque<usize>,
-    /// When the next request is due; unused without a rate.
+    /// When the next request is due. Without a rate, this is unused.
     due: Instant,
     start: Instant,
-    /// No request is due after this.
+    /// No request is due after this time.
     end: Instant,
     outcome: LoadOutcome,
 }
@@ -124,7 +126,7 @@ impl<'a> HttpEngine<'a> {
         self.outcome
     }
 
-    /// How long to wait for events.
+    /// Returns how long to wait for events.
     fn wait_time(&self, now: Instant) -> Timespec {
         let pause = match self.load.rate {
             None => Duration::from_secs(1),
@@ -184,8 +186,8 @@ impl<'a> HttpEngine<'a> {
         }
     }
 
-    /// Whether all requests were sent. If the tracker is slow, requests that were due before the end are sent after the
-    /// end.
+    /// Whether no further request will be sent. With a rate, requests that were due before the end are still sent after
+    /// the end if the tracker is slow.
     fn is_over(&self, now: Instant) -> bool {
         self.end <= if self.load.rate.is_some() { self.due } else { now }
     }

@@ -1,4 +1,4 @@
-//! CPU time and memory as the kernel counts them, and which core a program runs on.
+//! Reads CPU time and memory from the kernel, and pins programs to cores.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -32,7 +32,7 @@ impl Cores {
         Self((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
     }
 
-    /// Pins this thread, and the programs that it starts from now on.
+    /// Pins this thread to cores. Programs that the thread starts from now on inherit the cores.
     pub fn pin(&self, place: Placement) {
         let first = self.0[0];
         let second = self.0.get(1).copied().unwrap_or(first);
@@ -47,7 +47,7 @@ impl Cores {
     }
 }
 
-/// What gets real-time priority. Without real-time priority, latencies would include the kernel's other work.
+/// What gets real-time priority. Without this priority, latencies would include the kernel's other work.
 pub enum Priority {
     /// All threads of this process.
     Process(u32),
@@ -55,7 +55,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// Needs root, and `chrt` from util-linux. Returns whether the priority was raised.
+    /// Raises the priority with `chrt` from util-linux, which needs root. Returns whether this succeeded.
     pub fn raise(&self) -> bool {
         let mut chrt = Command::new("chrt");
         match self {
@@ -109,7 +109,7 @@ impl CpuClock {
     }
 }
 
-/// Waits until the machine is idle, for a limited time.
+/// Waits until other programs are idle, but only for a limited time.
 pub fn wait_for_quiet(trackers: &[u32]) {
     const LONGEST: Duration = Duration::from_secs(10);
     const INTERVAL: Duration = Duration::from_millis(500);
@@ -123,7 +123,7 @@ pub fn wait_for_quiet(trackers: &[u32]) {
     }
 }
 
-/// A process's resident memory, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub fn resident(pid: u32) -> u64 {
     let rollup = process(pid).smaps_rollup().unwrap();
     rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Rss")).sum()
@@ -133,7 +133,7 @@ pub fn process(pid: u32) -> Process {
     Process::new(pid.cast_signed()).unwrap()
 }
 
-/// User and system time of all threads of a process.
+/// Returns the user and system time of all threads of a process.
 fn cpu_time(process: &Process) -> Duration {
     let stat = process.stat().unwrap();
     ticks(stat.utime + stat.stime)
@@ -149,7 +149,7 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// The kernel and the CPU, for readers of the figures.
+/// Describes the kernel and the CPU, for readers of the figures.
 pub fn describe(cores: &Cores) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let info = procfs::CpuInfo::current().ok();

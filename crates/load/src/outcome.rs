@@ -1,4 +1,4 @@
-//! What came back from a tracker under load.
+//! The replies of a tracker under load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct LoadOutcome {
     pub lost: u64,
     pub errors: BTreeMap<&'static str, u64>,
     pub elapsed: Duration,
-    /// For each request, the nanoseconds from its due time to its reply; recorded only if the load has a rate.
+    /// The nanoseconds from each request's due time to its reply. They are recorded only if the load has a rate.
     pub latencies: Histogram<u64>,
 }
 
@@ -25,7 +25,7 @@ impl LoadOutcome {
         Self { replies: 0, lost: 0, errors: BTreeMap::new(), elapsed: Duration::ZERO, latencies }
     }
 
-    /// Adds a load that ran at the same time.
+    /// Adds the outcome of another load that ran at the same time.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.replies += other.replies;
@@ -40,7 +40,7 @@ impl LoadOutcome {
         *self.errors.entry(why).or_default() += 1;
     }
 
-    /// Whether there are so many errors that going on would measure nothing.
+    /// Whether there are so many errors that the load should end.
     pub fn is_hopeless(&self) -> bool {
         self.errors.values().sum::<u64>() > MAX_ERRORS
     }
@@ -49,12 +49,12 @@ impl LoadOutcome {
         self.replies as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// In milliseconds.
+    /// Returns a quantile of the latencies, in milliseconds.
     pub fn quantile(&self, fraction: f64) -> f64 {
         self.latencies.value_at_quantile(fraction) as f64 / 1e6
     }
 
-    /// Fails if there was an error, or no correct reply.
+    /// Returns an error if a request failed, or if no reply was correct.
     pub fn verdict(&self) -> Result<(), String> {
         if self.errors.is_empty() && self.replies > 0 {
             return Ok(());

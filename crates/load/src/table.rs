@@ -2,7 +2,7 @@
 
 use crate::figures::{Samples, Spread};
 
-/// One row.
+/// One row of the table.
 pub struct Row {
     figure: String,
     ours: String,
@@ -15,7 +15,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// A figure beside the same figure of another tracker. `theirs` is `None` if that tracker is not installed.
+    /// Makes a row with a figure beside the same figure of another tracker. `theirs` is `None` if the other tracker is
+    /// not installed.
     pub fn compared(figure: &str, unit: &str, ours: &Samples, theirs: Option<&Samples>, goal: f64) -> Self {
         let row = Self::new(figure, &format!("{} {unit}", ours.values())).noisy(ours.is_noisy());
         match theirs {
@@ -28,7 +29,7 @@ impl Row {
         }
     }
 
-    /// A figure without comparison.
+    /// Makes a row with a figure that is not compared.
     pub fn new(figure: &str, ours: &str) -> Self {
         Self {
             figure: figure.to_owned(),
@@ -50,7 +51,7 @@ impl Row {
         Self { ratio: ratio.to_string(), missed: ratio.median > goal, goal: goal_text(goal), ..self }
     }
 
-    /// A goal that is not a ratio.
+    /// Sets a goal that is not a ratio.
     pub fn goal(self, goal: &str, met: bool) -> Self {
         Self { goal: goal.to_owned(), missed: !met, ..self }
     }
@@ -59,7 +60,7 @@ impl Row {
         Self { noisy, ..self }
     }
 
-    /// A measurement that got wrong replies, or none.
+    /// Makes a row for a measurement that failed, because replies were wrong or missing.
     pub fn failed(figure: &str, why: &str) -> Self {
         Self { failed: true, ..Self::new(figure, why) }
     }

@@ -1,4 +1,5 @@
-//! The load generator over UDP (BEP 15): one thread, several sockets, each with several announces under way.
+//! The load generator over UDP (BEP 15). One thread serves several sockets. Each socket has several announces under
+//! way.
 
 mod batch;
 mod datagram;
@@ -17,7 +18,7 @@ use self::datagram::{AnnounceDatagram, CONNECT};
 use crate::crowd::{Crowd, SendOrder};
 use crate::outcome::LoadOutcome;
 
-/// A reply that takes longer counts as lost: some buffer had no room for it.
+/// A reply that takes longer counts as lost, because some buffer had no room for it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the load goes on asking for a connection id before it fails.
@@ -39,8 +40,8 @@ pub struct UdpLoad {
 }
 
 impl UdpLoad {
-    /// A load of the usual size. Its announces under way fit into the default buffer of a socket, which holds about 270
-    /// announces.
+    /// Makes a load of the usual size. Its announces under way fit into the default buffer of a socket, which holds
+    /// about 270 announces.
     pub fn new(target: SocketAddr, length: Duration) -> Self {
         Self { target, sockets: 16, window: 8, length, may_be_empty: false }
     }
@@ -50,7 +51,7 @@ impl UdpLoad {
         self.run_datagrams(&mut std::iter::repeat_with(|| datagrams[order.next_index()]))
     }
 
-    /// Runs until the time is over or there are no more announces.
+    /// Runs the load until its time is over, or until there are no more announces.
     fn run_datagrams(&self, announces: &mut dyn Iterator<Item = AnnounceDatagram>) -> LoadOutcome {
         match (0..self.sockets).map(|_| UdpSender::connect(self)).collect() {
             Ok(senders) => UdpEngine::new(self, announces, senders).run(),
@@ -76,7 +77,7 @@ pub fn wait_for(target: SocketAddr, timeout: Duration) -> Result<(), &'static st
     connect(target, timeout).map(drop)
 }
 
-/// Announces of a crowd, written beforehand.
+/// The announces of a crowd. They are written beforehand, so that sending them costs little.
 pub struct PreparedAnnounces {
     datagrams: Vec<AnnounceDatagram>,
     order: SendOrder,
@@ -112,12 +113,12 @@ fn connect(target: SocketAddr, timeout: Duration) -> Result<(UdpSocket, [u8; 8])
 struct UdpSender {
     socket: UdpSocket,
     connection: [u8; 8],
-    /// The transactions under way, and when each was sent. A transaction's index is its id modulo the length of this
-    /// list.
+    /// The transactions under way, and when each was sent. The index of a transaction is its id modulo the length of
+    /// this list.
     under_way: Vec<Option<(u32, Instant)>>,
     /// The id of the next transaction at each index.
     next: Vec<u32>,
-    /// Transactions that were given up: replies to them are late, not wrong.
+    /// Transactions that were given up. A reply to one of them is late, not wrong.
     lost: HashSet<u32>,
 }
 
@@ -163,7 +164,7 @@ impl UdpSender {
             match datagram::check(reply, may_be_empty) {
                 Err(why) => outcome.count_error(why),
                 Ok(()) if is_awaited => outcome.replies += 1,
-                // The reply is late: it has already been counted as lost.
+                // A late reply has already been counted as lost.
                 Ok(()) if lost.remove(&transaction) => {}
                 Ok(()) => outcome.count_error("a reply to no request"),
             }

@@ -1,4 +1,4 @@
-//! Fake upstream trackers. One thread serves all of them, and can answer thousands of requests a second.
+//! Fake upstream trackers. One thread serves all of them. It can answer thousands of requests a second.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -20,19 +20,19 @@ const PEERS: u8 = 50;
 /// How an upstream responds to a request.
 #[derive(Clone)]
 pub enum UpstreamBehaviour {
-    /// It sends these bytes after a pause.
+    /// The upstream sends these bytes after a pause.
     Answers(Vec<u8>, Duration),
-    /// It never answers.
+    /// The upstream never answers.
     Silent,
 }
 
 impl UpstreamBehaviour {
-    /// A correct tracker with this announce interval in seconds.
+    /// Makes a correct tracker with this announce interval in seconds.
     pub fn good(interval: u32) -> Self {
         Self::slow(interval, Duration::ZERO)
     }
 
-    /// A correct tracker that pauses before each reply.
+    /// Makes a correct tracker that pauses before each reply.
     pub fn slow(interval: u32, pause: Duration) -> Self {
         let head = format!("d8:completei7e10:incompletei9e8:intervali{interval}e5:peers{}:", u32::from(PEERS) * 6);
         let mut body = head.into_bytes();
@@ -43,7 +43,7 @@ impl UpstreamBehaviour {
         Self::answers(&body, pause)
     }
 
-    /// A reply with status 200 and this body.
+    /// Makes a tracker that replies with status 200 and this body, after a pause.
     pub fn answers(body: &[u8], pause: Duration) -> Self {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         Self::Answers([head.as_bytes(), body].concat(), pause)
@@ -96,7 +96,7 @@ impl FakeUpstream {
         self.serving = Some(self.handle.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             loop {
-                // Accepting fails when there are too many open files, and succeeds later.
+                // An error is ignored, because `accept` fails while there are too many open files, and succeeds later.
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         drop(tokio::spawn(serve_connection(stream, Arc::clone(&behaviour), Arc::clone(&received))));
@@ -122,19 +122,19 @@ impl FakeUpstream {
         self.serve(listener);
     }
 
-    /// Changes its behaviour.
+    /// Changes the behaviour of the tracker.
     pub async fn change_to(&mut self, behaviour: UpstreamBehaviour) {
         self.stop().await;
         self.behaviour = behaviour;
         self.resume();
     }
 
-    /// The number of requests since the last call.
+    /// Returns the number of requests since the last call.
     pub fn take_request_count(&self) -> usize {
         std::mem::take(&mut *self.received.lock().unwrap()).len()
     }
 
-    /// How many peers were announced with this event.
+    /// Returns how many peers were announced with this event.
     pub fn peers_with_event(&self, event: &str) -> usize {
         let received = self.received.lock().unwrap();
         received.iter().filter(|(_, other)| other == event).map(|(peer, _)| peer).collect::<HashSet<_>>().len()
@@ -147,8 +147,8 @@ impl Drop for FakeUpstream {
     }
 }
 
-/// Writes a forwarders file. Dropping the return value removes the file. `rate` is the limit of exchanges per second
-/// with each forwarder; `None` keeps the default.
+/// Writes a forwarders file. Dropping the return value removes the file. `rate` limits the exchanges per second with
+/// each forwarder. `None` keeps the default.
 pub fn forwarders_file(entries: impl IntoIterator<Item = (String, SocketAddr)>, rate: Option<u32>) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     let rate = rate.map(|rate| format!("\n  rate: {rate}")).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The description of a setting, for the help, the pages and the tests.
+//! The description of a setting. The help, the pages and the tests use it.
 
 use crate::origin::Flag;
 
-/// The description of a setting, for the help, the pages and the tests.
+/// The description of a setting. The help, the pages and the tests use it.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// The section that lists the setting.
@@ -11,17 +11,17 @@ pub struct About {
     pub flag: Option<Flag>,
     /// The setting's environment variable.
     pub variable: &'static str,
-    /// What follows the flag.
+    /// The value that follows the flag.
     pub takes: Takes,
     /// What the setting does, in Markdown. Links are relative to the page in `docs`.
     pub help: &'static str,
     /// Further details; may be empty.
     pub details: &'static str,
-    /// What to know about the setting in a container; may be empty.
+    /// What matters about the setting in a container; may be empty.
     pub docker: &'static str,
     /// What applies if the setting is not given.
     pub default: Fallback,
-    /// A valid value that is not the default; for a file, possible content.
+    /// A valid value that is not the default. For a setting that names a file, possible content of the file.
     pub example: &'static str,
 }
 
@@ -35,7 +35,7 @@ pub enum Fallback {
 }
 
 impl Fallback {
-    /// The text that the help shows.
+    /// Returns the text that the help shows.
     pub fn text(self) -> &'static str {
         match self {
             Self::Is(text) | Self::Unset(text) => text,
@@ -43,14 +43,14 @@ impl Fallback {
     }
 }
 
-/// What follows a flag. The text is the value's name in the help.
+/// The value that follows a flag. The text is the name of the value in the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// One value.
     Value(&'static str),
     /// One value that no page and no log line shows.
     Secret(&'static str),
-    /// A number. `-1` is taken as a value, not as a flag, so that the error can say which numbers are expected.
+    /// A number. `-1` is read as a value, not as a flag, so that the error can say which numbers are expected.
     Number(&'static str),
     /// Values separated by commas. The flag may be repeated.
     List(&'static str),
@@ -60,6 +60,6 @@ pub enum Takes {
     Switch,
 }
 
-/// A section of the help and of the page: its heading.
+/// The heading of a section of the help and of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section(pub &'static str);

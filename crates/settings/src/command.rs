@@ -1,11 +1,11 @@
-//! Settings on the command line.
+//! Describes settings to clap, the parser of the command line.
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ValueHint};
 
 use crate::about::{About, Takes};
 
-/// The argument of a setting; `None` if the setting has no flag.
+/// Returns the argument of a setting; `None` if the setting has no flag.
 pub fn argument(setting: About) -> Option<Arg> {
     let flag = setting.flag?;
     let default = plain(setting.default.text());
@@ -46,7 +46,8 @@ pub fn plain(markdown: &str) -> String {
     plain + rest
 }
 
-/// Shortens an error of clap to its sentence, and adds where to read on. Usage, tips and colours are left out.
+/// Shortens an error of clap to its sentence, and names the flag that lists all flags. Usage, tips and colours are left
+/// out.
 pub fn one_line(program: &str, error: &clap::Error) -> String {
     let text = error.render().to_string();
     let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");

@@ -1,5 +1,6 @@
-//! What a package installs beside a program: the manual page and the completions of shells. Both are generated from the
-//! declarations of the settings and the commands, like the help. Every program prints them by the same two commands.
+//! Generates what a package installs beside a program: the manual page and the completions for shells. Like the help,
+//! they come from the declarations of the settings and the commands. In every program, the commands `man` and
+//! `completions` print them.
 
 use std::io;
 
@@ -36,7 +37,7 @@ impl Document {
             )
     }
 
-    /// The document that a command prints; `None` if it is another command.
+    /// Returns the document that a command prints; `None` for other commands.
     pub fn of(command: &str, arguments: &ArgMatches) -> Option<Self> {
         match command {
             MAN => Some(Self::Manual),
@@ -45,11 +46,11 @@ impl Document {
         }
     }
 
-    /// The text of the document. `command` is the whole command line. The manual page lists those of `settings` that are
-    /// variables only, and `variables`, which are no settings: each with what it does.
+    /// Returns the text of the document. `command` is the parser of the command line. The manual page lists the
+    /// settings that have only a variable. It also lists `variables`, which are not settings, each with its effect.
     ///
     /// # Errors
-    /// None in practice, because the page is written to memory.
+    /// No error occurs in practice, because the page is written to memory.
     pub fn text(
         self,
         mut command: Command,
@@ -104,7 +105,7 @@ fn commands(roff: &mut Roff, command: &Command) {
     }
 }
 
-/// An argument as a line of usage shows it. What may be left out is in brackets.
+/// Writes an argument as a usage line shows it. An optional argument is in brackets.
 fn usage(argument: &Arg) -> String {
     let Some(long) = argument.get_long() else { return argument.to_string() };
     let values = argument.get_value_names().filter(|_| argument.get_action().takes_values()).unwrap_or_default();
@@ -112,7 +113,7 @@ fn usage(argument: &Arg) -> String {
     if argument.is_required_set() { flag } else { format!("[{flag}]") }
 }
 
-/// Lists the variables that have no flag. Other variables are named beside their flags.
+/// Lists the variables that have no flag. The options section names the other variables beside their flags.
 fn environment(roff: &mut Roff, settings: impl Iterator<Item = About>, variables: &[(&str, &str)]) {
     roff.control("SH", ["ENVIRONMENT"]);
     for setting in settings.filter(|setting| setting.flag.is_none()) {
@@ -127,8 +128,8 @@ fn environment(roff: &mut Roff, settings: impl Iterator<Item = About>, variables
 fn exit_status(roff: &mut Roff) {
     roff.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in [
-        ("0", "It was told to stop, or the command found nothing wrong."),
-        ("1", "It cannot serve, such as when a port is taken, or the command found something wrong."),
+        ("0", "A signal stopped the server, or the command found nothing wrong."),
+        ("1", "The server cannot serve, such as when a port is taken, or the command found something wrong."),
         ("2", "A flag, a variable or a file has a wrong value. One sentence on stderr says which."),
     ] {
         entry(roff, vec![bold(code)], meaning);

@@ -1,6 +1,6 @@
-//! Settings that are declared once, and given by flags and environment variables. A flag overrides its variable, and a
-//! variable overrides the default. An empty variable counts as unset. Parsing, errors and the help come from the
-//! declarations. The programs say what each of their settings is; this crate knows none of them.
+//! Settings of a program. Each program declares each of its settings once. Parsing, errors and the help use these
+//! declarations. Operators give settings by flags and environment variables. A flag overrides its variable, and a
+//! variable overrides the default. An empty variable counts as unset.
 
 mod about;
 mod command;

@@ -1,11 +1,11 @@
-//! Where values come from: flags and environment variables.
+//! Where the values of settings come from: flags and environment variables.
 
 use std::ffi::OsString;
 use std::fmt;
 
 use clap::ArgMatches;
 
-/// The flag or variable that gave a value, as errors name it.
+/// The flag or variable that gave a value. Errors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A flag.
@@ -27,21 +27,21 @@ impl fmt::Display for Origin {
 pub struct Sources<'a> {
     /// The parsed command line.
     pub flags: &'a ArgMatches,
-    /// Looks a variable up.
+    /// Looks up an environment variable.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl Sources<'_> {
-    /// The value of a flag. The values of a repeated flag are joined with commas, because this is the form that the
-    /// environment variable has.
+    /// Returns the value of a flag. The values of a repeated flag are joined with commas, because the environment
+    /// variable has this form.
     pub fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();
         Some(values.join(",").trim().to_owned())
     }
 
-    /// The value of a variable, without the white space around it. Such white space may be a carriage return, which
-    /// editors of other systems leave at the end of a line.
+    /// Returns the value of a variable without white space around it. An editor on Windows may leave a carriage return
+    /// at the end of a line.
     pub fn variable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
         Some(text).filter(|text| !text.is_empty())
@@ -60,28 +60,28 @@ pub struct Flag {
 }
 
 impl Flag {
-    /// A flag without a short form.
+    /// Makes a flag without a short form.
     pub const fn long(long: &'static str) -> Self {
         Self { short: None, long, global: false }
     }
 
-    /// A flag without a short form, which commands take too.
+    /// Makes a flag without a short form that commands take too.
     pub const fn long_global(long: &'static str) -> Self {
         Self { short: None, long, global: true }
     }
 
-    /// A flag with a short form.
+    /// Makes a flag with a short form.
     pub const fn with_short(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: false }
     }
 
-    /// A flag with a short form, which commands take too.
+    /// Makes a flag with a short form that commands take too.
     pub const fn global(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: true }
     }
 }
 
-/// `-a/--peer-age`, or `--zones` where there is no short form.
+/// Writes `-a/--peer-age`, or `--zones` if there is no short form.
 impl fmt::Display for Flag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.short {

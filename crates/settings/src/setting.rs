@@ -1,12 +1,12 @@
-//! What a setting consists of, and how its value is read.
+//! The declaration of a setting, and how its value is read.
 
 use thiserror::Error;
 
 use crate::about::{About, Fallback, Section, Takes};
 use crate::origin::{Flag, Origin, Sources};
 
-/// One setting. `T` is the type of its value in the program. `D` is the type of its default: a setting with [`Is`]
-/// always has a value, and a setting with [`Unset`] may have none.
+/// One setting. `T` is the type of its value in the program. `D` is the type of its default. A setting with the default
+/// [`Is`] always has a value. A setting with the default [`Unset`] may have no value.
 #[derive(Debug)]
 pub struct Setting<T, D> {
     /// The section in which the help and the pages list the setting.
@@ -15,7 +15,7 @@ pub struct Setting<T, D> {
     pub flag: Option<Flag>,
     /// The environment variable.
     pub variable: &'static str,
-    /// What follows the flag.
+    /// The value that follows the flag.
     pub takes: Takes,
     /// What the setting does, in Markdown. The help, the pages and `.env.example` have this text.
     pub help: &'static str,
@@ -25,26 +25,27 @@ pub struct Setting<T, D> {
     pub docker: &'static str,
     /// [`Is`] or [`Unset`].
     pub default: D,
-    /// A valid value that is not the default. For a file, possible content. A test gives the setting this value.
+    /// A valid value that is not the default. For a setting that names a file, possible content of the file. A test
+    /// gives the setting this value.
     pub example: &'static str,
-    /// What a value can be, for the error about a wrong value.
+    /// Which values are valid. The error about a wrong value says so.
     pub expected: &'static str,
     /// Reads a value.
     pub parse: fn(&str) -> Result<T, Wrong>,
 }
 
-/// What is shown in place of the value of a secret.
+/// The text that errors show in place of a secret.
 pub const SECRET: &str = "(a secret)";
 
 /// The default of a setting that always has a value, as an operator would write it.
 #[derive(Debug)]
 pub struct Is(pub &'static str);
 
-/// What happens if a setting has no value, in words.
+/// What happens if a setting has no value, as a text for operators.
 #[derive(Debug)]
 pub struct Unset(pub &'static str);
 
-/// Why a text is not a value of a setting.
+/// A text is not a valid value of a setting. The error says what is expected instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// The error gives the setting's own `expected`.
@@ -55,13 +56,13 @@ pub enum Wrong {
 
 /// A setting of any type.
 pub trait Declared: Sync {
-    /// The description.
+    /// Returns the description.
     fn about(&self) -> About;
 
-    /// The unparsed text that was given, and its origin.
+    /// Returns the text that was given, before it is parsed, and the origin of the text.
     fn typed(&self, sources: &Sources<'_>) -> Option<(Origin, String)>;
 
-    /// Reads the default as the program does, for a test.
+    /// Parses the default. A test calls this function.
     fn check_default(&self) -> Result<(), Wrong>;
 }
 
@@ -94,11 +95,11 @@ impl<T> Declared for Setting<T, Unset> {
 }
 
 impl<T> Setting<T, Is> {
-    /// Reads the value that was given, else the default.
+    /// Returns the value that was given, else the default.
     pub fn read(&self, sources: &Sources<'_>) -> Result<T, InvalidValue> {
         let given = match self.given(sources)? {
             Some(given) => given,
-            // A test shows that every default is a valid value.
+            // This does not fail, because a test parses every default.
             None => self.checked(Origin::Variable(self.variable), self.default.0.to_owned())?,
         };
         Ok(given.value)
@@ -106,14 +107,14 @@ impl<T> Setting<T, Is> {
 }
 
 impl<T> Setting<T, Unset> {
-    /// Reads the value that was given.
+    /// Returns the value that was given.
     pub fn read(&self, sources: &Sources<'_>) -> Result<Option<T>, InvalidValue> {
         self.given(sources).map(|given| given.map(|given| given.value))
     }
 }
 
 impl<T, D> Setting<T, D> {
-    /// The value of the flag, else of the variable, with its origin. An empty variable counts as not given.
+    /// Returns the value of the flag, else that of the variable, with its origin. An empty variable counts as unset.
     pub fn given(&self, sources: &Sources<'_>) -> Result<Option<Given<T>>, InvalidValue> {
         self.text(sources).map(|(origin, text)| self.checked(origin, text)).transpose()
     }
@@ -126,7 +127,8 @@ impl<T, D> Setting<T, D> {
 
     fn checked(&self, origin: Origin, text: String) -> Result<Given<T>, InvalidValue> {
         let parsed = (self.parse)(&text);
-        // Errors are logged, so they must not show a secret that has a character too many.
+        // Errors are logged, and an invalid secret may differ from the real secret by only one character. So errors
+        // must not show it.
         let found = if matches!(self.takes, Takes::Secret(_)) { SECRET.to_owned() } else { text };
         match parsed {
             Ok(value) => Ok(Given { origin, found, value }),
@@ -149,14 +151,14 @@ pub struct InvalidValue {
     pub origin: Origin,
     /// The value.
     pub found: String,
-    /// What a value can be.
+    /// Which values are valid.
     pub expected: &'static str,
 }
 
 /// A value that was given.
 #[derive(Clone, Debug)]
 pub struct Given<T> {
-    /// The flag or variable that gave it.
+    /// The flag or variable that gave the value.
     pub origin: Origin,
     /// The value as it was written.
     found: String,
@@ -165,7 +167,7 @@ pub struct Given<T> {
 }
 
 impl<T> Given<T> {
-    /// The error for a value that is valid by itself, but not together with the other settings.
+    /// Makes the error for a value that is valid by itself, but not together with the other settings.
     pub fn refuse(self, expected: &'static str) -> InvalidValue {
         InvalidValue { origin: self.origin, found: self.found, expected }
     }

@@ -28,19 +28,21 @@ pub fn whole<T: FromStr + PartialOrd>(text: &str, range: &RangeInclusive<T>) -> 
     value(text).and_then(|number| if range.contains(&number) { Ok(number) } else { Err(Wrong::Value) })
 }
 
-/// Parses a duration in this unit, minutes or seconds. The number may have a fraction.
+/// Parses a duration as a number of units, such as minutes or seconds. The number may have a fraction. `most` is the
+/// largest number.
 pub fn duration(text: &str, unit: Duration, most: f64) -> Result<Duration, Wrong> {
     // A number below a ten-thousandth of the unit is probably a mistake.
     let units = value(text).ok().filter(|units| (0.000_1..=most).contains(units)).ok_or(Wrong::Value)?;
     Ok(Duration::from_secs_f64(units * unit.as_secs_f64()))
 }
 
-/// Values separated by commas, at least one.
+/// Parses values separated by commas. There must be at least one value.
 pub fn list<T: FromStr>(text: &str) -> Result<Vec<T>, Wrong> {
     items(text)?.map(value).collect()
 }
 
-/// Splits a text at its commas. Superfluous commas, such as one at the end, are ignored.
+/// Splits a text at its commas. Empty items, such as after a comma at the end, are left out. There must be at least one
+/// item.
 pub fn items(text: &str) -> Result<impl Iterator<Item = &str>, Wrong> {
     let mut items = text.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
     if items.peek().is_some() { Ok(items) } else { Err(Wrong::Value) }

@@ -1,7 +1,7 @@
-//! What requests to a registry say (OCI Distribution Specification 1.1), without I/O.
+//! Reads requests to a registry (OCI Distribution Specification 1.1), without I/O.
 //!
-//! A request's path is parsed once. The path that goes upstream is written from the parsed value, so upstream cannot
-//! get another resource than the one that was checked.
+//! The path of a request is parsed once. The path that goes upstream is written from the parsed value. So the upstream
+//! is asked for exactly the resource that was checked.
 
 pub mod errors;
 pub mod names;

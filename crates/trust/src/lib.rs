@@ -1,4 +1,4 @@
-//! Which authorities a client over TLS trusts to sign certificates: those that the operator names, or else those of
+//! Decides which authorities a TLS client trusts to sign certificates: those that the operator names, or else those of
 //! webpki and of the system.
 
 use std::fmt;
@@ -26,7 +26,7 @@ impl Authorities {
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |what: &dyn fmt::Display| format!("ca: {} {what}", path.display());
         let unreadable = |error: io::Error| wrong(&format_args!("cannot be read ({error})"));
-        // Reading a pipe could block.
+        // Only a regular file is read, because reading a pipe could block.
         if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(wrong(&"is not a regular file"));
         }
@@ -44,8 +44,8 @@ impl Authorities {
         Ok(authorities)
     }
 
-    /// The TLS settings of a client that trusts these authorities only. It also accepts a server certificate that is in
-    /// the file. The error is a text of the TLS library.
+    /// Returns the TLS settings of a client that trusts only these authorities. The client also accepts a server
+    /// certificate that is itself in the file. The error is a text of the TLS library.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, String> {
         config(self.roots().map_err(|error| error.to_string())?, &self.certificates)
     }
@@ -63,7 +63,8 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// The TLS settings of a client that trusts these authorities. It speaks HTTP/1.1. The error is a text of the TLS library.
+/// Returns the TLS settings of an HTTP/1.1 client that trusts these authorities. The error is a text of the TLS
+/// library.
 pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
     config(roots, &[])
 }
@@ -84,8 +85,8 @@ fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// The authorities of webpki and those of the system. A company's own authorities are among the system's.
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places for the system's certificates.
+/// Returns the authorities of webpki and those of the system. A company's own authority is usually among the system's.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` can name other places for the system's certificates.
 pub fn default_roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let system = rustls_native_certs::load_native_certs();
@@ -100,8 +101,9 @@ pub fn default_roots() -> RootCertStore {
     roots
 }
 
-/// Verifies as webpki does, and also accepts a server certificate that the operator names. `openssl req -x509`
-/// makes certificates that are the authority's and the server's at the same time. Webpki refuses such certificates.
+/// Verifies certificates as webpki does, and also accepts a server certificate that is in the operator's file. Such a
+/// certificate comes from `openssl req -x509`, which makes one certificate for the authority and the server. Webpki
+/// refuses it.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -119,8 +121,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // For a certificate that the operator names, only these two errors are ignored. An expired certificate or a
-            // wrong name is refused.
+            // If the certificate is in the operator's file, only these two errors are ignored. An expired certificate
+            // or a wrong name is still refused.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {

@@ -15,7 +15,7 @@ use super::reply::{self, Expect};
 const BUFFER: usize = 16 << 10;
 
 pub(super) struct LoadConnection {
-    /// The number that epoll reports events under.
+    /// The number with which epoll reports this connection's events.
     number: u64,
     /// The source address; `None` if the system chooses.
     source: Option<Ipv4Addr>,
@@ -32,7 +32,7 @@ pub(super) struct LoadConnection {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ConnectionState {
     Idle,
-    /// The connection is being opened; the request follows.
+    /// The connection is being opened. The request is sent once it is open.
     Sending,
     Receiving,
 }
@@ -50,7 +50,7 @@ impl LoadConnection {
         self.state == ConnectionState::Idle
     }
 
-    /// Sends a request; opens a connection if there is none.
+    /// Sends a request. Opens a connection if there is none.
     pub(super) fn start(
         &mut self,
         epoll: &OwnedFd,
@@ -80,7 +80,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Handles an event; returns the outcome once there is one.
+    /// Handles an event. Returns the outcome of the request once there is one.
     pub(super) fn advance(&mut self, epoll: &OwnedFd, close: bool) -> Option<Done> {
         let socket = self.socket.as_ref()?;
         match self.state {
@@ -110,8 +110,8 @@ impl LoadConnection {
             Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => return Some(self.failed("a connection reset")),
         };
-        // With one connection per request, the tracker has to close the connection. The reply is complete only after
-        // that.
+        // With one connection per request, the tracker must close the connection. The reply is complete only after the
+        // close.
         if close && !ended {
             return None;
         }

@@ -1,10 +1,10 @@
-//! Checks each reply: a fast tracker that answers wrongly must not look good.
+//! Checks each reply, because a fast tracker that answers wrongly must not look good.
 
 use std::borrow::Cow;
 
 use memchr::memmem::{find, find_iter};
 
-/// What a reply must contain. Every reply must also be a dictionary. A failure is an error, except with
+/// What a reply must contain. Every reply must also be a dictionary. A failure reason is an error, except with
 /// [`Expect::Failure`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
@@ -21,7 +21,7 @@ pub enum Expect {
     Counts(usize),
 }
 
-/// Returns `None` while the reply is incomplete. Returns whether the reply is correct when it is complete.
+/// Checks a reply. Returns `None` while the reply is incomplete, and then whether the reply is correct.
 pub fn check(reply: &[u8], ended: bool, expect: Expect) -> Option<Result<(), &'static str>> {
     let Some(end) = find(reply, b"\r\n\r\n") else {
         return ended.then_some(Err("a connection closed before the reply"));
@@ -68,7 +68,7 @@ fn framing(head: &[u8]) -> BodyLength {
     BodyLength::UntilClosed
 }
 
-/// The body of a reply in chunks; `None` if the body is incomplete or invalid.
+/// Joins the chunks of a reply's body. Returns `None` if the body is incomplete or invalid.
 fn join_chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(rest.len());
     loop {
@@ -102,7 +102,7 @@ fn check_body(body: &[u8], expect: Expect) -> Result<(), &'static str> {
     }
 }
 
-/// The length of the compact list, in bytes.
+/// Returns the length of the compact list, in bytes.
 fn peers_length(body: &[u8]) -> Result<usize, &'static str> {
     const KEY: &[u8] = b"5:peers";
     let at = find(body, KEY).ok_or("no list of peers")?;
@@ -119,7 +119,7 @@ fn number(digits: &[u8]) -> Option<usize> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The number of seeds and leechers of all swarms in a scrape reply.
+/// Returns the number of seeds and leechers of all swarms in a scrape reply.
 pub fn count_peers(body: &[u8]) -> u64 {
     let sum = |key: &[u8]| {
         let number = |at| {

@@ -1,4 +1,4 @@
-//! Announces and scrapes as a real client sends them, and their order.
+//! Writes announces and scrapes as a real client sends them, and decides their order.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use fastrand::Rng;
 use super::reply::Expect;
 use crate::crowd::{Crowd, CrowdPeer, PeerParams, SendOrder, info_hash};
 
-/// Gives the requests of a load one by one, and `None` when there are no more.
+/// Yields the requests of a load one by one, and then `None`.
 pub trait LoadSource {
     fn next(&mut self) -> Option<LoadRequest<'_>>;
 }
 
 pub struct LoadRequest<'a> {
     pub bytes: &'a [u8],
-    /// What the reply must have, if that differs from request to request.
+    /// What the reply to this request must contain; `None` if the load says it.
     pub expect: Option<Expect>,
 }
 
@@ -43,7 +43,7 @@ impl RequestStyle {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Whether each request has a connection of its own.
+    /// Sets whether each request has a connection of its own.
     pub fn close(self, close: bool) -> Self {
         Self { close, ..self }
     }
@@ -58,8 +58,8 @@ impl RequestStyle {
         self.head(request);
     }
 
-    /// Writes the beginning of an announce, up to its `numwant`. The caller may add parameters; [`Self::head`] ends the
-    /// announce.
+    /// Writes the beginning of an announce, up to its `numwant`. The caller may add parameters. Then [`Self::head`]
+    /// ends the announce.
     pub fn begin(&self, peer: CrowdPeer, request: &mut String) {
         let Self { path, numwant, .. } = self;
         let PeerParams { id, port, uploaded, downloaded, left, key, .. } = peer.params();
@@ -138,8 +138,8 @@ impl LoadSource for EachOnce {
     }
 }
 
-/// Announces of random peers; all peers are equally likely. Each announce is written just before it is sent, because
-/// these crowds have too many peers to prepare all announces.
+/// Announces of random peers. All peers are equally likely. Each announce is written just before it is sent, because
+/// the crowds have too many peers to prepare all announces.
 pub struct UniformAnnounces {
     crowd: Crowd,
     style: RequestStyle,
@@ -168,7 +168,7 @@ pub struct PreparedRequests {
 }
 
 impl PreparedRequests {
-    /// Announces of a crowd, in which some swarms are more popular than others.
+    /// Writes the announces of a crowd in which some swarms are more popular than others.
     pub fn announces(crowd: Crowd, style: &RequestStyle) -> Self {
         let mut request = String::new();
         let write = |number| {
@@ -178,7 +178,7 @@ impl PreparedRequests {
         Self { requests: (0..crowd.size()).map(write).collect(), turns: SendOrder::of(crowd) }
     }
 
-    /// Scrapes of `at_once` swarms each.
+    /// Writes scrapes. Each scrape asks for `at_once` swarms.
     pub fn scrapes(crowd: Crowd, at_once: u64, style: &RequestStyle) -> Self {
         let some = |n: u64| (0..at_once).map(move |m| crowd.first + (n * at_once + m) % crowd.swarms);
         let mut request = String::new();

@@ -9,7 +9,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmm
 
 use super::datagram::AnnounceDatagram;
 
-/// Larger than any reply to an announce of ours.
+/// The size of a receive buffer, which is larger than any reply.
 const MAX_REPLY: usize = 2048;
 
 pub(super) struct Batch {

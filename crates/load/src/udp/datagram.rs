@@ -2,7 +2,7 @@
 
 use crate::crowd::{CrowdPeer, info_hash};
 
-/// An announce. [`address`] fills in its connection id and transaction id.
+/// An announce. [`address`] fills in the connection id and the transaction id.
 pub(super) type AnnounceDatagram = [u8; 98];
 
 /// A connect request.
@@ -14,7 +14,7 @@ const ERROR_ACTION: u32 = 3;
 /// The length of a reply without peers.
 const HEADER_LENGTH: usize = 20;
 
-/// The connection id in a connect reply.
+/// Reads the connection id in a connect reply.
 pub(super) fn connection_id(reply: &[u8]) -> Option<[u8; 8]> {
     let rest = reply.strip_prefix(&[0, 0, 0, 0])?.strip_prefix(&CONNECT[12..])?;
     rest.try_into().ok()
@@ -46,7 +46,7 @@ pub(super) fn address(datagram: &mut AnnounceDatagram, connection: [u8; 8], tran
     datagram[12..16].copy_from_slice(&transaction.to_be_bytes());
 }
 
-/// The transaction id of a reply.
+/// Reads the transaction id of a reply.
 pub(super) fn transaction(reply: &[u8]) -> Option<u32> {
     number(reply, 4)
 }

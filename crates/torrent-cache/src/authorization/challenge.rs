@@ -1,5 +1,5 @@
-//! What an upstream asks for in `WWW-Authenticate` (RFC 9110, section 11.6.1; the distribution project's "Token
-//! Authentication").
+//! Reads which credentials an upstream asks for in `WWW-Authenticate` (RFC 9110, section 11.6.1; the distribution
+//! project's "Token Authentication").
 
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use http_auth::{ChallengeRef, parse_challenges};
@@ -7,22 +7,22 @@ use http_auth::{ChallengeRef, parse_challenges};
 /// The longest line that is read, in bytes.
 const MAX_LINE: usize = 8 << 10;
 
-/// How an upstream wants to be told who asks.
+/// Which credentials an upstream asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// With a token of the service at `realm`.
+    /// A token from the service at `realm`.
     Bearer {
-        /// A URL.
+        /// The URL of the token service.
         realm: String,
-        /// How the upstream is called there.
+        /// The name of the upstream at the token service.
         service: Option<String>,
     },
-    /// With name and password.
+    /// A name and a password.
     Basic,
 }
 
-/// The challenge of a 401 that can be answered: a token is preferred. The `scope` is not read, as we know what we ask
-/// for.
+/// Returns the challenge of a 401 that we can answer. A token is preferred to a password. The `scope` is not read,
+/// because we know which repository we ask for.
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
     let lines = lines.filter(|line| line.len() <= MAX_LINE);

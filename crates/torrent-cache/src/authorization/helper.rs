@@ -11,13 +11,13 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long a helper may take, with the wait for another one.
+/// How long a helper may take, including the wait for a helper that runs before it.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a helper says on its output if it has no such login.
+/// The text that a helper prints if it has no login for the server.
 const NOT_FOUND: &str = "credentials not found";
 
-/// Runs helpers, one at a time, so that those that hang do not add up.
+/// Runs helpers, one at a time, so that helpers that hang do not pile up.
 pub(super) struct CredentialHelpers {
     one: Semaphore,
 }
@@ -30,13 +30,14 @@ struct HelperReply {
 }
 
 impl CredentialHelpers {
-    /// None runs yet.
+    /// Makes a runner with no helper under way.
     pub(super) fn new() -> Self {
         Self { one: Semaphore::new(1) }
     }
 
-    /// Asks a helper for the login of a server; `None` if it has none. The helper is killed at the deadline, and when this
-    /// future is dropped. The error holds nothing that the helper printed, because that could be a secret.
+    /// Asks a helper for the login of a server. Returns `None` if the helper has no such login. The helper is killed at
+    /// the deadline, and when this future is dropped. The error contains nothing that the helper printed, because the
+    /// output could be a secret.
     pub(super) async fn ask(&self, program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
         let asked = timeout(HELPER_TIMEOUT, async {
             // The semaphore is never closed.
@@ -52,7 +53,7 @@ async fn run(program: &OsStr, server: &str) -> Result<Option<DockerCredential>, 
     let mut command = Command::new(program);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut helper = command.spawn().map_err(|error| error.to_string())?;
-    // A helper that does not read tells by its output what is wrong.
+    // An error is ignored, because the output of a helper that does not read its input says what is wrong.
     if let Some(mut input) = helper.stdin.take() {
         let _ = input.write_all(server.as_bytes()).await;
     }
@@ -78,11 +79,12 @@ mod tests {
 
     use super::*;
 
-    /// A helper that runs this script.
+    /// Writes a helper that runs this script.
     fn helper(script: &str) -> (TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("docker-credential-test");
-        // Written by another process: a program that is open for writing here, or in a child of another test, cannot run.
+        // Another process writes the file. A file that is still open for writing, here or in a child of another test,
+        // cannot be run.
         let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
         let written = std::process::Command::new("sh").args(["-c", write, "sh"]).arg(&file).arg(script).status();
         assert!(written.unwrap().success());
@@ -118,10 +120,11 @@ mod tests {
         let helpers = CredentialHelpers::new();
         let error = helpers.ask(file.as_os_str(), "quay.io").await.unwrap_err();
         assert!(error.contains("more than 10 s"), "{error}");
-        // It can be killed before it has written its number: then it has ended, too.
+        // The helper may be killed before it has written its process id. Without that file there is nothing more to
+        // check.
         if let Ok(pid) = fs::read_to_string(&pid_file) {
             let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-            // A dead child stays until it is waited for, which tokio does when another one is begun.
+            // A dead child stays until tokio reaps it, which happens when the next child starts.
             while test_kill_process(pid).is_ok() {
                 let _ = ask("exit 1").await;
             }

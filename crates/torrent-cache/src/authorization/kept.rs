@@ -1,4 +1,4 @@
-//! What upstreams said yes to, for a short time.
+//! Keeps for a short time what upstreams have granted.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use tokio::time::Instant;
 
 use super::subject::{AccessSubject, Speaker};
 
-/// How many of them are kept.
+/// The most grants that are kept.
 const MAX_GRANTS: u64 = 100_000;
 
-/// Who and what, as a keyed hash. The key is random and never leaves the process, so credentials cannot be guessed from
-/// a hash.
+/// A keyed hash of the speaker and the subject of a grant. The key is random and never leaves the process, so
+/// credentials cannot be guessed from a hash.
 type GrantHash = [u8; 32];
 
-/// What upstreams said yes to.
+/// What upstreams have granted.
 pub(super) struct KeptGrants {
     key: hmac::Key,
     kept: Duration,
-    /// Until when a yes counts.
+    /// The time until which each grant counts.
     grants: Cache<GrantHash, Instant>,
-    /// When something was last public.
+    /// When each subject was last public; `None` if `AUTH_STALE` is 0.
     public: Option<PublicGrants>,
 }
 
@@ -33,7 +33,8 @@ struct PublicGrants {
 }
 
 impl KeptGrants {
-    /// Keeps a yes for at most `kept`, and for `stale` what was public. The error is a sentence for the operator.
+    /// Keeps a grant for at most `kept`. Remembers for `stale` that a subject was public. The error is a sentence for
+    /// the operator.
     pub(super) fn new(kept: Duration, stale: Duration) -> Result<Self, String> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         let key = key.map_err(|_| "the system has no random numbers".to_owned())?;
@@ -42,7 +43,8 @@ impl KeptGrants {
         Ok(Self { key, kept, grants: cache(kept), public })
     }
 
-    /// Remembers a yes: for at most as long as the token is valid.
+    /// Remembers a grant, but not longer than the token is valid. A grant without credentials also makes the subject
+    /// public.
     pub(super) fn grant(
         &self,
         speaker: &Speaker,
@@ -59,25 +61,25 @@ impl KeptGrants {
         }
     }
 
-    /// Whether there is a yes that still counts.
+    /// Whether there is a grant that still counts.
     pub(super) fn is_granted(&self, speaker: &Speaker, subject: &AccessSubject<'_>, now: Instant) -> bool {
         self.grants.get(&self.hash(speaker, subject)).is_some_and(|until| now < until)
     }
 
-    /// How many of them there are.
+    /// Returns the number of grants.
     pub(super) fn count(&self) -> u64 {
         self.grants.run_pending_tasks();
         self.grants.entry_count()
     }
 
-    /// How long ago this was public, if it is not too long.
+    /// Returns how long ago the subject was public; `None` if this was longer ago than `AUTH_STALE`.
     pub(super) fn was_public(&self, subject: &AccessSubject<'_>, now: Instant) -> Option<Duration> {
         let public = self.public.as_ref()?;
         let seen = public.seen.get(&self.hash(&Speaker::Anonymous, subject))?;
         Some(now.saturating_duration_since(seen)).filter(|age| *age < public.stale)
     }
 
-    /// Forgets that this was public.
+    /// Forgets that the subject was public.
     pub(super) fn is_not_public(&self, subject: &AccessSubject<'_>) {
         if let Some(public) = &self.public {
             public.seen.invalidate(&self.hash(&Speaker::Anonymous, subject));
@@ -93,7 +95,8 @@ impl KeptGrants {
         let mut mac = hmac::Context::with_key(&self.key);
         let origin = subject.origin.to_string();
         for part in [kind, credentials, origin.as_bytes(), subject.repository.as_bytes(), &subject.digest.0] {
-            // With its length, no part can contain the beginning of the next.
+            // The length before each part makes the boundaries part of the hash. Otherwise two different subjects could
+            // hash the same bytes.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(part);
         }

@@ -1,4 +1,4 @@
-//! Our own names and passwords: docker's config.json, and the credential helpers that it names.
+//! Reads our own logins from Docker's config.json, and from the credential helpers that this file names.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,15 +15,15 @@ use tokio::task::spawn_blocking;
 use super::helper::CredentialHelpers;
 use crate::upstream::UpstreamOrigin;
 
-/// Under which names config.json has Docker Hub. `docker login` writes the first.
+/// The names that config.json can have for Docker Hub. `docker login` writes the first name.
 const DOCKER_HUB: [&str; 4] = ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"];
 
-/// What we log in with at an upstream.
+/// Our login at an upstream.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum RegistryLogin {
-    /// As the value of a Basic `Authorization` header.
+    /// A name and a password, as the value of a Basic `Authorization` header.
     Password(HeaderValue),
-    /// A token for which the token service gives others (OAuth 2 calls it a refresh token).
+    /// An identity token, in return for which the token service issues tokens (OAuth 2 calls it a refresh token).
     Identity(String),
 }
 
@@ -36,8 +36,8 @@ impl fmt::Debug for RegistryLogin {
     }
 }
 
-/// Reads what we log in with at this upstream; `None` if the file has nothing for it. Runs the credential helper if the
-/// file names one. The file is read anew each time, so a change counts. The error holds no secret.
+/// Reads our login at this upstream; `None` if the file has no login for the upstream. Runs the credential helper if
+/// the file names one. The file is read anew each time, so that changes take effect. The error contains no secret.
 pub(super) async fn read_login(
     file: &Path,
     origin: &UpstreamOrigin,
@@ -57,7 +57,7 @@ pub(super) async fn read_login(
     Ok(None)
 }
 
-/// In docker's order: the helper of this server, a login in the file, the helper of all servers.
+/// Looks for a login in Docker's order: the helper of this server, the file itself, the helper of all servers.
 async fn credential(
     config: &[u8],
     server: &str,
@@ -65,7 +65,7 @@ async fn credential(
 ) -> Result<Option<DockerCredential>, String> {
     let mut config: Map<String, Value> =
         serde_json::from_slice(config).map_err(|error| format!("no JSON object (line {})", error.line()))?;
-    // Helpers are not left to the library, which waits for them without an end.
+    // The library does not run the helpers, because it would wait for them without a limit.
     let (each, store) = (config.remove("credHelpers"), config.remove("credsStore"));
     if let Some(program) = each.as_ref().and_then(|each| program(each.get(server))) {
         return helpers.ask(&program, server).await;

@@ -1,16 +1,18 @@
-//! Whether a client may have what is in the cache.
+//! Decides whether a client may have what is in the cache.
 //!
-//! The upstream decides, on each hit: the client's credentials go with HEAD to the same path, or with GET of the first
-//! byte if the upstream refuses HEAD. 200 and 307 are a yes. A yes is kept for at most a minute (`kept.rs`). 401, 403 and 404 go to the client with their challenge.
+//! The upstream decides on each hit. The cache sends HEAD for the same path with the client's credentials, or GET for
+//! the first byte if the upstream does not support HEAD. 200 and 307 are a grant. A grant is kept for at most a minute
+//! (`kept.rs`). 401, 403 and 404 go to the client with their challenge.
 //!
-//! Clients that send no credentials can be given those of `REGISTRY_AUTH_FILE`, if their network is trusted (`own.rs`).
+//! For clients in `CLIENT_NETWORKS` that send no credentials, the cache uses those of `REGISTRY_AUTH_FILE` (`own.rs`).
 //!
 //! Invariants:
 //!
-//! - Credentials are never logged and never on disk. `Debug` does not show them. A kept yes holds a keyed hash only.
-//! - A client's credentials go to the origin that they are for, and nowhere else.
-//! - Our own credentials go to their upstream, or to the token service that it names, over https. Over http they go
-//!   only where http is listed.
+//! - Credentials are never logged and never written to disk. `Debug` does not show them. A kept grant holds only a
+//!   keyed hash.
+//! - A client's credentials go only to the origin that the client asks for.
+//! - Our own credentials go only to their upstream, and to the token service that this upstream names. They go over
+//!   http only to servers that are listed with http.
 
 mod challenge;
 mod helper;
@@ -44,13 +46,13 @@ pub use self::subject::{AccessSubject, Permission, Speaker, UpstreamDenial};
 /// How clients are authorised.
 #[derive(Clone, Debug)]
 pub struct AuthorizationOptions {
-    /// How long a yes is kept, at most.
+    /// How long a grant is kept, at most.
     pub kept: Duration,
-    /// How long what was public is served while the upstream fails: `AUTH_STALE`.
+    /// How long public content is still served while the upstream fails: `AUTH_STALE`.
     pub stale: Duration,
-    /// The clients for whom our own credentials speak: `CLIENT_NETWORKS`.
+    /// The networks of the clients for which we use our own credentials: `CLIENT_NETWORKS`.
     pub client_networks: Vec<IpNet>,
-    /// docker's config.json with our own credentials: `REGISTRY_AUTH_FILE`.
+    /// Docker's config.json with our own credentials: `REGISTRY_AUTH_FILE`.
     pub auth_file: Option<PathBuf>,
 }
 
@@ -76,14 +78,14 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    /// The error is a sentence for the operator.
+    /// Sets up the authorisation. The error is a sentence for the operator.
     pub fn new(client: FetchClient, options: AuthorizationOptions) -> Result<Self, String> {
         let kept = KeptGrants::new(options.kept, options.stale)?;
         let own = options.auth_file.map(|path| OwnCredentials::new(client.clone(), path));
         Ok(Self { client, kept, client_networks: options.client_networks, own })
     }
 
-    /// With whose credentials the requests of a client go upstream.
+    /// Returns whose credentials a client's request has upstream.
     pub fn speaker(&self, headers: &AskHeaders, client: IpAddr) -> Speaker {
         let client = client.to_canonical();
         match headers.authorization() {
@@ -93,14 +95,14 @@ impl Authorization {
         }
     }
 
-    /// Whether a client at this address is one of the operator's: on this host, or in `CLIENT_NETWORKS`.
+    /// Whether a client may see the operator's pages, because its address is on this host or in `CLIENT_NETWORKS`.
     pub fn is_of_operator(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         client.is_loopback() || self.client_networks.iter().any(|net| net.contains(&client))
     }
 
-    /// Whether this client may have what is in the cache. `headers` are those of its request: a manifest is only there
-    /// for a client that accepts its type.
+    /// Returns whether this client may have what is in the cache. `headers` are those of the client's request, because
+    /// an upstream gives a manifest only to a client that accepts its type.
     pub async fn admit(&self, speaker: &Speaker, subject: &AccessSubject<'_>, headers: &AskHeaders) -> Permission {
         if self.kept.is_granted(speaker, subject, Instant::now()) {
             return Permission::Granted;
@@ -121,8 +123,8 @@ impl Authorization {
         }
     }
 
-    /// Whether this client may have what is in the cache, when the upstream has just failed with this error: by a yes
-    /// that is kept, or as what was public.
+    /// Returns whether this client may have what is in the cache, after the upstream has failed with this error. The
+    /// client may have it if a grant is kept, or if it was public less than `AUTH_STALE` ago.
     pub fn remembered(&self, speaker: &Speaker, subject: &AccessSubject<'_>, error: FetchError) -> Permission {
         if self.kept.is_granted(speaker, subject, Instant::now()) {
             return Permission::Granted;
@@ -130,12 +132,13 @@ impl Authorization {
         self.without_upstream(subject, error)
     }
 
-    /// Forgets our own logins and the tokens that we got with them. The next request that needs a login reads the file.
+    /// Forgets our own logins, and the tokens that we got with these logins. The next request that needs a login reads
+    /// the file.
     pub fn forget_logins(&self) {
         self.own.iter().for_each(OwnCredentials::forget);
     }
 
-    /// How many authorisations are kept.
+    /// Returns how many grants are kept.
     pub fn kept(&self) -> u64 {
         self.kept.count()
     }
@@ -150,8 +153,8 @@ impl Authorization {
         self.kept.grant(speaker, subject, token_left, Instant::now());
     }
 
-    /// Sends a request with these credentials, whatever `Authorization` is in its headers. `repository` is the one that
-    /// a token is for.
+    /// Sends a request with the speaker's credentials. They replace any `Authorization` in the headers. A token is for
+    /// `repository`.
     pub async fn send(&self, ask: Ask<'_>, speaker: &Speaker, repository: &str) -> Result<FetchReply, FetchError> {
         let with = |value: Option<HeaderValue>| ask.headers.clone().with_authorization(value);
         match (speaker, &self.own) {
@@ -161,7 +164,7 @@ impl Authorization {
         }
     }
 
-    /// `None` is a yes.
+    /// Asks the upstream whether the client may have the subject. Returns `None` if it may.
     async fn ask_upstream(
         &self,
         speaker: &Speaker,
@@ -177,7 +180,7 @@ impl Authorization {
         match reply.status.as_u16() {
             307 => Ok(None),
             401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
-            // Such a redirect can lead to the blob, or to a page for people to log in.
+            // Such a redirect can lead to the blob, or to a login page for people. So it is followed.
             301 | 302 | 303 | 308 => {
                 let reply = self.probe(probe, Redirects::Follow, speaker, subject, headers).await?;
                 match reply.status.as_u16() {
@@ -191,7 +194,7 @@ impl Authorization {
         }
     }
 
-    /// Asks upstream. Nothing is read of a body.
+    /// Asks the upstream for the headers of the subject. A body is not read.
     async fn probe(
         &self,
         probe: PermissionProbe,
@@ -213,7 +216,10 @@ impl Authorization {
         let AccessSubject { repository, digest, .. } = subject;
         match self.kept.was_public(subject, Instant::now()) {
             Some(age) => {
-                log::warn!("{error}; {digest} of {repository} is served, as it was public {} s ago", age.as_secs());
+                log::warn!(
+                    "{error}; {digest} of {repository} is served, because it was public {} s ago",
+                    age.as_secs()
+                );
                 Permission::Granted
             }
             None => Permission::Unknown(error),
@@ -221,7 +227,7 @@ impl Authorization {
     }
 }
 
-/// How an upstream is asked.
+/// How the upstream is asked for permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PermissionProbe {
     Head,
@@ -230,17 +236,17 @@ enum PermissionProbe {
 }
 
 impl PermissionProbe {
-    /// Whether this status means yes, and the reply is about something as long as what is in the cache, as far as both
-    /// lengths are known.
+    /// Whether the reply grants the subject. The status must be a grant, and if both lengths are known, the content
+    /// must be as long as in the cache.
     fn is_yes(self, reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {
         let told = match (self, reply.status.as_u16()) {
-            // Some servers say 0 to any HEAD.
+            // Some servers send a length of 0 in every reply to HEAD.
             (_, 200) => reply.content_length().filter(|told| *told > 0),
             (Self::FirstByte, 206) => {
                 let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
                 range.and_then(content_range).and_then(|(_, length)| length)
             }
-            // What is empty has no first byte.
+            // An empty blob has no first byte, so a server that grants it answers 416.
             (Self::FirstByte, 416) => return subject.length == Some(0),
             _ => return false,
         };
@@ -248,7 +254,7 @@ impl PermissionProbe {
     }
 }
 
-/// Whether a reply is a page for people.
+/// Whether a reply is an HTML page, such as one for a login.
 fn is_page(reply: &FetchReply) -> bool {
     let media_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/html"))

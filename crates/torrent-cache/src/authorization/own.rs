@@ -14,19 +14,20 @@ use super::login::{RegistryLogin, read_login};
 use super::token::get_token;
 use crate::upstream::{Ask, FetchClient, FetchError, FetchFault, FetchReply, UpstreamOrigin};
 
-/// Upstreams and repositories of which something is remembered.
+/// The most upstreams and repositories for which something is remembered.
 const MAX_REMEMBERED: u64 = 10_000;
 
-/// How long what the file holds is used before it is read again.
+/// How long a login from the file is used before the file is read again.
 const LOGIN_LIFETIME: Duration = Duration::from_mins(1);
 
-/// How long a failure is kept, so that many requests at once do not each meet it anew.
+/// How long a failure is kept, so that many requests at once do not each repeat the attempt.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The same of logins. It is longer than a helper may take, so that one that hangs does not run all the time.
+/// How long a failure to read a login is kept. This is longer than a helper may take, so that a helper that hangs does
+/// not run all the time.
 const LOGIN_FAILURE_LIFETIME: Duration = Duration::from_secs(30);
 
-/// A value, or the error, and until when it counts.
+/// A value or an error, and the time until which it counts.
 #[derive(Clone)]
 struct Remembered<T> {
     value: Result<Option<T>, FetchError>,
@@ -48,7 +49,8 @@ impl<T> Remembered<T> {
     }
 }
 
-/// The credentials of `REGISTRY_AUTH_FILE`. One request at a time gets a login or a token, and the others wait for it.
+/// The credentials of `REGISTRY_AUTH_FILE`. For each upstream and repository, one request gets the login or the token,
+/// and the other requests wait for the result.
 pub(super) struct OwnCredentials {
     client: FetchClient,
     file: PathBuf,
@@ -64,13 +66,14 @@ impl OwnCredentials {
         Self { client, file, helpers, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
     }
 
-    /// Forgets what the file held, and the tokens that the logins gave.
+    /// Forgets the logins of the file, and the tokens that we got with these logins.
     pub(super) fn forget(&self) {
         self.logins.invalidate_all();
         self.values.invalidate_all();
     }
 
-    /// Sends a request as the upstream wants it. The first request for a repository learns from the 401 what that is.
+    /// Sends a request with the credentials that the upstream wants. The first request for a repository learns from the
+    /// 401 which these are.
     pub(super) async fn send(&self, ask: &Ask<'_>, repository: &str) -> Result<FetchReply, FetchError> {
         let key = (ask.origin.clone(), repository.to_owned());
         let known = self.values.get(&key).await.filter(|known| !known.is_over());
@@ -83,7 +86,7 @@ impl OwnCredentials {
             Some(value) => {
                 let reply = self.send_with(ask, Some(value)).await?;
                 if reply.status == 401 {
-                    log::warn!("{}: refuses the credentials of {} for {repository}", ask.origin, self.file.display());
+                    log::warn!("{} refuses the credentials of {} for {repository}", ask.origin, self.file.display());
                 }
                 Ok(reply)
             }
@@ -96,8 +99,9 @@ impl OwnCredentials {
         self.client.send(Ask { headers: &headers, ..ask.clone() }).await
     }
 
-    /// The value for `Authorization` that this challenge asks for. `None`: we have no login there, or the challenge is
-    /// of another kind. `refused` is the value that brought the challenge.
+    /// Returns the value of `Authorization` that this challenge asks for. Returns `None` if we have no login at the
+    /// upstream, or if the login does not fit the challenge. `refused` is the value that the upstream answered with the
+    /// challenge.
     async fn answer(
         &self,
         key: (UpstreamOrigin, String),

@@ -1,4 +1,4 @@
-//! Who asks for what, and what an upstream says to that.
+//! Whose credentials a request has, what the client wants, and how the upstream answers.
 
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -6,54 +6,54 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, Heade
 use crate::digest::Digest;
 use crate::upstream::{FetchError, FetchReply, UpstreamOrigin};
 
-/// With whose credentials a request goes upstream.
+/// Whose credentials a request has upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Speaker {
-    /// Those that the client sent. The value is marked as sensitive.
+    /// The client's own credentials. The value is marked as sensitive.
     Client(HeaderValue),
-    /// Ours.
+    /// Our credentials.
     Own,
-    /// None.
+    /// No credentials.
     Anonymous,
 }
 
 /// What a client wants from the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessSubject<'a> {
-    /// The upstream that it is of.
+    /// The upstream of the content.
     pub origin: &'a UpstreamOrigin,
     /// The repository, such as `library/alpine`.
     pub repository: &'a str,
     /// The path upstream: `/v2/…/blobs/…` or `/v2/…/manifests/…`.
     pub path: &'a str,
-    /// What it is: see `ContentName::identity`.
+    /// The identity of the content: see `ContentName::identity`.
     pub digest: &'a Digest,
-    /// Its length in bytes, if it is known.
+    /// The length of the content in bytes, if it is known.
     pub length: Option<u64>,
 }
 
-/// Whether a client may have it.
+/// Whether a client may have the content.
 #[derive(Debug)]
 pub enum Permission {
-    /// Yes.
+    /// The client may have it.
     Granted,
-    /// No. This goes to the client.
+    /// The client may not have it. The client gets this denial.
     Denied(UpstreamDenial),
-    /// The upstream does not tell.
+    /// The upstream did not answer whether the client may have it.
     Unknown(FetchError),
 }
 
-/// An upstream's no: 401 with its challenge, 403 or 404. It has no body.
+/// An upstream's refusal: 401 with its challenge, 403 or 404. The body is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamDenial {
-    /// Its status.
+    /// The status of the reply.
     pub status: StatusCode,
-    /// Its headers, such as `WWW-Authenticate`, without those about the body.
+    /// The headers of the reply, such as `WWW-Authenticate`, without the headers about the body.
     pub headers: HeaderMap,
 }
 
 impl UpstreamDenial {
-    /// A reply's no, without what is about its body.
+    /// Takes the status and the headers of a reply, without the headers about the body.
     pub fn of(reply: &FetchReply) -> Self {
         let mut headers = reply.headers.clone();
         for name in [CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE] {

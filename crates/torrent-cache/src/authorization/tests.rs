@@ -1,4 +1,4 @@
-//! Authorisation against scripted registries.
+//! Tests the authorisation with scripted registries.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
 
 #[tokio::test]
 async fn lengths_are_compared_where_both_are_known() {
-    // The length here, what a plain yes tells, and what the end of a redirect tells.
+    // The length in the cache, the header in the upstream's reply, and whether the client is granted.
     for (here, told, granted) in [
         (Some(4), "Content-Length: 4\r\n", true),
         (Some(4), "Content-Length: 5\r\n", false),
@@ -278,7 +278,7 @@ async fn an_anonymous_client_is_served_what_was_public_after_its_own_yes_has_end
         resume();
     };
     assert!(is_granted(&site.admit(None).await));
-    // Four minutes later upstream says yes again. The five minutes count from then.
+    // Four minutes later the upstream grants the subject again. The five minutes start again at this time.
     after(240).await;
     assert!(is_granted(&site.admit(None).await));
     fails.store(true, Ordering::SeqCst);
@@ -301,7 +301,7 @@ async fn what_is_no_longer_public_is_not_served_while_the_upstream_fails() {
     assert!(matches!(site.admit(None).await, Permission::Unknown(_)));
 }
 
-/// A registry that wants a token, with its token service on the same port.
+/// Makes a registry that wants a token. Its token service is on the same port.
 fn registry(request: &SeenRequest) -> Vec<Act> {
     let host = request.header("host")[0];
     let login = request.header("authorization");
@@ -411,7 +411,7 @@ async fn our_login_goes_nowhere_else() {
     ] {
         let challenge = challenge_to(&realm);
         let mut site = RegistrySite::new(Some(r#"{"auth":"dTpw"}"#), Duration::ZERO, move |request| {
-            // The last realm is a path of the registry itself.
+            // The last realm is read as a path of the registry itself, which answers it with 404.
             if request.target().starts_with("HEAD") { head_reply(401, &challenge) } else { reply(404, "", "") }
         })
         .await;

@@ -1,4 +1,4 @@
-//! A token for our own login (the distribution project's "Token Authentication" and its OAuth 2 form).
+//! Gets tokens with our own login (the distribution project's "Token Authentication" and its OAuth 2 form).
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::upstream::{
     Ask, AskHeaders, AskMethod, FetchClient, FetchError, FetchFault, Redirects, UpstreamOrigin, UpstreamScheme,
 };
 
-/// Bytes of a token service's reply, at most.
+/// The largest reply of a token service, in bytes.
 const MAX_REPLY: usize = 64 << 10;
 
-/// For the body of that reply.
+/// How long the body of a token service's reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a token is valid if its service does not tell.
+/// How long a token is valid, in seconds, if the token service does not say.
 const DEFAULT_LIFETIME: u64 = 60;
 
-/// How long a token is used, at most, in seconds.
+/// How long a token is used at most, in seconds.
 const MAX_LIFETIME: u64 = 3600;
 
 /// What a token service replies.
@@ -32,7 +32,7 @@ struct TokenReply {
     expires_in: Option<u64>,
 }
 
-/// A token as the value of `Authorization`, and for how long to use it.
+/// A token as the value of `Authorization`, and how long to use the token.
 #[derive(Debug)]
 pub(super) struct RegistryToken {
     pub(super) value: HeaderValue,
@@ -54,7 +54,7 @@ pub(super) async fn get_token(
     let (url, server) = token_service(client, origin, realm).map_err(|what| failed(origin, what))?;
     let scope = format!("repository:{repository}:pull");
     let service = service.map(|service| ("service", service));
-    // The ping is about no repository.
+    // The ping has no repository, so its token has no scope.
     let scope = Some(("scope", scope.as_str())).filter(|_| !repository.is_empty());
     let wanted = service.into_iter().chain(scope);
     let (method, headers, path) = match login {
@@ -79,8 +79,8 @@ pub(super) async fn get_token(
     read_token(&body).ok_or_else(|| failed(&server, "the token service's reply holds no token".to_owned()))
 }
 
-/// The token service that an upstream names. The same rules as for redirects count, and http only if that very server
-/// is listed.
+/// Returns the token service that an upstream names. The rules for redirects apply. In addition, a service over http
+/// must itself be listed.
 fn token_service(client: &FetchClient, origin: &UpstreamOrigin, realm: &str) -> Result<(Url, UpstreamOrigin), String> {
     let (url, server) = client.target(origin, realm).map_err(|fault| format!("its realm is refused: {fault}"))?;
     let is_listed = client.upstreams().all().any(|listed| *listed == server);
@@ -101,7 +101,8 @@ fn read_token(body: &[u8]) -> Option<RegistryToken> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
     let lifetime = Duration::from_secs(reply.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME));
-    // A token that ends on the way would be refused.
+    // The token is used a little shorter than it is valid, because an upstream would refuse a token that ends on the
+    // way.
     Some(RegistryToken { value, lifetime: lifetime.saturating_sub((lifetime / 4).min(Duration::from_secs(10))) })
 }
 

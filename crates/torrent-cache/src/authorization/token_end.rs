@@ -1,4 +1,4 @@
-//! When a token ends.
+//! Reads when a client's token ends.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ struct TokenClaims {
     exp: Option<f64>,
 }
 
-/// How long the token in an `Authorization` header is valid, if it is a JWT that tells (RFC 7519, section 4.1.4). The
-/// signature is not verified: the time only shortens how long a yes is kept. `now` is the time since 1970.
+/// Returns how long the token in an `Authorization` header is still valid, if it is a JWT with `exp` (RFC 7519, section
+/// 4.1.4). The signature is not verified, because the time can only shorten how long a grant is kept. `now` is the time
+/// since 1970.
 pub(super) fn remaining(authorization: &HeaderValue, now: Duration) -> Option<Duration> {
     let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
@@ -22,8 +23,8 @@ pub(super) fn remaining(authorization: &HeaderValue, now: Duration) -> Option<Du
     let claims = token.trim().split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let end = serde_json::from_slice::<TokenClaims>(&claims).ok()?.exp?;
-    // The conversion fails for two kinds of times: before 1970, when the token has ended, and too far in the future for a
-    // `Duration`, when the token sets no limit.
+    // The conversion fails for two kinds of times. A token with a time before 1970 has ended. A time too far in the
+    // future for a `Duration` is no limit.
     match Duration::try_from_secs_f64(end) {
         Ok(end) => Some(end.saturating_sub(now)),
         Err(_) if end < 0.0 => Some(Duration::ZERO),

@@ -1,13 +1,13 @@
-//! `torrent-cache healthcheck`: asks a running cache whether it is healthy. A container's HEALTHCHECK runs this command,
+//! `torrent-cache healthcheck` asks a running cache whether it is healthy. A container's HEALTHCHECK runs this command,
 //! so the image needs no curl.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// For each step.
+/// How long each step may take: to connect, to write, to read.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A health page is shorter than this.
+/// The most bytes of a reply that are read. The reply of `/health` is shorter.
 const LONGEST: u64 = 4096;
 
 /// Succeeds if a healthy cache listens at this address. The error is a sentence for the operator.
@@ -21,7 +21,8 @@ pub fn healthcheck(listen: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// All addresses of a host mean its loopback address here.
+/// Returns an address at which the server can be reached. A server that listens on all addresses is reached at the
+/// loopback address.
 pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! `torrent-cache check`: a line for each thing that has to work, with a remedy for each that does not.
+//! `torrent-cache check` writes a line for each thing that has to work, and a remedy for each thing that does not work.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -16,15 +16,15 @@ use crate::store::{BlobStore, StoreFault};
 use crate::swarm_tracker::{SwarmAnnounce, SwarmTracker, TrackerError, TrackerOptions};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchClient, Redirects, UpstreamOrigin};
 
-/// So much has to fit into the storage.
+/// How many bytes must fit into the storage.
 const TRIAL: usize = 1 << 20;
 
-/// What a check found.
+/// The results of a check.
 #[derive(Debug, Default)]
 pub struct CheckReport {
-    /// The lines.
+    /// The lines to print.
     pub text: String,
-    /// Whether some of them tell of a failure.
+    /// Whether a line reports a failure.
     pub has_failures: bool,
 }
 
@@ -42,7 +42,7 @@ impl CheckReport {
     }
 }
 
-/// Checks what the settings name.
+/// Checks the upstreams, the storage, the ports and the tracker that the settings name.
 pub async fn check(config: &CacheConfig) -> CheckReport {
     let mut report = CheckReport::default();
     let client = FetchClient::new(Arc::clone(&config.upstreams), config.fetch.clone());
@@ -76,11 +76,13 @@ async fn upstream(authorization: &Authorization, origin: &UpstreamOrigin, is_own
     match reply.status.as_u16() {
         200 if is_own => Ok("answers with the login of REGISTRY_AUTH_FILE, or needs none".to_owned()),
         200 => Ok("answers, and needs no login".to_owned()),
-        401 if is_own && is_basic => Err("does not accept what REGISTRY_AUTH_FILE has for it\n        \
+        401 if is_own && is_basic => Err("does not accept the login in REGISTRY_AUTH_FILE\n        \
              log in again with docker login, or look whether the file names this host and port"
             .to_owned()),
         401 => Ok("answers, and wants a login or a token for each repository".to_owned()),
-        status @ 500.. => Err(format!("answers with status {status}\n        look at its own log, or try again later")),
+        status @ 500.. => {
+            Err(format!("answers with status {status}\n        look at the log of this server, or try again later"))
+        }
         status => Ok(format!("answers with status {status} to /v2/: no registry, perhaps a server of files")),
     }
 }
@@ -105,7 +107,7 @@ fn storage(config: &CacheConfig) -> Result<String, String> {
 }
 
 fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
-    let speaks = if has_tls { "http and https" } else { "http only, as CERTFILE and PRIVATEKEY name no files" };
+    let speaks = if has_tls { "http and https" } else { "http only, because CERTFILE and PRIVATEKEY name no files" };
     match TcpListener::bind(listen) {
         Ok(_) => Ok(format!("free, for {speaks}")),
         Err(_) if healthcheck(reachable(listen)).is_ok() => Ok("in use by a torrent-cache that runs".to_owned()),
@@ -115,10 +117,11 @@ fn port(listen: SocketAddr, has_tls: bool) -> Result<String, String> {
     }
 }
 
-/// Whether the tracker takes announces, and whether it tells of torrents: as the cache asks it.
+/// Checks whether the tracker accepts an announce, and whether the server of torrent files answers. Both are asked as
+/// the cache asks them.
 async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<String, String>) {
     let swarm = &config.swarm;
-    // The announce is one that leaves a torrent, so the tracker lists neither the torrent nor this port.
+    // The announce has the event `stopped`, so the tracker lists neither the torrent nor this port.
     let (peer_id, port) = (PeerId(*b"-TC0010-check0000000"), NonZeroU16::new(*swarm.ports.start()));
     let tracker = SwarmTracker::new(TrackerOptions {
         announce: swarm.tracker.clone(),
@@ -144,7 +147,7 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
     let told = |result: Result<(), TrackerError>, answers: &str| match result {
         Ok(()) => Ok(answers.to_owned()),
         Err(error) if !swarm.is_given && error.fault.is_down() => {
-            Ok("not reached, but this is the default: this cache works alone".to_owned())
+            Ok("not reached; no tracker is set, so this cache works alone".to_owned())
         }
         Err(error) => Err(match error.remedy() {
             Some(remedy) => format!("{}\n        {remedy}", error.fault),
@@ -152,8 +155,8 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
         }),
     };
     let token = match swarm.token {
-        Some(_) => "tells of torrents, and accepts TORRENTS_TOKEN",
-        None => "tells of torrents, and wants no token",
+        Some(_) => "answers requests for torrent files, and accepts TORRENTS_TOKEN",
+        None => "answers requests for torrent files, and wants no token",
     };
     (told(announced.map(drop), "takes announces"), told(torrents, token))
 }
@@ -161,7 +164,7 @@ async fn of_tracker(config: &CacheConfig) -> (Result<String, String>, Result<Str
 fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let ports = config.swarm.ports.clone();
     let hint = format!(
-        "open them for TCP from the other hosts; in a container publish them as they are, -p {0}-{1}:{0}-{1}",
+        "open them for TCP from the other hosts; in a container publish them unchanged with -p {0}-{1}:{0}-{1}",
         ports.start(),
         ports.end()
     );
@@ -169,8 +172,8 @@ fn torrent_ports(config: &CacheConfig) -> Result<String, String> {
     let free = ports.clone().filter(|port| TcpListener::bind(SocketAddr::new(any, *port)).is_ok()).count();
     match free {
         0 => Err(
-            "all are in use, so other hosts cannot reach this one\n        give free ones with TORRENT_FIRST_PORT and \
-                  TORRENT_LAST_PORT, or end what uses them, unless it is the cache of this host"
+            "all are in use, so other hosts cannot reach this host\n        give free ports with TORRENT_FIRST_PORT and \
+                  TORRENT_LAST_PORT, or end the programs that use them; if a cache already runs on this host, all is well"
                 .to_owned(),
         ),
         free => Ok(format!("{free} of {} free; {hint}", ports.count())),

@@ -1,4 +1,4 @@
-//! The file with our own logins, docker's config.json.
+//! The file with our own logins: Docker's config.json.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub struct AuthFile {
     pub(super) path: PathBuf,
 }
 
-/// The file, if one is given. It is checked.
+/// Returns the checked file, if one is given.
 pub(super) fn given(sources: &Sources<'_>) -> Result<Option<AuthFile>, CacheConfigError> {
     let Some(given) = REGISTRY_AUTH_FILE.given(sources)? else { return Ok(None) };
     let file = AuthFile { origin: given.origin, path: given.value };
@@ -26,10 +26,10 @@ pub(super) fn given(sources: &Sources<'_>) -> Result<Option<AuthFile>, CacheConf
 }
 
 impl AuthFile {
-    /// Whether the file can be read and is a JSON object. Blocks.
+    /// Checks that the file can be read and is a JSON object. Blocks.
     ///
     /// # Errors
-    /// What is wrong with it. No secret is in the sentence.
+    /// The file is missing or wrong. The sentence contains no secret.
     pub fn check(&self) -> Result<(), CacheConfigError> {
         let wrong = |problem| CacheConfigError::File {
             origin: self.origin,

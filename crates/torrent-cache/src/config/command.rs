@@ -1,11 +1,11 @@
-//! The command line, made of the settings and the commands.
+//! Builds the command line from the settings and the commands.
 
 use ::settings::{Document, argument};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::settings;
 
-/// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
+/// Returns the parser of the command line. Every value remains a text, because flags and variables are read together
 /// later.
 pub fn command() -> Command {
     let command = Command::new("torrent-cache")
@@ -35,7 +35,7 @@ pub fn command() -> Command {
 const HEALTHCHECK: &str = "healthcheck";
 const CHECK: &str = "check";
 
-/// What to do instead of serving.
+/// The command that runs instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChosenCommand {
     Healthcheck,
@@ -43,7 +43,7 @@ pub(super) enum ChosenCommand {
     Print(Document),
 }
 
-/// The command that was chosen, if any.
+/// Returns the command that the arguments name, if any.
 pub(super) fn chosen(matches: &ArgMatches) -> Option<ChosenCommand> {
     match matches.subcommand()? {
         (HEALTHCHECK, _) => Some(ChosenCommand::Healthcheck),

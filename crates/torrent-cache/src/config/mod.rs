@@ -43,25 +43,25 @@ use self::settings::{
 pub struct CacheConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The certificate of our own port; `None` if it speaks http only.
+    /// The certificate of our own port; `None` if the port speaks http only.
     pub tls: Option<PortCertificate>,
-    /// The servers that are asked.
+    /// The servers that the cache fetches from.
     pub upstreams: Arc<Upstreams>,
-    /// How they are asked.
+    /// How the cache fetches from upstreams.
     pub fetch: FetchOptions,
     /// How clients are authorised.
     pub authorization: AuthorizationOptions,
-    /// The file with our own logins, to be read again when it has changed.
+    /// The file with our own logins, which SIGHUP reads again.
     pub auth_file: Option<AuthFile>,
-    /// The folder for what is kept.
+    /// The folder for blobs and manifests.
     pub storage: PathBuf,
-    /// How much of its disk may be used.
+    /// How much of the folder's disk the cache may use.
     pub limits: StoreLimits,
-    /// How long a tag means what it meant last, while its upstream fails.
+    /// How long a tag keeps its last digest while its upstream fails.
     pub tag_stale: Duration,
-    /// Connections that are served at once, at most.
+    /// The most connections that are served at once.
     pub max_connections: usize,
-    /// How long a client may be silent, or take nothing.
+    /// How long a client may send no request, or read nothing of its reply.
     pub client_timeout: Duration,
     /// The tracker and the ports for other hosts.
     pub swarm: SwarmOptions,
@@ -76,19 +76,19 @@ impl fmt::Debug for CacheConfig {
 /// The tracker, the server with the torrent files, and what this host needs to share with others.
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
-    /// Where to announce.
+    /// The announce URL of the tracker.
     pub tracker: Url,
-    /// Where torrents are kept.
+    /// The host and the port of the server with the torrent files.
     pub etcd: (Host, u16),
-    /// Whether the operator named any of these hosts. The defaults are an example's.
+    /// Whether the operator named the tracker or the server. The default addresses are only an example.
     pub is_given: bool,
     /// The token for torrents.
     pub token: Option<TrackerToken>,
-    /// The secret from which info-hashes are computed.
+    /// The secret that is part of each info-hash.
     pub secret: Option<ClusterSecret>,
-    /// The networks of the hosts with which this one shares.
+    /// The networks of the hosts that this host shares blobs with.
     pub peer_networks: Vec<IpNet>,
-    /// On which ports other hosts reach this one.
+    /// The ports on which other hosts reach this host; the first free one is used.
     pub ports: RangeInclusive<u16>,
 }
 
@@ -99,7 +99,7 @@ pub enum CacheTask {
     Serve {
         /// The settings.
         config: Box<CacheConfig>,
-        /// What to log.
+        /// What the log contains.
         log: LogFilter,
     },
     /// Check what the settings name, print the results and end.
@@ -111,7 +111,7 @@ pub enum CacheTask {
     Print(String),
 }
 
-/// What to log.
+/// What the log contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter {
     /// Whether to log every request.
@@ -124,7 +124,7 @@ pub struct LogFilter {
 /// what is expected.
 #[derive(Debug, Error)]
 pub enum CacheConfigError {
-    /// The command line has something that the program does not know, or settings do not fit each other.
+    /// The command line has an unknown flag or command, or two settings contradict each other.
     #[error("{0}")]
     Usage(String),
     /// The value of a setting is wrong.
@@ -139,7 +139,7 @@ pub enum CacheConfigError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
-        /// What should be in it.
+        /// What the file should contain.
         expected: &'static str,
     },
 }
@@ -197,7 +197,7 @@ fn upstreams(sources: &Sources<'_>) -> Result<Upstreams, CacheConfigError> {
     let is_plain = REGISTRY_NO_SSL.read(sources)?.unwrap_or(false);
     let host = location.split_once("://").map_or(location.as_str(), |(_, host)| host);
     let location = if is_plain { format!("http://{host}") } else { location.clone() };
-    // The setting was parsed as an origin already.
+    // The setting has already been parsed as an origin, so this does not fail.
     let default: UpstreamOrigin =
         location.parse().map_err(|error| CacheConfigError::Usage(format!("REGISTRY_LOCATION {error}")))?;
     Ok(Upstreams::new(default, UPSTREAMS.read(sources)?.unwrap_or_default()))

@@ -6,7 +6,7 @@ use ::settings::Section;
 pub(super) const LISTENING: Section = Section("Listening");
 /// Registries and other servers.
 pub(super) const UPSTREAM: Section = Section("Upstream");
-/// Who may have what.
+/// Which clients may read what.
 pub(super) const CLIENTS: Section = Section("Who may have what");
 /// The disk.
 pub(super) const STORAGE: Section = Section("Storage");

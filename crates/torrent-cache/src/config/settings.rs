@@ -1,6 +1,6 @@
-//! Every setting is declared once, in the file of its section. The command line, the reading of variables, errors, help
-//! and the tests of all settings come from these declarations. The names and the defaults of the first eleven are those
-//! of the proof of concept that this program replaces.
+//! Every setting is declared once, in the file of its section. The command line, the environment variables, the errors,
+//! the help and the tests all use these declarations. Eleven settings have the names and defaults of the proof of
+//! concept that this program replaces.
 
 use ::settings::{About, Declared};
 
@@ -30,11 +30,11 @@ pub(super) use self::upstream::{
     CA_FILE, CONNECT_TIMEOUT, REGISTRY_LOCATION, REGISTRY_NO_SSL, UPSTREAM_TIMEOUT, UPSTREAMS,
 };
 
-/// The sections, in the order of help and pages.
+/// The sections, in the order of the help and the pages.
 static SECTIONS: [&[&dyn Declared]; 6] =
     [listening::SECTION, upstream::SECTION, clients::SECTION, storage::SECTION, swarm::SECTION, operation::SECTION];
 
-/// The descriptions of all settings, in the order of the help and the pages.
+/// Returns the descriptions of all settings, in the order of the help and the pages.
 pub fn all() -> impl Iterator<Item = About> {
     declared().map(Declared::about)
 }

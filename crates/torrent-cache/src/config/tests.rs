@@ -1,4 +1,4 @@
-//! Settings as operators give them.
+//! Tests the settings as operators give them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -61,7 +61,7 @@ fn every_setting_is_given_by_flag_and_by_variable() {
             "REGISTRY_AUTH_FILE" => &auth,
             _ => about.example,
         };
-        // What some of them need beside them.
+        // Some settings are valid only together with these settings.
         let mut beside = vec![("INTERFACE", "127.0.0.1")];
         if ["CERTFILE", "PRIVATEKEY"].contains(&about.variable) {
             beside.extend([("CERTFILE", cert.as_str()), ("PRIVATEKEY", key.as_str())]);

@@ -13,7 +13,7 @@ use super::settings::{CERTFILE, PRIVATEKEY};
 /// The certificate of our own port, and its files.
 #[derive(Debug)]
 pub struct PortCertificate {
-    /// The files, to be read again when they have changed.
+    /// The files, which SIGHUP reads again.
     pub files: PemFiles,
     /// The certificate and the key that the files hold.
     pub certificate: Certificate,
@@ -35,7 +35,7 @@ struct PemFile {
     expected: &'static str,
 }
 
-/// The certificate of our own port. `None` if neither file is given and there is none at a default path.
+/// Reads the certificate of our own port. Returns `None` if neither file is given and a default path has no file.
 pub(super) fn given(sources: &Sources<'_>) -> Result<Option<PortCertificate>, CacheConfigError> {
     let files =
         PemFiles { certificate: PemFile::given(&CERTFILE, sources)?, key: PemFile::given(&PRIVATEKEY, sources)? };
@@ -90,7 +90,7 @@ impl PemFile {
     }
 }
 
-/// Reads a regular file. A pipe could block.
+/// Reads a regular file. Any other file is an error, because reading a pipe could block.
 pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

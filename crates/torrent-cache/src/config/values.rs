@@ -1,4 +1,4 @@
-//! Parses texts that only this program's settings have.
+//! Parses the texts of settings that only this program has.
 
 use std::time::Duration;
 
@@ -6,37 +6,38 @@ use ::settings::Wrong;
 use ::settings::values::whole;
 use url::{Host, Url};
 
-/// The longest time in seconds that a setting takes: a year.
+/// The longest time that a setting takes, in seconds: a year.
 const LONGEST: u64 = 31_536_000;
 
-/// What [`seconds`] and [`seconds_or_none`] expect.
+/// What [`seconds`] expects.
 pub(super) const SECONDS: &str = "a whole number of seconds from 1 to 31536000";
 /// What [`seconds_or_none`] expects.
 pub(super) const SECONDS_OR_NONE: &str = "a whole number of seconds from 0 to 31536000";
 
-/// A time of at least one second.
+/// Parses a time of at least one second.
 pub(super) fn seconds(text: &str) -> Result<Duration, Wrong> {
     whole(text, &(1..=LONGEST)).map(Duration::from_secs)
 }
 
-/// A time, which may be 0.
+/// Parses a time, which may be 0.
 pub(super) fn seconds_or_none(text: &str) -> Result<Duration, Wrong> {
     whole(text, &(0..=LONGEST)).map(Duration::from_secs)
 }
 
-/// A switch that is on with any text but those that mean no. The proof of concept took any text for yes.
+/// Parses a switch. Only `false`, `0`, `no` and `off` switch it off. Any other text switches it on, as it did in the
+/// proof of concept.
 #[expect(clippy::unnecessary_wraps, reason = "a setting is parsed by a function that can fail")]
 pub(super) fn set(text: &str) -> Result<bool, Wrong> {
     Ok(!matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off"))
 }
 
-/// A host name or an address.
+/// Parses a host name or an IP address.
 pub(super) fn host(text: &str) -> Result<Host, Wrong> {
     let bracketed = if text.contains(':') && !text.starts_with('[') { format!("[{text}]") } else { text.to_owned() };
     Host::parse(&bracketed).map_err(|_| Wrong::Value)
 }
 
-/// The announce URL of a tracker.
+/// Parses the announce URL of a tracker.
 pub(super) fn tracker(text: &str) -> Result<Url, Wrong> {
     let url = Url::parse(text).map_err(|_| Wrong::Value)?;
     let is_tracker = matches!(url.scheme(), "http" | "https" | "udp") && url.host().is_some();

@@ -1,9 +1,9 @@
-//! Verifies a file object of a repository in archive mode (`.filez`) by inflating it, while its bytes arrive.
+//! Verifies a file object of a repository in archive mode (`.filez`). The object is inflated while its bytes arrive.
 //!
-//! The file is: the size of a header as a big-endian u32, four zeros, the header, and for a regular file its content as
-//! a raw deflate stream. The header has the type `(tuuuusa(ayay))`: the content's length, owner, group, mode, device,
-//! target of a symbolic link, extended attributes. An object's name is the SHA-256 of what the repositories of other
-//! modes have: the same with a header without the length, and with the content as it is.
+//! The file consists of the header's size as a big-endian u32, four zeros, the header, and, for a regular file, the
+//! content as a raw deflate stream. The header has the type `(tuuuusa(ayay))`: the content's length, owner, group,
+//! mode, device, target of a symbolic link, extended attributes. The name of the object is the SHA-256 of the form that
+//! repositories of other modes store. In that form, the header has no length, and the content is not compressed.
 
 use std::fmt;
 
@@ -15,45 +15,45 @@ use super::gvariant::{TupleMembers, push_offset, string};
 use super::path::ObjectChecksum;
 use crate::digest::DigestHasher;
 
-/// The largest header that is read, in bytes. Extended attributes are the large part of it.
+/// The largest header that is read, in bytes. Only extended attributes can make a header large.
 const MAX_HEADER: usize = 1 << 20;
 
-/// The length of what comes before the header.
+/// The number of bytes before the header.
 const PREFIX: usize = 8;
 
-/// So many bytes are inflated at once.
+/// How many bytes are inflated at once.
 const BUFFER: usize = 16 << 10;
 
-/// The bits of a mode that tell the kind of a file, and two of its values.
+/// The bits of a mode that say which kind a file has, followed by two kinds.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// Why a file is not the object that it should be.
+/// Why a file is not the object that its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FilezFault {
-    /// The header is not one, or is larger than 1 MiB.
+    /// The header is not valid, or is larger than 1 MiB.
     #[error("the header of the object is wrong")]
     Header,
     /// The content cannot be inflated.
-    #[error("the content of the object is no deflate stream")]
+    #[error("the content of the object is not a deflate stream")]
     Deflate,
     /// The content is longer or shorter than the header says.
-    #[error("the content of the object has not the length that its header says")]
+    #[error("the content of the object is longer or shorter than its header says")]
     Length,
     /// Bytes follow the end of the content.
     #[error("bytes follow the end of the object")]
     Trailing,
-    /// The file ends too early.
+    /// The file ends before its content is complete.
     #[error("the object ends too early")]
     Truncated,
     /// The SHA-256 is not the object's name.
-    #[error("the checksum of the object is not its name")]
+    #[error("the checksum of the object differs from its name")]
     Checksum,
 }
 
-/// Verifies one object. Memory is bounded: the header while it arrives, and an inflater with one buffer. A clone goes on
-/// from the same place.
+/// Verifies one object. It holds at most one header, or one inflater with its buffer, in memory. A clone goes on from
+/// the same place.
 #[derive(Clone, Debug)]
 pub struct FilezVerifier {
     expected: ObjectChecksum,
@@ -62,7 +62,7 @@ pub struct FilezVerifier {
 
 #[derive(Clone, Debug)]
 enum FilezState {
-    /// The bytes so far; the header is not complete.
+    /// The bytes that have come while the header is not complete.
     Header(Vec<u8>),
     Content(Box<InflatedContent>),
     /// A symbolic link has no content.
@@ -71,7 +71,7 @@ enum FilezState {
 }
 
 impl FilezVerifier {
-    /// Verifies that a file is the object of this name.
+    /// Begins to verify that a file is the object of this name.
     pub fn new(expected: ObjectChecksum) -> Self {
         Self { expected, state: FilezState::Header(Vec::new()) }
     }
@@ -98,7 +98,7 @@ impl FilezVerifier {
         updated
     }
 
-    /// The file is complete: whether it is the object.
+    /// Ends the verification after the last byte. Returns an error if the file is not the object.
     pub fn finish(self) -> Result<(), FilezFault> {
         let hasher = match self.state {
             FilezState::Header(_) => return Err(FilezFault::Truncated),
@@ -110,7 +110,7 @@ impl FilezVerifier {
     }
 }
 
-/// Adds bytes to the header. Once it is complete, returns the state that follows and the bytes behind the header.
+/// Adds bytes to the header. Once the header is complete, returns the next state and the bytes after the header.
 fn take_header<'a>(so_far: &mut Vec<u8>, mut bytes: &'a [u8]) -> Result<Option<(FilezState, &'a [u8])>, FilezFault> {
     let mut take_until = |length: usize| {
         let (taken, rest) = bytes.split_at(bytes.len().min(length.saturating_sub(so_far.len())));
@@ -129,11 +129,11 @@ fn take_header<'a>(so_far: &mut Vec<u8>, mut bytes: &'a [u8]) -> Result<Option<(
     Ok(Some((header.state(), bytes)))
 }
 
-/// What a header says.
+/// The content of a header.
 struct FileHeader {
     /// The content's length in bytes; `None` for a symbolic link.
     length: Option<u64>,
-    /// The header as it is hashed, with its size before it.
+    /// The header in the form that is hashed, preceded by its size.
     hashed: Vec<u8>,
 }
 
@@ -148,7 +148,7 @@ impl FileHeader {
         let attributes = members.last(1)?;
         let length = match u32::from_be_bytes(mode) & KIND {
             REGULAR if target_length == 0 => Some(length),
-            // The length of a link is not hashed. File systems and archives say one of these.
+            // The length of a link is not hashed. Repositories write 0 or the length of the target.
             SYMLINK if length == 0 || length == target_length => None,
             _ => return None,
         };
@@ -165,7 +165,7 @@ impl FileHeader {
         Some(Self { length, hashed })
     }
 
-    /// What follows the header.
+    /// Returns the state after the header.
     fn state(&self) -> FilezState {
         let mut hasher = DigestHasher::default();
         hasher.update(&self.hashed);
@@ -182,7 +182,7 @@ struct InflatedContent {
     hasher: DigestHasher,
     inflater: Box<InflateState>,
     buffer: Vec<u8>,
-    /// So many bytes of the content are still to come.
+    /// How many bytes of the content are still to come.
     left: u64,
     has_ended: bool,
 }
@@ -205,14 +205,14 @@ impl InflatedContent {
             }
             let (taken, is_full) = self.inflate(bytes)?;
             bytes = bytes.get(taken..).unwrap_or_default();
-            // The inflater keeps content back while the buffer is full.
+            // While the buffer is full, the inflater can hold back more content.
             if bytes.is_empty() && !is_full {
                 return Ok(());
             }
         }
     }
 
-    /// Fills the buffer once. Returns how many bytes it took, and whether the buffer became full.
+    /// Inflates into the buffer once. Returns how many input bytes were taken, and whether the buffer became full.
     fn inflate(&mut self, bytes: &[u8]) -> Result<(usize, bool), FilezFault> {
         let result = inflate(&mut self.inflater, bytes, &mut self.buffer, MZFlush::None);
         let taken = result.bytes_consumed;
@@ -220,7 +220,7 @@ impl InflatedContent {
         self.has_ended = match result.status {
             Ok(MZStatus::StreamEnd) => true,
             Ok(MZStatus::Ok) => false,
-            // No progress is no fault if there was nothing to take.
+            // Without input bytes, the inflater cannot make progress, and this is not an error.
             Err(MZError::Buf) if bytes.is_empty() => false,
             _ => return Err(FilezFault::Deflate),
         };

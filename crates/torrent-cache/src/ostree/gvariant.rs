@@ -1,26 +1,27 @@
-//! Reads serialised GVariant values of known types: only the framing, which divides a container's bytes among its
-//! members.
+//! Reads serialised GVariant values of known types. It reads only the framing, which divides a container's bytes among
+//! its members.
 //!
-//! Only the normal form is read: offsets in order and in range, zeros as padding, nothing left over. GLib reads any
-//! bytes, with defaults for what is wrong. What is refused here is only not cached. The crates `gvariant` and `zvariant`
-//! do not tell wrong bytes from defaults, need aligned copies or bring serde's model for three fixed types.
+//! Only the normal form is accepted: offsets in order and in range, zeros as padding, nothing left over. GLib accepts
+//! any bytes, and reads defaults in place of wrong values. A value that is refused here still passes to the client, but
+//! it is not cached. The crates `gvariant` and `zvariant` are not used. They read wrong bytes as defaults, need aligned
+//! copies, or bring serde's model for only three types.
 
-/// The members of a tuple, one after the other. Each member is read by the method of its kind.
+/// Reads the members of a tuple in order. Call the method that fits the kind of each member.
 pub(super) struct TupleMembers<'a> {
     bytes: &'a [u8],
     /// Where the next member begins, before its alignment.
     at: usize,
-    /// Where the framing offsets that are not read yet end. They are in reverse order.
+    /// Where the unread framing offsets end. The offsets are in reverse order.
     offsets_end: usize,
 }
 
 impl<'a> TupleMembers<'a> {
-    /// The members of this tuple. It must not be one of fixed size.
+    /// Begins to read this tuple. The tuple must not have a fixed size.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, offsets_end: bytes.len() }
     }
 
-    /// A member of fixed size, aligned to that size.
+    /// Reads a member of fixed size, aligned to its size.
     pub(super) fn fixed<const SIZE: usize>(&mut self) -> Option<[u8; SIZE]> {
         let start = align(self.bytes, self.at, SIZE)?;
         let (member, _) = self.bytes.get(start..self.offsets_end)?.split_first_chunk::<SIZE>()?;
@@ -28,7 +29,7 @@ impl<'a> TupleMembers<'a> {
         Some(*member)
     }
 
-    /// A member of variable size that is not the last member.
+    /// Reads a member of variable size that is not the last member.
     pub(super) fn variable(&mut self, alignment: usize) -> Option<&'a [u8]> {
         let size = offset_size(self.bytes.len());
         let offset_at = self.offsets_end.checked_sub(size)?;
@@ -42,19 +43,19 @@ impl<'a> TupleMembers<'a> {
         self.bytes.get(start..end)
     }
 
-    /// The last member, of variable size. It ends where the framing offsets begin.
+    /// Reads the last member, if it has a variable size. It ends where the framing offsets begin.
     pub(super) fn last(self, alignment: usize) -> Option<&'a [u8]> {
         let start = align(self.bytes, self.at, alignment)?;
         self.bytes.get(start..self.offsets_end)
     }
 
-    /// Nothing is left: the last member has fixed size.
+    /// Checks that nothing is left after a last member of fixed size.
     pub(super) fn finish(self) -> Option<()> {
         (self.at == self.offsets_end).then_some(())
     }
 }
 
-/// The elements of an array, each of variable size. An element is `None` if its framing is wrong.
+/// Returns the elements of an array. Each element has a variable size. An element is `None` if its framing is wrong.
 pub(super) fn elements(bytes: &[u8], alignment: usize) -> Option<impl Iterator<Item = Option<&[u8]>>> {
     let size = offset_size(bytes.len());
     let offsets_at = match bytes.len().checked_sub(size) {
@@ -75,27 +76,28 @@ pub(super) fn elements(bytes: &[u8], alignment: usize) -> Option<impl Iterator<I
     }))
 }
 
-/// A value of type `v`: its type and its bytes.
+/// Reads a value of type `v`. Returns its type and its bytes.
 pub(super) fn variant(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let zero = bytes.iter().rposition(|&byte| byte == 0)?;
     let (value, kind) = bytes.split_at_checked(zero)?;
     Some((kind.get(1..)?, value))
 }
 
-/// A value of type `s`, without the zero at its end.
+/// Reads a value of type `s`. Returns the text without the zero at its end.
 pub(super) fn string(bytes: &[u8]) -> Option<&[u8]> {
     let (&0, text) = bytes.split_last()? else { return None };
     (!text.contains(&0)).then_some(text)
 }
 
-/// Writes a tuple whose only member with an offset ends at `end`. The offset follows the members.
+/// Appends the framing offset to the members of a tuple. Only one member needs an offset, and this member ends at
+/// `end`.
 pub(super) fn push_offset(tuple: &mut Vec<u8>, end: usize) {
     let body = tuple.len();
     let size = [1, 2, 4, 8].into_iter().find(|size| offset_size(body.saturating_add(*size)) == *size).unwrap_or(8);
     tuple.extend(end.to_le_bytes().into_iter().chain([0; 8]).take(size));
 }
 
-/// How many bytes each framing offset of a container of this size has.
+/// Returns how many bytes each framing offset has in a container of this size.
 fn offset_size(container: usize) -> usize {
     match container {
         0 => 0,
@@ -106,14 +108,15 @@ fn offset_size(container: usize) -> usize {
     }
 }
 
-/// The little-endian number of this size at this place.
+/// Reads the little-endian number of this size at this place.
 fn read_offset(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
     let digits = bytes.get(at..at.checked_add(size)?)?;
     let number = digits.iter().rev().fold(0_u64, |number, &digit| number << 8 | u64::from(digit));
     usize::try_from(number).ok()
 }
 
-/// The next place at or after `at` that is a multiple of `alignment`. The padding must be there, and zero.
+/// Returns the first multiple of `alignment` that is not below `at`. Returns `None` if the padding is missing or not
+/// zero.
 fn align(bytes: &[u8], at: usize, alignment: usize) -> Option<usize> {
     let start = at.checked_next_multiple_of(alignment)?;
     bytes.get(at..start)?.iter().all(|&byte| byte == 0).then_some(start)
@@ -125,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    // The examples are those of the GVariant specification (Alexander Larsson and Ryan Lortie, 2008), section 2.6.
+    // The examples come from the GVariant specification (Alexander Larsson and Ryan Lortie, 2008), section 2.6.
 
     #[test]
     fn an_array_of_strings() {

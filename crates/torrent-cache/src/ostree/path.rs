@@ -1,8 +1,9 @@
-//! The paths in a repository in archive mode: which files are cached, and under which key.
+//! Reads the paths of a repository in archive mode: which files are cached, and under which key.
 //!
-//! A repository can be anywhere below a host, so that only the end of a path counts. Cached are files that are verified
-//! by a hash: the parts of static deltas, and objects. Everything else changes, or says what is right: the summary and
-//! its signature, config, refs, superblocks, delta indexes, detached metadata. It always comes from upstream.
+//! A repository can be anywhere below a host, so only the end of a path matters. The cache keeps files that a hash
+//! verifies: the parts of static deltas, and objects. All other files always come from the upstream, because they
+//! change or contain the hashes: the summary and its signature, config, refs, superblocks, delta indexes, detached
+//! metadata.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +14,8 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-/// The length of a delta's name up to its slash, and of what follows for a delta from nothing and from a commit.
+/// The length of a delta's name before its slash, and after the slash: for a delta from nothing, and for a delta from a
+/// commit.
 const NAME_START: usize = 2;
 const NAME_FROM_NOTHING: usize = 41;
 const NAME_FROM_COMMIT: usize = 41 + 1 + 43;
@@ -21,15 +23,16 @@ const NAME_FROM_COMMIT: usize = 41 + 1 + 43;
 /// What the path of a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OstreePath {
-    /// `…/deltas/XX/YYY/superblock`: passed through, and read, because it says what the parts are.
+    /// `…/deltas/XX/YYY/superblock`. The cache passes a superblock through, and reads it, because it has the digests of
+    /// the parts.
     Superblock(DeltaFolder),
-    /// `…/deltas/XX/YYY/N`: the part of index N. Its SHA-256 is in the superblock.
+    /// `…/deltas/XX/YYY/N`: the part with index N. The superblock has its SHA-256.
     DeltaPart(DeltaFolder, u32),
-    /// `…/objects/ab/….filez`: a file object. It is verified by inflating, see [`super::filez`].
+    /// `…/objects/ab/….filez`: a file object, which must be inflated to be verified, see [`super::filez`].
     FileObject(ObjectChecksum),
-    /// `…/objects/ab/….commit`, `.dirtree`, `.dirmeta`: the SHA-256 of the file is the object's name.
+    /// `…/objects/ab/….commit`, `.dirtree`, `.dirmeta`: an object whose name is the SHA-256 of the file.
     MetadataObject(Digest),
-    /// Never cached.
+    /// Any other path. The cache passes the file through.
     Uncached,
 }
 
@@ -37,13 +40,13 @@ pub enum OstreePath {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeltaFolder(String);
 
-/// The name of an object: for a file object, the SHA-256 of its header and content, not of the `.filez` file.
+/// The name of an object. For a file object, this is the SHA-256 of its header and content, not of the `.filez` file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectChecksum(pub [u8; 32]);
 
 impl OstreePath {
-    /// Reads the path of a URL. A path with a query, an encoded slash, or a part such as `..` is never cached: only its
-    /// server knows what it names.
+    /// Reads the path of a URL. A path with a query, an encoded slash, or a part such as `..` is never cached, because
+    /// only its server knows which file it means.
     pub fn parse(path: &str) -> Self {
         Self::read(path).unwrap_or(Self::Uncached)
     }
@@ -69,7 +72,7 @@ impl OstreePath {
     }
 }
 
-/// `ab/cd….KIND`: 64 hexadecimal digits with a slash after the second.
+/// Reads `ab/cd….KIND`: 64 hexadecimal digits with a slash after the second digit.
 fn read_object(start: &str, file: &str) -> Option<OstreePath> {
     let (rest, kind) = file.split_once('.')?;
     if start.len() != NAME_START {
@@ -83,7 +86,8 @@ fn read_object(start: &str, file: &str) -> Option<OstreePath> {
     }
 }
 
-/// A delta's name has one or two SHA-256 in base64, 43 digits each, with `_` in the place of the slash.
+/// Whether this is the name of a delta: one or two SHA-256 in base64, with 43 digits each, and with `_` in place of the
+/// slash.
 fn is_delta_name(start: &str, name: &str) -> bool {
     let is_base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_'));
     let name_is_right = match name.split_once('-') {
@@ -95,18 +99,18 @@ fn is_delta_name(start: &str, name: &str) -> bool {
     start.len() == NAME_START && is_base64(start) && name_is_right
 }
 
-/// A number as OSTree writes it: without a sign and without zeros before it.
+/// Reads the index of a part as OSTree writes it, without a sign and without leading zeros.
 fn part_index(text: &str) -> Option<u32> {
     let index: u32 = text.parse().ok()?;
     (index.to_string() == text).then_some(index)
 }
 
-/// A part of a path without its percent-encoding. Some clients encode the plus signs of base64.
+/// Decodes the percent-encoding of a part of a path, because some clients encode the plus signs of base64.
 fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(segment).decode_utf8().ok()
 }
 
-/// A part of a path that names a file or a folder, to every server the same.
+/// Whether every server understands this part of a path as the same name of a file or folder.
 fn is_plain(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..")
         && !segment.contains(['/', '\\', '?', '#', '%'])
@@ -114,20 +118,20 @@ fn is_plain(segment: &str) -> bool {
 }
 
 impl DeltaFolder {
-    /// The path of the superblock that says what the parts in this folder are.
+    /// Returns the path of the superblock that has the digests of the parts in this folder.
     pub fn superblock_path(&self) -> String {
         format!("{}/superblock", self.0)
     }
 
-    /// The key of a part in the store. Only its own server's superblock says what the part is, so that the server's
-    /// origin, such as `http://example.com:80`, is in the key.
+    /// Returns the key of a part in the store. The key contains the origin of the server, such as
+    /// `http://example.com:80`, because only a superblock of the same server has the digest of the part.
     pub fn part_key(&self, origin: &str, index: u32) -> String {
         format!("{origin}{}/{index}", self.0)
     }
 }
 
 impl ObjectChecksum {
-    /// The key of the `.filez` file among those of its repository in the store.
+    /// Returns the key of the `.filez` file in the store, among the keys of its repository.
     pub fn key(&self) -> String {
         format!("filez/{self}")
     }
@@ -145,7 +149,7 @@ impl fmt::Debug for ObjectChecksum {
     }
 }
 
-/// A text is not 64 lower-case hexadecimal digits.
+/// The text is not 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not 64 lower-case hexadecimal digits")]
 pub struct NotAnObjectChecksum;

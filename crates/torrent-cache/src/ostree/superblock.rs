@@ -1,7 +1,7 @@
-//! The superblock of a static delta: which parts the delta has, and which objects are fetched by themselves.
+//! Reads the superblock of a static delta: which parts the delta has, and which objects clients must fetch separately.
 //!
-//! Its type is `(a{sv}tayay(a{sv}aya(say)sstayay)aya(uayttay)a(yaytt))`: metadata, time, the two commits, the new
-//! commit object, deltas that come first, parts, fallback objects.
+//! A superblock has the type `(a{sv}tayay(a{sv}aya(say)sstayay)aya(uayttay)a(yaytt))`: metadata, time, the two commits,
+//! the new commit object, the deltas to apply first, parts, fallback objects.
 
 use thiserror::Error;
 
@@ -9,18 +9,19 @@ use super::gvariant::{TupleMembers, elements, string, variant};
 use super::path::ObjectChecksum;
 use crate::digest::Digest;
 
-/// The largest superblock that is read, in bytes. Each object of a delta takes 33; parts can be inside, too.
+/// The largest superblock that is read, in bytes. Each object of a delta takes 33 bytes. A superblock can also contain
+/// parts.
 pub const MAX_SUPERBLOCK: usize = 16 << 20;
 
-/// What a signed superblock begins with. Its type is `(taya{sv})`: this, the superblock, signatures.
+/// The first bytes of a signed superblock. Its type is `(taya{sv})`: these bytes, the superblock, the signatures.
 const SIGNED_MAGIC: [u8; 8] = *b"OSTSGNDT";
 
-/// What a superblock says of the files beside it.
+/// What a superblock says about the files beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeltaSuperblock {
-    /// The parts. The part of index N is the file N beside the superblock.
+    /// The parts. The part with index N is the file `N` beside the superblock.
     pub parts: Vec<DeltaPart>,
-    /// Objects that are not in the parts, in practice large files. Clients fetch them from the repository.
+    /// Objects that are not in the parts, usually large files. Clients fetch these objects from the repository.
     pub fallbacks: Vec<FallbackObject>,
 }
 
@@ -29,9 +30,9 @@ pub struct DeltaSuperblock {
 pub struct DeltaPart {
     /// The SHA-256 of the part's file.
     pub digest: Digest,
-    /// The length of the part's file in bytes, if the superblock says which byte order its numbers have.
+    /// The length of the part's file in bytes. `None` if the superblock does not say which byte order its numbers have.
     pub length: Option<u64>,
-    /// The superblock contains the part, so that clients do not ask for its file.
+    /// Whether the superblock contains the part. Clients then do not ask for the part's file.
     pub is_inline: bool,
 }
 
@@ -40,17 +41,18 @@ pub struct DeltaPart {
 pub struct FallbackObject {
     /// The object's name.
     pub checksum: ObjectChecksum,
-    /// The length of the object's file in bytes, if the superblock says which byte order its numbers have.
+    /// The length of the object's file in bytes. `None` if the superblock does not say which byte order its numbers
+    /// have.
     pub length: Option<u64>,
 }
 
-/// Bytes are no superblock that this reader understands. Its parts can be passed on, but not cached.
+/// The bytes are not a superblock that this reader understands. Its parts can be passed on, but not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not the superblock of a static delta in GVariant's normal form, of at most 16 MiB")]
 pub struct NotASuperblock;
 
 impl DeltaSuperblock {
-    /// Reads a superblock, signed or not. Signatures are for the clients.
+    /// Reads a superblock, signed or not. Signatures are not checked, because clients check them.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotASuperblock> {
         if bytes.len() > MAX_SUPERBLOCK {
             return Err(NotASuperblock);
@@ -82,7 +84,8 @@ fn signed_content(bytes: &[u8]) -> Option<&[u8]> {
     Some(content)
 }
 
-/// The byte order of a superblock's numbers: by a mistake of long ago, that of the machine that wrote it.
+/// The byte order of a superblock's numbers. Because of an old mistake in OSTree, it is the byte order of the machine
+/// that wrote the superblock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ByteOrder {
     Little,
@@ -146,7 +149,8 @@ impl DeltaMetadata {
     }
 }
 
-/// The index of the part that metadata has under this key: the part's path, `deltas/…/N`.
+/// Reads the index of the part that the metadata contains under this key. The key is the path of the part,
+/// `deltas/…/N`.
 fn inline_part(key: &[u8]) -> Option<u32> {
     let path = std::str::from_utf8(key).ok()?.strip_prefix("deltas/")?;
     path.rsplit_once('/')?.1.parse().ok()

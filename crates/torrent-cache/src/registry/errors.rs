@@ -5,45 +5,45 @@ use serde::Serialize;
 use super::path::PathRefusal;
 use super::query::QueryFault;
 
-/// What went wrong. Each kind has one status code and one error code.
+/// The kinds of errors. Each kind has one status code and one error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryErrorKind {
-    /// The request is no request of the specification.
+    /// The specification has no such request.
     BadRequest,
-    /// 401; the reply needs a `WWW-Authenticate` header.
+    /// The client must log in: 401. The reply needs a `WWW-Authenticate` header.
     Unauthorized,
-    /// 403: by our rules, such as the list of upstreams.
+    /// The cache's own rules, such as the list of upstreams, forbid the request: 403.
     Denied,
-    /// The repository's name is not one.
+    /// The repository's name is not valid.
     NameInvalid,
-    /// The digest is not one.
+    /// The digest is not valid.
     DigestInvalid,
-    /// No manifest of this name.
+    /// There is no manifest with this tag or digest.
     ManifestUnknown,
-    /// No blob of this digest.
+    /// There is no blob with this digest.
     BlobUnknown,
-    /// No such path.
+    /// The path does not exist.
     NotFound,
-    /// Methods and paths that a cache does not have, such as those of a push.
+    /// The cache does not support this method or path, such as those of a push.
     Unsupported,
     /// The path or the query is too long.
     TooLong,
-    /// The range is outside the blob; the reply needs a `Content-Range` header.
+    /// The range is outside the blob. The reply needs a `Content-Range` header.
     RangeInvalid,
-    /// The registry, or this cache, wants fewer requests; the reply should have a `Retry-After` header.
+    /// The upstream limits requests. The reply should have a `Retry-After` header.
     TooManyRequests,
-    /// A fault of this cache.
+    /// This cache failed.
     Internal,
-    /// Upstream cannot be reached, or sent something wrong.
+    /// The upstream cannot be reached, or its reply is wrong.
     UpstreamWrong,
     /// This cache cannot take the request now.
     Busy,
-    /// Upstream did not answer in time.
+    /// The upstream did not answer in time.
     UpstreamLate,
 }
 
 impl RegistryErrorKind {
-    /// The HTTP status code.
+    /// Returns the HTTP status code.
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::NameInvalid | Self::DigestInvalid => 400,
@@ -61,8 +61,8 @@ impl RegistryErrorKind {
         }
     }
 
-    /// The code in the body. The specification has none for what happens between a cache and its upstream, nor for
-    /// ranges: those are the codes of Docker's registry.
+    /// Returns the code in the body. The specification has no codes for ranges and for errors between a cache and its
+    /// upstream. For these, the codes of Docker's registry are used.
     pub fn code(self) -> &'static str {
         match self {
             Self::Unauthorized => "UNAUTHORIZED",
@@ -85,7 +85,7 @@ impl RegistryErrorKind {
 pub struct RegistryError {
     /// What went wrong.
     pub kind: RegistryErrorKind,
-    /// One sentence that says what the user can do. Clients show it as it is.
+    /// One sentence that says what the user can do. Clients show this sentence unchanged.
     pub message: String,
 }
 
@@ -104,17 +104,17 @@ impl RegistryError {
     /// The media type of the body.
     pub const MEDIA_TYPE: &'static str = "application/json";
 
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub fn new(kind: RegistryErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
-    /// The HTTP status code.
+    /// Returns the HTTP status code.
     pub fn status(&self) -> u16 {
         self.kind.status()
     }
 
-    /// The body, such as `{"errors":[{"code":"DENIED","message":"…"}]}`.
+    /// Returns the body, such as `{"errors":[{"code":"DENIED","message":"…"}]}`.
     pub fn body(&self) -> String {
         let errors = [ErrorDetail { code: self.kind.code(), message: &self.message }];
         // Writing text to memory does not fail.

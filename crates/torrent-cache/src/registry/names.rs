@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-/// The longest repository name, in bytes. The specification names this limit as the one that many clients have.
+/// The longest repository name, in bytes. The specification says that many clients have this limit.
 const MAX_NAME: usize = 255;
 
 /// The longest tag, in bytes.
 const MAX_TAG: usize = 128;
 
-/// The longest digest that we pass on, in bytes. The longest registered one, `sha512`, has 135.
+/// The longest digest that we pass on, in bytes. The longest registered digest, `sha512`, has 135 bytes.
 const MAX_DIGEST: usize = 255;
 
 /// The name of a repository, such as `library/alpine`.
@@ -21,7 +21,7 @@ const MAX_DIGEST: usize = 255;
 pub struct RepositoryName(String);
 
 impl RepositoryName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,10 +33,11 @@ impl fmt::Display for RepositoryName {
     }
 }
 
-/// A text is no repository name by the specification's grammar, or is longer than 255 bytes.
+/// The text does not follow the specification's grammar of repository names, or is longer than 255 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a repository name has at most 255 bytes: lower-case letters and digits, joined by one '.', one or two '_', or '-', in parts with '/' between them"
+    "a repository name has at most 255 bytes and consists of parts with '/' between them; a part has \
+     lower-case letters and digits, joined by '.', '_', '__' or hyphens"
 )]
 pub struct NotARepositoryName;
 
@@ -49,12 +50,12 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Whether the text matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(text: &str) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
     let ends_well = bytes.first().is_some_and(is_letter) && bytes.last().is_some_and(is_letter);
-    // No letter lies between two adjacent letters, so the separator there is empty.
+    // Between two adjacent letters, `split` yields an empty separator.
     ends_well
         && bytes.split(is_letter).all(|separator| {
             matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&byte| byte == b'-')
@@ -66,7 +67,7 @@ fn is_component(text: &str) -> bool {
 pub struct ImageTag(String);
 
 impl ImageTag {
-    /// The tag as text.
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -78,9 +79,9 @@ impl fmt::Display for ImageTag {
     }
 }
 
-/// A text is no tag by the specification's grammar, or is longer than 128 bytes.
+/// The text does not follow the specification's grammar of tags, or is longer than 128 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a tag has at most 128 of the characters a-z, A-Z, 0-9, '_', '.', '-', and starts with none of '.' and '-'")]
+#[error("a tag has at most 128 of the characters a-z, A-Z, 0-9, '_', '.', '-', and does not start with '.' or '-'")]
 pub struct NotATag;
 
 impl FromStr for ImageTag {
@@ -96,10 +97,10 @@ impl FromStr for ImageTag {
     }
 }
 
-/// A digest of any algorithm (OCI Image Specification, "Digests"). Only content with a SHA-256 is cached.
+/// A digest of any algorithm (OCI Image Specification, "Digests"). The cache keeps only content with a SHA-256 digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ContentDigest {
-    /// The digest by which the cache keeps content.
+    /// A SHA-256 digest.
     Sha256(Digest),
     /// A valid digest of another algorithm, such as `sha512:…`.
     Other(OtherDigest),
@@ -118,7 +119,7 @@ impl fmt::Display for ContentDigest {
     }
 }
 
-/// A text is no digest by the grammar, or not one of its registered algorithm.
+/// The text does not follow the grammar of digests, or its hash does not fit its registered algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a digest is an algorithm, ':' and the encoded hash, such as sha256: and 64 lower-case hexadecimal digits")]
 pub struct NotAContentDigest;
@@ -142,13 +143,13 @@ fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `[a-z0-9]+([+._-][a-z0-9]+)*`
+/// Whether the text matches `[a-z0-9]+([+._-][a-z0-9]+)*`.
 fn is_algorithm(text: &str) -> bool {
     text.split(['+', '.', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
 }
 
-/// `[a-zA-Z0-9=_-]+`
+/// Whether the text matches `[a-zA-Z0-9=_-]+`.
 fn is_encoded(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-'))
 }

@@ -1,14 +1,14 @@
-//! How a request names its registry, so that the links of the reply name the registry as well.
+//! How a request names its registry. The links in the reply must name the registry in the same way.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What a value of a query need not encode (RFC 3986, "unreserved").
+/// The characters that are encoded in a value of a query: all except the unreserved ones (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// How a request names its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryNaming {
-    /// Not at all: it means the default one.
+    /// The request does not name a registry, so it goes to the default one.
     Absent,
     /// By the first component of the path, as the client wrote it.
     Path(String),
@@ -17,7 +17,8 @@ pub enum RegistryNaming {
 }
 
 impl RegistryNaming {
-    /// The value of a `Link` header (RFC 8288) as this cache has to say it. Targets on other servers stay as they are.
+    /// Rewrites the value of a `Link` header (RFC 8288), so that the client asks this cache again. Targets on other
+    /// servers stay as they are.
     pub fn link(&self, value: &str) -> String {
         let mut said = String::with_capacity(value.len());
         let mut rest = value;
@@ -27,7 +28,7 @@ impl RegistryNaming {
             said.push('<');
             said.push_str(&self.target(target));
             said.push('>');
-            // A parameter in quotes can have a '<'.
+            // A quoted parameter can contain '<', so the search goes on after the parameters.
             let end = next_link(parameters);
             said.push_str(parameters.get(..end).unwrap_or_default());
             rest = parameters.get(end..).unwrap_or_default();
@@ -55,7 +56,7 @@ impl RegistryNaming {
     }
 }
 
-/// Where the parameters of a link end: at the comma outside quotes, or at the value's end.
+/// Returns where the parameters of a link end: at the first comma outside quotes, or at the end of the value.
 fn next_link(parameters: &str) -> usize {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, letter) in parameters.char_indices() {

@@ -1,4 +1,4 @@
-//! A request's path and query: the upstream, and what is asked of it.
+//! Reads the path and the query of a request: which upstream the request names, and what it asks for.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use super::names::{ContentDigest, ImageTag, NotAContentDigest, NotARepositoryNam
 use super::naming::RegistryNaming;
 use super::query::{PassedQuery, QueryFault, SplitQuery};
 
-/// The longest path, in bytes: a host, a repository name and a digest at their longest fit.
+/// The longest path, in bytes. The longest host, repository name and digest fit into it.
 const MAX_PATH: usize = 1024;
 
-/// A read request to a registry. `U` is what the caller knows of an upstream.
+/// A read request to a registry. `U` is the caller's type for an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryRequest<U> {
-    /// The upstream that `?ns=` or the first component of the path names. `None`: the default one.
+    /// The upstream that `?ns=` or the first component of the path names. `None` means the default upstream.
     pub upstream: Option<U>,
-    /// Which of these it was.
+    /// How the request names the upstream.
     pub naming: RegistryNaming,
-    /// What is asked of it.
+    /// What the request asks for.
     pub path: RegistryPath,
 }
 
@@ -62,13 +62,13 @@ pub enum RegistryPath {
 /// How a request names a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ManifestReference {
-    /// By its digest: the content never changes.
+    /// By a digest, whose content never changes.
     Digest(ContentDigest),
-    /// By a tag: upstream says which manifest that is now.
+    /// By a tag. The upstream decides which manifest the tag has at the moment.
     Tag(ImageTag),
 }
 
-/// Why a path is refused. Nothing of it goes upstream.
+/// Why a path is refused. The upstream gets no request.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PathRefusal {
     /// The path is too long.
@@ -80,22 +80,22 @@ pub enum PathRefusal {
     /// `?ns=` names a registry that is not listed.
     #[error("this cache does not fetch from the registry {0:?}; its operator can add the registry to UPSTREAMS")]
     NotListed(String),
-    /// The repository's name is not one.
+    /// The repository's name is not valid.
     #[error(transparent)]
     Name(#[from] NotARepositoryName),
-    /// The digest is not one.
+    /// The digest is not valid.
     #[error(transparent)]
     Digest(#[from] NotAContentDigest),
-    /// The tag is not one.
+    /// The tag is not valid.
     #[error(transparent)]
     Tag(#[from] NotATag),
-    /// A path of a push.
+    /// The path belongs to a push.
     #[error("this cache only reads; push to the registry itself")]
     Upload,
-    /// The list of all repositories.
+    /// The path asks for the list of all repositories.
     #[error("this cache does not list repositories; ask the registry itself")]
     Catalog,
-    /// A path that the specification does not have.
+    /// The specification does not have this path.
     #[error(
         "no such path; a registry's paths are /v2/, and /v2/NAME/ with blobs/DIGEST, manifests/TAG, tags/list or referrers/DIGEST"
     )]
@@ -105,10 +105,10 @@ pub enum PathRefusal {
 impl<U> RegistryRequest<U> {
     /// Reads a request's path and query. `listed` looks an upstream up by its host and port.
     ///
-    /// The registry is named by `?ns=`, which containerd sends to mirrors, or else by the path's first component, which
-    /// containerd's `override_path` puts there: `/v2/quay.io/NAME/…`. A first component that is no listed registry is
-    /// part of the repository's name. Nothing is added to names: containerd, dockerd and podman write `library/` before
-    /// the short names of Docker Hub themselves.
+    /// The parameter `?ns=` names the registry. Containerd sends it to mirrors. Without it, the first component of the
+    /// path names the registry, as in `/v2/quay.io/NAME/…`, which clients send with containerd's `override_path`. If no
+    /// such registry is listed, the first component is part of the repository's name. The cache adds no `library/` to
+    /// short names of Docker Hub, because containerd, dockerd and podman do so themselves.
     pub fn parse(path_and_query: &str, listed: impl Fn(&str) -> Option<U>) -> Result<Self, PathRefusal> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         if path.len() > MAX_PATH {
@@ -134,7 +134,7 @@ impl<U> RegistryRequest<U> {
     }
 }
 
-/// The host that serves the registry of this name. Docker Hub's names are not its host.
+/// Returns the host of the registry with this name. Docker Hub has names that are not its host.
 fn canonical_host(name: &str) -> &str {
     match name {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",
@@ -143,7 +143,7 @@ fn canonical_host(name: &str) -> &str {
 }
 
 impl RegistryPath {
-    /// Reads what follows `/v2/`.
+    /// Reads the path after `/v2/`.
     fn parse(rest: &str, query: PassedQuery) -> Result<Self, PathRefusal> {
         match rest {
             "" => return Ok(Self::Ping),
@@ -165,7 +165,7 @@ impl RegistryPath {
         }
     }
 
-    /// The repository; the ping has none.
+    /// Returns the repository; `None` for the ping.
     pub fn repository(&self) -> Option<&RepositoryName> {
         match self {
             Self::Ping => None,
@@ -178,7 +178,7 @@ impl RegistryPath {
 }
 
 impl ManifestReference {
-    /// No tag has a colon, and each digest has one.
+    /// Reads a tag or a digest. Every digest has a colon, and no tag has one.
     fn parse(text: &str) -> Result<Self, PathRefusal> {
         if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
     }

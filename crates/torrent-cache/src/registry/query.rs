@@ -1,4 +1,4 @@
-//! The query of a request to a registry: which upstream is meant, and what is passed on.
+//! Splits the query of a request to a registry: `ns` names the upstream, and the other parameters are passed on.
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
@@ -6,10 +6,10 @@ use thiserror::Error;
 /// The longest query, in bytes. An artifact type has at most 255.
 const MAX_QUERY: usize = 2048;
 
-/// A query, split into what is for this cache and what is for the registry.
+/// A query, split into the parameter for this cache and the parameters for the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SplitQuery {
-    /// The value of `ns`, decoded: the registry that the client means.
+    /// The decoded value of `ns`, which names the registry.
     pub(super) namespace: Option<String>,
     /// The other parameters as the client wrote them.
     pub(super) passed: PassedQuery,
@@ -20,7 +20,7 @@ pub(super) struct SplitQuery {
 pub struct PassedQuery(String);
 
 impl PassedQuery {
-    /// The parameters without the question mark.
+    /// Returns the parameters without the question mark.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -29,13 +29,13 @@ impl PassedQuery {
 /// Why a query is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QueryFault {
-    /// It is longer than 2048 bytes.
+    /// The query is longer than 2048 bytes.
     #[error("the query is longer than {MAX_QUERY} bytes")]
     TooLong,
-    /// It has a character that a query cannot have (RFC 3986, section 3.4), or half a percent-encoding.
+    /// The query has a character that is not allowed (RFC 3986, section 3.4), or an incomplete percent-encoding.
     #[error("the query has characters that must be percent-encoded")]
     NotAQuery,
-    /// `ns` is there twice, or it is not UTF-8.
+    /// The query has `ns` twice, or its value is not UTF-8.
     #[error("the query must have ns= once, with the name of a registry")]
     Namespace,
 }
@@ -67,7 +67,7 @@ impl SplitQuery {
     }
 }
 
-/// RFC 3986, section 3.4.
+/// Whether the text follows the grammar of queries (RFC 3986, section 3.4).
 fn is_query(mut bytes: &[u8]) -> bool {
     loop {
         bytes = match bytes {

@@ -1,4 +1,5 @@
-//! Which bytes of a blob a request wants: `Range`, `If-Range` and `If-None-Match` (RFC 9110, sections 13 and 14).
+//! Reads which bytes of a blob a request wants from `Range`, `If-Range` and `If-None-Match` (RFC 9110, sections 13 and
+//! 14).
 
 use std::fmt;
 
@@ -7,17 +8,17 @@ use crate::digest::Digest;
 /// The `Range` header of a request, before the length of the blob is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// All bytes: no range, several ranges, another unit than bytes, or nothing that this cache understands. RFC 9110,
+    /// All bytes. The request has no range, several ranges, another unit than bytes, or an invalid header. RFC 9110,
     /// section 14.2, lets a server ignore such headers.
     Whole,
-    /// `bytes=FIRST-`, and `bytes=FIRST-LAST` with the last byte.
+    /// `bytes=FIRST-` or `bytes=FIRST-LAST`.
     From {
         /// The first byte, counted from 0.
         first: u64,
-        /// The last byte, never before the first.
+        /// The last byte, which is never before the first. `None` means the end of the blob.
         last: Option<u64>,
     },
-    /// `bytes=-LENGTH`: so many bytes at the end.
+    /// `bytes=-LENGTH`: this many bytes at the end.
     Suffix(u64),
 }
 
@@ -28,7 +29,7 @@ pub enum SelectedRange {
     Whole,
     /// These bytes, with status 206.
     Part(BlobPart),
-    /// None: status 416, and `Content-Range: bytes */LENGTH`.
+    /// No bytes, with status 416 and `Content-Range: bytes */LENGTH`.
     Unsatisfiable {
         /// The length of the blob.
         length: u64,
@@ -68,16 +69,16 @@ impl RequestedRange {
         }
     }
 
-    /// The range if the blob is still the one that the client has a part of: `If-Range` has its entity tag, or there is
-    /// no such header. Otherwise the whole blob. Dates and weak tags never match.
+    /// Returns the range if `If-Range` is absent or has the blob's entity tag. Otherwise returns the whole blob,
+    /// because the client has a part of another blob. Dates and weak tags never match.
     #[must_use]
     pub fn if_range(self, header: Option<&str>, digest: &Digest) -> Self {
         let is_same = |header: &str| header.trim_matches(OWS) == entity_tag(digest);
         if header.is_none_or(is_same) { self } else { Self::Whole }
     }
 
-    /// The bytes of a blob of this length. An empty blob is always whole: some clients send `bytes=0-` with every
-    /// request.
+    /// Returns the bytes of a blob of this length. An empty blob is always sent whole, because some clients send
+    /// `bytes=0-` with every request.
     pub fn of(self, length: u64) -> SelectedRange {
         let Some(end) = length.checked_sub(1) else { return SelectedRange::Whole };
         let (first, last) = match self {
@@ -92,17 +93,17 @@ impl RequestedRange {
 }
 
 impl BlobPart {
-    /// The first byte, counted from 0.
+    /// Returns the first byte, counted from 0.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The last byte.
+    /// Returns the last byte, counted from 0.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// How many bytes these are: the `Content-Length`.
+    /// Returns the number of bytes, which is the `Content-Length`.
     pub fn count(&self) -> u64 {
         // No overflow: first ≤ last < length.
         self.last - self.first + 1
@@ -118,7 +119,8 @@ impl fmt::Display for BlobPart {
 /// Optional white space (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
 
-/// Digits as a position. One that is too large for a `u64` is behind the end of every blob, as is `u64::MAX`.
+/// Reads digits as a position. A number that is too large becomes `u64::MAX`, which is also behind the end of every
+/// blob.
 fn position(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -126,13 +128,13 @@ fn position(digits: &str) -> Option<u64> {
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// The entity tag of a blob or manifest: its digest in quotes, as registries send it.
+/// Returns the entity tag of a blob or manifest: its digest in quotes, as registries send it.
 pub fn entity_tag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-/// Whether `If-None-Match` has the entity tag of this digest, weak or strong, or is `*`: the reply is 304 then. A digest
-/// without quotes counts, as Docker's registry lets it.
+/// Whether `If-None-Match` is `*` or has the entity tag of this digest, weak or strong. The reply is then 304. A digest
+/// without quotes also counts, because Docker's registry accepts one.
 pub fn none_match_has(header: &str, digest: &Digest) -> bool {
     if header.trim_matches(OWS) == "*" {
         return true;
@@ -143,7 +145,7 @@ pub fn none_match_has(header: &str, digest: &Digest) -> bool {
         rest = rest.trim_start_matches([' ', '\t', ',']);
         let opaque = rest.strip_prefix("W/").unwrap_or(rest);
         let (tag, after) = match opaque.strip_prefix('"') {
-            // A quoted tag can have commas.
+            // A quoted tag can contain commas.
             Some(quoted) => match quoted.split_once('"') {
                 Some(split) => split,
                 None => return false,
@@ -163,7 +165,8 @@ pub fn none_match_has(header: &str, digest: &Digest) -> bool {
     }
 }
 
-/// Reads a `Content-Range` of a 206: the first byte's place, and the length of the whole, if it is told.
+/// Reads the `Content-Range` of a 206. Returns the position of the first byte, and the length of the whole if the
+/// header has it.
 pub fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::stream::ReplyUnderWay;
 
-/// A body; until it is dropped, its connection's client need not send anything.
+/// The body of a reply. While this value exists, the read timeout of its connection does not run, because the client
+/// has no reason to send anything.
 pub(super) struct ActiveBody {
     pub(super) body: BoxBody,
     pub(super) _under_way: Option<ReplyUnderWay>,

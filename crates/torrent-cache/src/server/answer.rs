@@ -1,4 +1,4 @@
-//! From a request to its handler.
+//! Sends each request to its handler, counts it and logs it.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(super) async fn answer(context: &Arc<CacheContext>, request: Request) -> Cac
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     if *request.method() == Method::HEAD && cause.is_some() {
-        // The length stays that of the text.
+        // A reply to HEAD has no body, but `Content-Length` stays the length of the error text.
         reply = reply.map_body(|_, body| {
             let length = match body.size() {
                 BodySize::Sized(length) => Some(length),
@@ -48,7 +48,8 @@ pub(super) async fn answer(context: &Arc<CacheContext>, request: Request) -> Cac
         });
     }
     if request.version() == Version::HTTP_10 && reply.body().size() == BodySize::Stream {
-        // HTTP/1.0 knows no chunks: the end of the connection is the end of the body (RFC 9112, section 6.3).
+        // HTTP/1.0 has no chunked encoding. The end of the connection marks the end of the body (RFC 9112, section
+        // 6.3).
         reply.head_mut().no_chunking(true);
         reply.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -76,13 +77,14 @@ fn client(request: &Request) -> String {
     request.peer_addr().map_or_else(|| "unknown".to_owned(), |address| address.ip().to_canonical().to_string())
 }
 
-/// The target without its query and a login, which can be credentials. Escaped, so that it stays on one line.
+/// Returns the target of a request for the log. The query and the login are left out, because they can be credentials.
+/// The text is escaped, so that it stays on one line.
 fn target(uri: &Uri) -> String {
     let host = uri.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     format!("{host}{}", uri.path()).escape_default().to_string()
 }
 
-/// The handler's reply, and what the request was for.
+/// Sends a request to its handler. Returns the kind under which the request is counted, and the handler's reply.
 async fn route(context: &Arc<CacheContext>, request: &Request) -> (RequestKind, Result<Served, RequestFailure>) {
     let is_head = match *request.method() {
         Method::GET => false,
@@ -122,8 +124,8 @@ fn registry_path(origin: UpstreamOrigin, path: &RegistryPath) -> UpstreamPath {
 
 fn unsupported(method: &Method) -> RequestFailure {
     let message = if *method == Method::CONNECT {
-        "this cache cannot look into https; give the client this cache as a registry mirror, or http URLs, such as \
-         contenturl of OSTree, for what is to be cached"
+        "this cache cannot read https that passes through a proxy; set this cache as a registry mirror, or use http \
+         URLs, such as contenturl of OSTree, for everything that should be cached"
     } else {
         "this cache only reads; push to the registry itself"
     };
@@ -155,8 +157,9 @@ async fn registry(
     }
 }
 
-/// The ping tells a client how it has to log in, so it is upstream's. While upstream cannot be reached, it says that this is a
-/// registry, so that what is on disk can be asked for. A reply with status 5xx is told as a failure.
+/// Answers the ping with the upstream's reply, because the reply tells a client how to log in. While the upstream
+/// cannot be reached, the cache itself answers that it is a registry, so that clients go on to ask for what is on disk.
+/// An upstream's reply with status 5xx becomes a failure.
 async fn ping(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -164,7 +167,7 @@ async fn ping(
 ) -> Result<Served, RequestFailure> {
     let method = if request.is_head { AskMethod::Head } else { AskMethod::Get };
     match request.ask(context, at, method, &request.headers).await {
-        // Such a reply is for people who look at the registry itself.
+        // The body of a 5xx reply is about the registry's own server, so the client gets our error instead.
         Ok(reply) if reply.status.is_server_error() => Err(reply.unexpected(&at.origin).into()),
         Ok(reply) => Ok(passed(context, request, at, reply)),
         Err(error) => {
@@ -172,7 +175,7 @@ async fn ping(
             {
                 return Err(error.into());
             }
-            log::warn!("{error}; the ping is answered without it");
+            log::warn!("{error}; the cache answers the ping itself");
             let mut reply = text_reply(StatusCode::OK, "application/json", "{}".to_owned());
             describe_api(reply.headers_mut());
             Ok(Served { reply, outcome: RequestOutcome::Stale })
@@ -180,7 +183,7 @@ async fn ping(
     }
 }
 
-/// A request as a client sends it to an HTTP proxy.
+/// Answers a request in absolute form, as clients send it to an HTTP proxy.
 async fn absolute(
     context: &Arc<CacheContext>,
     request: &Request,
@@ -195,7 +198,7 @@ async fn absolute(
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
     let request = ClientRequest::new(context, request, is_head);
-    // Docker sends requests to a registry without TLS like this if it has a proxy.
+    // Docker with a proxy sends requests to a registry without TLS in absolute form.
     if let Ok(RegistryRequest::<()> { path, .. }) = RegistryRequest::parse(&target, |_| None) {
         let at = registry_path(origin, &path);
         return registry(context, &request, &at, &path).await;

@@ -1,5 +1,5 @@
-//! Blobs by digest, and file objects of OSTree by their name: from disk, or from a flight, which any number of clients
-//! share.
+//! Serves blobs by their digest, and file objects of OSTree by their name. The bytes come from disk, or from a flight
+//! that any number of clients share.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ const OCTET_STREAM: &str = "application/octet-stream";
 
 /// Answers a request for a blob, or for the file of a file object.
 ///
-/// A client that gets bytes from disk, or from a fetch that another client began, is authorised by upstream first. The
-/// client whose own request brings the blob is authorised by that request. What this upstream has not delivered itself is
-/// fetched from it, even if another one has delivered it: see the module `store`.
+/// Before a client gets bytes from disk, or from a fetch that another client began, the upstream authorises the client.
+/// A client whose own request fetches the blob is authorised by that request. A blob that only another upstream has
+/// delivered is fetched again from this upstream: see the module `store`.
 pub(super) async fn serve(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -64,14 +64,14 @@ pub(super) async fn serve(
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        // A length that other hosts have told proves nothing yet.
+        // The length may come from another host of the network, which has not proved it. Such a length is not compared.
         let length = flight.length().filter(|_| !flight.is_shared());
         admit(context, request, at, &identity, length).await?;
     }
     from_flight(context, request, at, &flight, source, digest.as_ref(), stored.is_some())
 }
 
-/// Complete content, if this upstream has delivered it. A disk that fails has none.
+/// Returns the complete content from the store, if this upstream has delivered it. Returns `None` if the disk fails.
 async fn find(context: &CacheContext, at: &UpstreamPath, name: ContentName) -> Option<StoredBlob> {
     let at = at.clone();
     let find = move |store: &BlobStore| match at.delivered(store, &name)? {
@@ -120,7 +120,7 @@ fn from_flight(
     digest: Option<&Digest>,
     is_hit: bool,
 ) -> Result<Served, RequestFailure> {
-    // See the module `flight`: past the store, each reader reads the whole blob anyhow.
+    // An uncached blob bypasses the store, and each reader fetches all of it anyway (see the module `flight`).
     let range = if flight.is_uncached() { RequestedRange::Whole } else { request.range(digest) };
     let selected = flight.length().map_or(SelectedRange::Whole, |length| range.of(length));
     let part = match selected {
@@ -161,7 +161,7 @@ fn from_flight(
 /// The bytes of a reply about a blob.
 struct BlobChunks {
     reader: FlightReader<UpstreamBlob>,
-    /// Sends what is in memory.
+    /// Sends bytes that the system has in memory by sendfile; `None` if the connection cannot do this.
     files: Option<FileSender>,
     context: Arc<CacheContext>,
     at: UpstreamPath,
@@ -176,7 +176,7 @@ impl BodyChunks for BlobChunks {
         }
         let next = self.reader.next().await;
         if next.as_ref().is_err_and(|fault| fault.is_other_content()) {
-            // Perhaps it is right by a newer superblock. The next request asks for that.
+            // A newer superblock may list these bytes. The next request fetches the superblock again.
             self.context.superblocks.doubt(&self.at.origin, &self.at.path);
         }
         if let Ok(Some(bytes)) = &next {
@@ -187,13 +187,13 @@ impl BodyChunks for BlobChunks {
 }
 
 impl BlobChunks {
-    /// Sends the next bytes from their file, if the system has them in memory. Otherwise the disk would hold up all
-    /// clients of this worker.
+    /// Sends the next bytes from their file, if the system has them in memory. Bytes that are only on disk are not sent
+    /// this way, because sendfile would then block all clients of this worker.
     async fn send_from_memory(&mut self) -> Option<u64> {
         let sent = match self.files.as_ref()?.send(self.reader.in_memory()?).await {
             Ok(sent) => sent,
             Err(error) => {
-                log::debug!("the blobs are read, as sendfile fails: {error}");
+                log::debug!("sendfile fails, so the rest of this reply is read from the files: {error}");
                 self.files = None;
                 return None;
             }

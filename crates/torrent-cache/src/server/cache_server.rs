@@ -35,9 +35,9 @@ use crate::upstream::{FetchClient, FetchOptions};
 
 /// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
 const DRAIN: Duration = Duration::from_secs(7);
-/// How long the tracker may take at the end to hear that leases have ended.
+/// How long the process waits at its end until the tracker has received that the leases have ended.
 const TELL_TRACKER: Duration = Duration::from_secs(1);
-/// Threads of each worker that may wait for the disk.
+/// The number of threads of each worker that may wait for the disk.
 const DISK_THREADS: usize = 16;
 
 /// Why the server cannot start.
@@ -95,17 +95,17 @@ impl CacheServer {
         Ok(Self { listener, address, config, context, tls, stop })
     }
 
-    /// Where it listens.
+    /// Returns the address at which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it speaks https, too.
+    /// Returns whether the server also speaks https.
     pub fn has_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What SIGHUP reads again.
+    /// Returns what SIGHUP reads again: the certificate and the logins.
     pub fn reloads(&self) -> Vec<Reload> {
         let files = self.config.tls.as_ref().map(|port| port.files.clone());
         let certificate = self.tls.clone().zip(files).map(|(tls, files)| reload::certificate(tls, files));
@@ -113,7 +113,7 @@ impl CacheServer {
         certificate.into_iter().chain(logins).collect()
     }
 
-    /// What is kept, for the log.
+    /// Describes the content of the storage, for the log.
     pub fn storage(&self) -> String {
         let folder = self.config.storage.display();
         match self.context.store.usage() {
@@ -122,7 +122,8 @@ impl CacheServer {
         }
     }
 
-    /// Serves until `stop` ends, and then until the last transfer has ended, or for some seconds.
+    /// Serves until `wait_for_stop` returns. Then waits until the last transfer has ended, but no longer than some
+    /// seconds.
     pub fn run(self, wait_for_stop: impl FnOnce()) -> Result<(), ServeError> {
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
         let shares = AddressShares::of(self.config.max_connections);
@@ -160,7 +161,7 @@ impl CacheServer {
                 log::error!("a worker has panicked");
             }
         }
-        // The transfers have ended with their workers, and their leases with them.
+        // Each transfer and its lease have ended with their worker.
         if let Some(sharing) = &self.context.sharing {
             sharing.stop(TELL_TRACKER);
         }
@@ -168,7 +169,8 @@ impl CacheServer {
     }
 }
 
-/// Begins to share blobs with the other hosts. Without a port, or without a tracker that can be asked, the cache works alone.
+/// Begins to share blobs with the other hosts. If no port is free, or the tracker cannot be used, the cache works
+/// alone.
 fn share(config: &CacheConfig, store: &BlobStore) -> Option<Arc<Sharing>> {
     let swarm = &config.swarm;
     let peer_id = new_peer_id();
@@ -191,7 +193,7 @@ fn share(config: &CacheConfig, store: &BlobStore) -> Option<Arc<Sharing>> {
     };
     match Sharing::start(options, store, tracker) {
         Ok(sharing) => {
-            log::info!("other hosts reach this one on port {} to share blobs", sharing.port());
+            log::info!("this host shares blobs with other hosts on port {}", sharing.port());
             Some(sharing)
         }
         Err(error) => {
@@ -205,14 +207,15 @@ fn share(config: &CacheConfig, store: &BlobStore) -> Option<Arc<Sharing>> {
     }
 }
 
-/// An id that no other host has (BEP 20).
+/// Returns a random peer id with the prefix of this program (BEP 20).
 fn new_peer_id() -> PeerId {
     let mut id = *b"-TC0010-............";
     id.iter_mut().skip(8).for_each(|byte| *byte = fastrand::alphanumeric() as u8);
     PeerId(id)
 }
 
-/// To open a body can take several requests, such as those for a token and those that redirects lead to.
+/// Returns how long it can take to open a body. This can take several requests, because the upstream may want a token,
+/// and may redirect.
 fn longest_silence(options: &FetchOptions) -> Duration {
     let request = options.connect_timeout.saturating_add(options.head_timeout.max(options.progress_timeout));
     request.saturating_mul(4).max(LONGEST_SILENCE)

@@ -1,4 +1,4 @@
-//! What a handler knows of a request.
+//! A client's request as the handlers see it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,9 +21,9 @@ use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchReply, Redire
 pub(super) struct ClientRequest {
     pub(super) is_head: bool,
     pub(super) headers: AskHeaders,
-    /// With whose credentials it goes upstream.
+    /// Whose credentials the request has upstream.
     pub(super) speaker: Speaker,
-    /// How its reply sends parts of files, if its connection can.
+    /// Sends parts of files to the client; `None` if the connection cannot do this.
     pub(super) files: Option<FileSender>,
     range: Option<String>,
     if_range: Option<String>,
@@ -34,19 +34,19 @@ pub(super) struct ClientRequest {
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamPath {
     pub(super) origin: UpstreamOrigin,
-    /// The repository that a token is for; empty if there is none.
+    /// The repository for which a token is valid; empty if there is no repository, as with OSTree.
     pub(super) repository: String,
     /// The path and the query, as they go upstream.
     pub(super) path: String,
 }
 
 impl UpstreamPath {
-    /// The content of this digest as what this upstream delivers here.
+    /// Returns the key under which the store notes that this upstream has delivered the content of this digest.
     pub(super) fn delivery(&self, digest: Digest) -> Delivery {
         Delivery { upstream: self.origin.to_string(), repository: self.place().to_owned(), digest }
     }
 
-    /// The digest of this content, if this upstream has delivered it. Blocks.
+    /// Returns the digest of this content, if this upstream has delivered the content. Blocks.
     pub(super) fn delivered(&self, store: &BlobStore, name: &ContentName) -> io::Result<Option<Digest>> {
         let digest = match name {
             ContentName::Blob(digest) => Some(*digest),
@@ -67,18 +67,20 @@ impl UpstreamPath {
         }
     }
 
-    /// Under what the store has the digest of this object's file. Two servers may have compressed it in two ways.
+    /// Returns the key under which the store has the digest of this object's file. The server is part of the key,
+    /// because two servers may have compressed the object in two ways.
     fn object_key(&self, checksum: ObjectChecksum) -> String {
         format!("{} {} {}", self.origin, self.place(), checksum.key())
     }
 
-    /// Content of this identity, as the authorisation sees it, with its length if it is known.
+    /// Returns the content of this identity as the subject of an authorisation. `length` is `None` if it is not known.
     pub(super) fn subject<'a>(&'a self, digest: &'a Digest, length: Option<u64>) -> AccessSubject<'a> {
         AccessSubject { origin: &self.origin, repository: &self.repository, path: &self.path, digest, length }
     }
 
-    /// The repository, or the folder of an OSTree repository on its server, which begins with a slash. Who may write to
-    /// one folder of a server need not be allowed to read another.
+    /// Returns the repository of a registry, or the folder of an OSTree repository on its server; a folder begins with
+    /// a slash. The folder is part of what is delivered, because a user who may write to one folder of a server may not
+    /// be allowed to read another.
     pub(super) fn place(&self) -> &str {
         if !self.repository.is_empty() {
             return &self.repository;
@@ -110,7 +112,7 @@ impl ClientRequest {
         }
     }
 
-    /// The same without our own credentials, which are for repositories only.
+    /// Removes our own credentials, because they are only for repositories of registries.
     pub(super) fn without_own_credentials(mut self) -> Self {
         if self.speaker == Speaker::Own {
             self.speaker = Speaker::Anonymous;
@@ -118,12 +120,13 @@ impl ClientRequest {
         self
     }
 
-    /// Whether the client has the content of this digest.
+    /// Returns whether `If-None-Match` says that the client has the content of this digest.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))
     }
 
-    /// Which bytes of a blob the client wants. If its digest is not known, no `If-Range` is about it.
+    /// Returns which bytes of a blob the client wants. If the digest is not known, a request with `If-Range` gets the
+    /// whole blob, because the cache cannot compare the entity tag.
     pub(super) fn range(&self, digest: Option<&Digest>) -> RequestedRange {
         let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
         match (digest, self.if_range.as_deref()) {

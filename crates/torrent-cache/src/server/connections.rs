@@ -1,4 +1,5 @@
-//! A worker: a thread with its own event loop, which accepts connections of the common port and serves them.
+//! A worker is a thread with its own event loop. It accepts connections on the port that all workers share, and serves
+//! them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,43 +26,45 @@ use super::context::CacheContext;
 use super::counted_connection::{AddressShares, CountedConnection};
 use super::stream::{ClientStream, ConnectionActivity};
 
-/// What a TLS connection begins with: a record that is a handshake (RFC 8446, section 5.1).
+/// The first byte of a TLS connection: the type of a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The pause when no connection can be accepted, usually because descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// After so long without a byte the system asks whether the client is still there.
+/// After this time without a byte, the system probes whether the client is still there (TCP keepalive).
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-/// Between two such questions.
+/// The time between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// After so many without an answer the connection ends.
+/// The connection ends after this many keepalive probes without an answer.
 const KEEPALIVE_COUNT: u32 = 4;
 
-/// What controls congestion on connections of this host, which cannot be congested. Every Linux has this and lets every process
-/// choose it. A system's default may be one that spreads packets over time, as BBR does. Its timers cost more than the rest of a
-/// transfer does: half a CPU second for a GiB.
+/// The congestion control of connections from this host. Every Linux has it, and every process may choose it. The
+/// system's default can be BBR, which spreads packets over time. BBR's timers cost half a CPU second for a GiB, more
+/// than the rest of the transfer, and loopback cannot be congested.
 const LOCAL_CONGESTION_CONTROL: &str = "reno";
 
-/// The log says once that https is not spoken.
+/// Makes the log say only once that a client tried https in vain.
 static TOLD: Once = Once::new();
 
-/// What a worker serves with.
+/// What a worker needs to serve.
 pub(super) struct WorkerOptions {
     pub(super) context: Arc<CacheContext>,
     pub(super) tls: Option<Arc<TlsServer>>,
-    /// Of all workers together.
+    /// The connections that all workers together may still accept.
     pub(super) permits: Arc<Semaphore>,
     pub(super) shares: Arc<AddressShares>,
     pub(super) client_timeout: Duration,
     /// How long transfers may go on after the stop signal.
     pub(super) drain: Duration,
-    /// The connections of all workers. A fetch that one worker began has readers in the others, so they end together.
+    /// The connections of all workers. The workers end together, because a fetch that one worker began has readers in
+    /// other workers.
     pub(super) tasks: TaskTracker,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 type ServeConnection = Rc<dyn Fn(ClientStream, SocketAddr) -> LocalBoxFuture<'static, ()>>;
 
-/// Accepts and serves connections until the stop signal, and then until the last transfer has ended or the time is over.
+/// Accepts and serves connections until the stop signal. Then waits until the last transfer has ended, but no longer
+/// than `drain`.
 pub(super) async fn work(listener: std::net::TcpListener, options: WorkerOptions) {
     let (listener, serve) = match (TcpListener::from_std(listener), service(&options).await) {
         (Ok(listener), Some(serve)) => (listener, serve),
@@ -89,7 +92,7 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
             Ok((socket, address)) => {
                 let (options, serve) = (Rc::clone(options), Rc::clone(serve));
                 let Some(open) = CountedConnection::of(address.ip(), &options.context, &options.shares, permit) else {
-                    log::debug!("closed a connection of {}, which has too many", address.ip());
+                    log::debug!("closed a new connection of {}, because this address has too many", address.ip());
                     continue;
                 };
                 options.tasks.clone().spawn_local(async move {
@@ -100,14 +103,14 @@ async fn accept(listener: &TcpListener, options: &Rc<WorkerOptions>, serve: &Ser
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
             Err(error) => {
-                log::warn!("no connection can be accepted: {error}");
+                log::warn!("cannot accept connections at the moment: {error}");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Serves http, or https if the first byte is that of a TLS handshake.
+/// Serves one connection: https if the first byte is that of a TLS handshake, else http.
 async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOptions, serve: &ServeConnection) {
     let limit = options.client_timeout;
     let mut stop = options.stop.clone();
@@ -121,7 +124,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, options: &WorkerOpti
     };
     match opened {
         Ok(socket) => serve(ClientStream::new(socket, limit), address).await,
-        Err(error) => log::debug!("the connection of {} did not begin: {error}", address.ip()),
+        Err(error) => log::debug!("the connection of {} ended before a request: {error}", address.ip()),
     }
 }
 
@@ -133,7 +136,8 @@ async fn open(
     socket.set_nodelay(true)?;
     keep_alive(&socket)?;
     if address.ip().to_canonical().is_loopback() {
-        // It works without, and costs more.
+        // An error is ignored, because the connection also works with the system's congestion control. It only costs
+        // more CPU time.
         let _ = set_tcp_congestion(&socket, LOCAL_CONGESTION_CONTROL);
     }
     let mut first = [0];
@@ -146,14 +150,14 @@ async fn open(
             Ok(Either::Right(Box::new(stream)))
         }
         ([TLS_HANDSHAKE], None) => {
-            TOLD.call_once(|| log::info!("a client tried https, and CERTFILE and PRIVATEKEY name no files"));
-            Err(io::Error::other("it speaks https"))
+            TOLD.call_once(|| log::info!("a client tried https, but CERTFILE and PRIVATEKEY name no files"));
+            Err(io::Error::other("the client speaks https"))
         }
         _ => Ok(Either::Left(socket)),
     }
 }
 
-/// A client that has gone without a word is noticed, even while its reply waits for an upstream.
+/// Sets up TCP keepalive, so that a client that vanished is noticed even while its reply waits for an upstream.
 fn keep_alive(socket: &TcpStream) -> io::Result<()> {
     set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
@@ -167,7 +171,7 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
         let context = Arc::clone(&context);
         let under_way = request.conn_data().map(ConnectionActivity::reply);
         async move {
-            // On the heap, as it is large and most connections are idle most of the time.
+            // The future is on the heap because it is large, and most connections are idle most of the time.
             let reply = Box::pin(answer(&context, request)).await;
             Ok::<_, actix_http::Error>(reply.map_body(|_, body| ActiveBody { body, _under_way: under_way }))
         }
@@ -182,7 +186,7 @@ async fn service(options: &WorkerOptions) -> Option<ServeConnection> {
                 data.insert(files);
             }
         })
-        // A client that has gone must not hold its reader.
+        // Without this setting, a client that has closed its side would keep its reader of a flight.
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let mut stop = stop.clone();

@@ -28,14 +28,15 @@ pub(super) struct CacheContext {
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,
     pub(super) tag_stale: Duration,
-    /// After so long a fetch has forgotten its deadlines.
+    /// The longest time that a fetch can wait for its upstream, by all its deadlines. A fetch that is silent for longer
+    /// is ended.
     pub(super) longest_silence: Duration,
-    /// Whether the process is about to end.
+    /// True once the process is stopping.
     pub(super) stop: watch::Receiver<bool>,
 }
 
 impl CacheContext {
-    /// Calls the store where it may block. An error is logged.
+    /// Calls the store on a thread that may block. Returns `None` after an error, which is logged.
     pub(super) async fn with_store<T: Send + 'static>(
         &self,
         call: impl FnOnce(&BlobStore) -> std::io::Result<T> + Send + 'static,
@@ -43,7 +44,7 @@ impl CacheContext {
         let store = self.store.clone();
         match spawn_blocking(move || call(&store)).await {
             Ok(Ok(value)) => Some(value),
-            // Without room nothing is kept, and everything else works.
+            // A full disk is not a warning, because the cache then works without keeping anything.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
                 log::info!("the disk has no room for a manifest or a tag: {error}");
                 None

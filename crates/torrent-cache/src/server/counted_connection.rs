@@ -1,4 +1,4 @@
-//! The connections that are open, counted in all and by address.
+//! Counts the open connections, in total and by address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,20 +9,21 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::CacheContext;
 
-/// How many connections the clients of each address have. All workers share it.
+/// How many connections each address has open. All workers share these counts.
 pub(super) struct AddressShares {
     limit: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl AddressShares {
-    /// No address gets more than half of all connections, so that one host cannot take them all. It is not less: behind
-    /// Docker's published ports all clients can have the address of the bridge.
+    /// Sets the limit of each address to half of all connections, so that one host cannot take them all. The limit is
+    /// not lower, because behind Docker's published ports all clients can have the address of the bridge.
     pub(super) fn of(max_connections: usize) -> Arc<Self> {
         Arc::new(Self { limit: max_connections.div_ceil(2), open: Mutex::default() })
     }
 
-    /// Counts a connection until the result is dropped. `None`: its address has its share. This host has no limit.
+    /// Counts a connection until the result is dropped. Returns `None` if the address has reached its limit. Loopback
+    /// addresses have no limit.
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressShare> {
         let address = address.to_canonical();
         let mut open = self.open.lock();
@@ -35,7 +36,7 @@ impl AddressShares {
     }
 }
 
-/// One connection of its address.
+/// One connection in the count of its address.
 struct AddressShare {
     shares: Arc<AddressShares>,
     address: IpAddr,
@@ -53,7 +54,7 @@ impl Drop for AddressShare {
     }
 }
 
-/// A connection, which counts until this is dropped: also if its task panics.
+/// A connection that is counted until this value is dropped, even if its task panics.
 pub(super) struct CountedConnection {
     context: Arc<CacheContext>,
     _share: AddressShare,
@@ -61,7 +62,7 @@ pub(super) struct CountedConnection {
 }
 
 impl CountedConnection {
-    /// `None`: the address has too many.
+    /// Counts a connection. Returns `None` if the address has too many.
     pub(super) fn of(
         address: IpAddr,
         context: &Arc<CacheContext>,

@@ -15,28 +15,28 @@ use crate::registry::errors::{RegistryError, RegistryErrorKind};
 use crate::registry::path::PathRefusal;
 use crate::upstream::{FetchError, FetchFault, RetryAfter};
 
-/// Seconds that clients are asked to wait if an upstream wants fewer requests and does not say for how long.
+/// How many seconds clients shall wait after a 429 of an upstream that sends no `Retry-After`.
 const WAIT_UNKNOWN: u64 = 60;
 
-/// Why a request is not answered with what it asks for.
+/// Why a request does not get what it asks for.
 #[derive(Debug)]
 pub(super) enum RequestFailure {
-    /// This program says no.
+    /// This program refuses the request.
     Refused(RegistryError),
-    /// Upstream says no.
+    /// The upstream refuses the request.
     Denied { at: Box<UpstreamPath>, denial: Box<UpstreamDenial> },
-    /// Upstream fails.
+    /// The upstream fails.
     Fetch(FetchError),
     /// The fetch of a blob fails.
     Flight(Arc<FlightFault<UpstreamFault>>),
-    /// Upstream sent a manifest with another digest.
+    /// The upstream sent a manifest with another digest.
     WrongManifest(String),
     /// The range is outside the blob.
     OutsideBlob { length: u64 },
 }
 
 impl RequestFailure {
-    /// Upstream says no.
+    /// Makes the failure for an upstream's refusal.
     pub(super) fn denied(at: &UpstreamPath, denial: UpstreamDenial) -> Self {
         Self::Denied { at: Box::new(at.clone()), denial: Box::new(denial) }
     }
@@ -55,17 +55,18 @@ impl From<PathRefusal> for RequestFailure {
 }
 
 impl RequestFailure {
-    /// A refusal by this program.
+    /// Makes a refusal by this program.
     pub(super) fn refused(kind: RegistryErrorKind, message: impl Into<String>) -> Self {
         Self::Refused(RegistryError::new(kind, message))
     }
 
-    /// The refusal of a server that is not listed.
+    /// Refuses a request for a server that is not listed.
     pub(super) fn not_listed(host: &str) -> Self {
         PathRefusal::NotListed(host.to_owned()).into()
     }
 
-    /// A fault of a flight; an upstream's own reply is told as such.
+    /// Makes the failure for a flight's fault. If the upstream's own reply caused the fault, the client gets that
+    /// reply.
     pub(super) fn of_flight(at: &UpstreamPath, fault: Arc<FlightFault<UpstreamFault>>) -> Self {
         match &*fault {
             FlightFault::Source(fault) => Self::of_upstream(at, fault.clone()),
@@ -73,7 +74,7 @@ impl RequestFailure {
         }
     }
 
-    /// A fault of an upstream.
+    /// Makes the failure for an upstream's fault.
     pub(super) fn of_upstream(at: &UpstreamPath, fault: UpstreamFault) -> Self {
         match fault {
             UpstreamFault::Denied(denial) => Self::denied(at, denial),
@@ -83,7 +84,7 @@ impl RequestFailure {
         }
     }
 
-    /// The reply. `server` and paths are in it, credentials are not.
+    /// Writes the reply for the client. The text may name the server and paths, but never credentials.
     pub(super) fn reply(&self) -> CacheReply {
         let error = self.error();
         let status = match self {
@@ -102,7 +103,7 @@ impl RequestFailure {
                     reply.headers_mut().insert(CONTENT_RANGE, value);
                 }
             }
-            // Much of what is under way will have ended then.
+            // After ten seconds, much of what is under way will have ended.
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             }
@@ -125,9 +126,12 @@ impl RequestFailure {
             Self::Denied { at, denial } => {
                 let server = &at.origin;
                 match denial.status.as_u16() {
-                    401 => Error::new(Kind::Unauthorized, format!("{server} wants a login for this; log in to it")),
-                    403 => Error::new(Kind::Denied, format!("{server} does not give this to this user")),
-                    _ => Error::new(unknown(&at.path), format!("{server} has nothing of this name")),
+                    401 => Error::new(
+                        Kind::Unauthorized,
+                        format!("{server} wants a login for this; log in to this server"),
+                    ),
+                    403 => Error::new(Kind::Denied, format!("{server} does not let this user read this")),
+                    _ => Error::new(unknown(&at.path), format!("{server} has nothing with this name")),
                 }
             }
             Self::Fetch(error) => {
@@ -142,20 +146,22 @@ impl RequestFailure {
                 FlightFault::Disk(_) | FlightFault::Damaged | FlightFault::Abandoned => {
                     Error::new(Kind::Internal, "the cache could not finish this; try again")
                 }
-                FlightFault::TooMany => {
-                    Error::new(Kind::Busy, "the cache fetches as many blobs as it can at once; try again later")
-                }
+                FlightFault::TooMany => Error::new(
+                    Kind::Busy,
+                    "the cache already fetches the most blobs that it can fetch at once; try again later",
+                ),
                 FlightFault::Silent => Error::new(Kind::UpstreamLate, "the upstream did not answer; try again"),
                 fault => Error::new(Kind::UpstreamWrong, format!("{fault}; try again")),
             },
             Self::WrongManifest(what) => Error::new(Kind::UpstreamWrong, format!("{what}; try again")),
             Self::OutsideBlob { length } => {
-                Error::new(Kind::RangeInvalid, format!("the range is outside the {length} bytes that there are"))
+                Error::new(Kind::RangeInvalid, format!("the range is outside the blob, which has {length} bytes"))
             }
         }
     }
 
-    /// Whether upstream has something else than was asked for. An upstream that is asked for permission shows it by a length.
+    /// Whether the upstream has other content than the client asked for. A flight finds this by the digest. A request
+    /// for permission finds it by the length: the upstream then answers 200 or 206, but with another length.
     pub(super) fn is_other_content(&self) -> bool {
         match self {
             Self::Flight(fault) => fault.is_other_content(),
@@ -164,13 +170,13 @@ impl RequestFailure {
         }
     }
 
-    /// Whether the log has this as a warning: it is no fault of the client.
+    /// Whether the log shows this failure as a warning, because the client did not cause it.
     pub(super) fn is_fault(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Denied { .. } | Self::OutsideBlob { .. })
     }
 }
 
-/// What upstream has not.
+/// Returns the error kind for a path that the upstream does not have.
 fn unknown(path: &str) -> RegistryErrorKind {
     if path.contains("/manifests/") {
         RegistryErrorKind::ManifestUnknown
@@ -181,7 +187,7 @@ fn unknown(path: &str) -> RegistryErrorKind {
     }
 }
 
-/// The cause, for the log.
+/// Writes the cause, for the log.
 impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -190,7 +196,7 @@ impl fmt::Display for RequestFailure {
             Self::Fetch(error) => error.fmt(f),
             Self::Flight(fault) => fault.fmt(f),
             Self::WrongManifest(what) => f.write_str(what),
-            Self::OutsideBlob { length } => write!(f, "a range outside of {length} bytes"),
+            Self::OutsideBlob { length } => write!(f, "the range is outside the blob, which has {length} bytes"),
         }
     }
 }

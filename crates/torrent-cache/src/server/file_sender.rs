@@ -1,7 +1,7 @@
 //! Sends parts of files to a client without a copy in this process (sendfile(2)).
 //!
-//! The body of a reply hands a part over and is not ready until it is sent. Then actix-http writes what it has and flushes the
-//! connection, and the flush sends the part.
+//! The body of a reply hands a part of a file over to the [`FileSender`], and stays pending until the part is sent.
+//! While a body is pending, actix-http writes its buffer and flushes the connection. The flush sends the part.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::flight::FilePart;
 
-/// The way from the bodies of a connection to its socket. One body uses it at a time.
+/// Passes parts of files from the bodies of a connection to the connection's socket. One body uses it at a time.
 #[derive(Clone, Default)]
 pub(super) struct FileSender(Rc<RefCell<HandedOver>>);
 
@@ -24,19 +24,19 @@ pub(super) struct FileSender(Rc<RefCell<HandedOver>>);
 enum HandedOver {
     #[default]
     Nothing,
-    /// The body waits until the rest of this is sent.
+    /// The body waits until the rest of this part is sent.
     Part { part: FilePart, sent: u64, body: Waker },
-    /// So much was sent, or not even one byte.
+    /// This many bytes were sent; an error if not even one byte was.
     Done(io::Result<u64>),
 }
 
 impl FileSender {
-    /// Sends the part to the client. Returns how much of it was sent: less than all of it, and never nothing, if the file ended early or
-    /// could not be read further.
+    /// Sends the part to the client. Returns how many bytes were sent, at least one. This is less than the whole part
+    /// if the file ended early or an error stopped the reading.
     ///
     /// # Errors
     ///
-    /// The first byte cannot be read, or the file system cannot do this.
+    /// The first byte cannot be read, or the file system does not support sendfile.
     pub(super) async fn send(&self, part: FilePart) -> io::Result<u64> {
         let _withdrawn = Withdrawal(self);
         self.0.replace(HandedOver::Part { part, sent: 0, body: Waker::noop().clone() });
@@ -51,12 +51,13 @@ impl FileSender {
         .await
     }
 
-    /// Whether something waits to be sent.
+    /// Returns whether a part waits to be sent.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(*self.0.borrow(), HandedOver::Part { .. })
     }
 
-    /// Sends as much of what was handed over as the socket takes at once. An error is the connection's, not the file's.
+    /// Sends as much of the part as the socket takes at once. Returns only errors of the connection. The body gets
+    /// errors of the file.
     pub(super) fn poll_send(&self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut handed_over = self.0.borrow_mut();
         let HandedOver::Part { part, sent, body } = &mut *handed_over else { return Poll::Ready(Ok(())) };
@@ -83,7 +84,7 @@ impl FileSender {
     }
 }
 
-/// Takes back what a body handed over and does not wait for any more.
+/// Takes a part back when its body no longer waits for it.
 struct Withdrawal<'a>(&'a FileSender);
 
 impl Drop for Withdrawal<'_> {
@@ -92,7 +93,7 @@ impl Drop for Withdrawal<'_> {
     }
 }
 
-/// One call of sendfile, when the socket has room.
+/// Calls sendfile once, as soon as the socket has room. Returns how many bytes were sent; 0 at the end of the file.
 fn poll_sendfile(socket: &TcpStream, part: &FilePart, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
     let count = usize::try_from(part.length).unwrap_or(usize::MAX);
     loop {
@@ -107,7 +108,7 @@ fn poll_sendfile(socket: &TcpStream, part: &FilePart, cx: &mut Context<'_>) -> P
     }
 }
 
-/// The client has gone. All other errors are of the file or of its file system.
+/// Whether an error says that the client has gone. All other errors come from the file or its file system.
 fn is_of_the_connection(error: &io::Error) -> bool {
     let of_the_connection = [Errno::PIPE, Errno::CONNRESET, Errno::NOTCONN, Errno::TIMEDOUT, Errno::CONNABORTED];
     Errno::from_io_error(error).is_some_and(|error| of_the_connection.contains(&error))
@@ -136,7 +137,7 @@ mod tests {
         Arc::new(file)
     }
 
-    /// What a connection does while its body waits.
+    /// Flushes the connection again and again, as actix-http does while a body is pending.
     async fn flush(sender: &FileSender, socket: &TcpStream) -> io::Result<()> {
         loop {
             poll_fn(|cx| sender.poll_send(socket, cx)).await?;

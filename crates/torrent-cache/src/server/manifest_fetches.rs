@@ -1,4 +1,5 @@
-//! The fetches of manifests that are under way, each for all clients that ask for the same with the same credentials.
+//! The fetches of manifests that are under way. Clients that send the same request with the same credentials share one
+//! fetch.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use crate::upstream::UpstreamOrigin;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ManifestAsk {
     pub(super) origin: UpstreamOrigin,
-    /// The repository and the reference are in it.
+    /// The path contains the repository and the reference.
     pub(super) path: String,
     pub(super) accept: Vec<HeaderValue>,
     /// A reply is never shared between different credentials.
@@ -29,22 +30,23 @@ pub(super) struct ManifestAsk {
 /// What an upstream has sent.
 #[derive(Clone)]
 pub(super) enum FetchedManifest {
-    /// It has this digest, and is kept.
+    /// A manifest with this digest, which the store keeps.
     Verified(Digest, CachedManifest),
-    /// It goes to the clients as it came.
+    /// A manifest that goes to the clients with the headers and bytes that the upstream sent. The store does not keep
+    /// it.
     Passed(HeaderMap, Bytes),
 }
 
 type ManifestResult = Result<FetchedManifest, UpstreamFault>;
 type SharedFetch = Shared<BoxFuture<'static, ManifestResult>>;
 
-/// The fetches that are under way. A fetch is a task of the worker of the client that began it, and goes on when its clients
+/// The fetches that are under way. A fetch is a task of the worker whose client began it, and goes on when its clients
 /// have left.
 #[derive(Default)]
 pub(super) struct ManifestFetches(Mutex<HashMap<ManifestAsk, WeakShared<BoxFuture<'static, ManifestResult>>>>);
 
 impl ManifestFetches {
-    /// Waits for the fetch of the clients that ask the same, or begins one.
+    /// Joins the fetch of clients that sent the same request, or begins one. Waits until the fetch ends.
     pub(super) async fn join<F>(&self, ask: ManifestAsk, begin: impl FnOnce() -> F) -> ManifestResult
     where
         F: Future<Output = ManifestResult> + Send + 'static,
@@ -58,14 +60,15 @@ impl ManifestFetches {
         F: Future<Output = ManifestResult> + Send + 'static,
     {
         let mut under_way = self.0.lock();
-        // What has ended is no answer to a later request.
+        // A fetch that has ended does not answer a later request.
         let alive = |fetch: &WeakShared<_>| fetch.upgrade().filter(|fetch: &SharedFetch| fetch.peek().is_none());
         if let Some(fetch) = under_way.get(&ask).and_then(alive) {
             log::debug!("{}: waits for the fetch of another client", ask.path);
             return fetch;
         }
         under_way.retain(|_, fetch| alive(fetch).is_some());
-        // Not polled by those who wait: connections and timers belong to the worker that made them.
+        // A task of its own runs the fetch, because its connection and timers belong to this worker, and clients of
+        // other workers may wait for it.
         let ended = spawn(begin()).map(|ended| ended.unwrap_or(Err(UpstreamFault::Abandoned)));
         let fetch = ended.boxed().shared();
         under_way.extend(fetch.downgrade().map(|weak| (ask, weak)));
@@ -129,7 +132,7 @@ mod tests {
         send.send(()).unwrap();
         assert_eq!(text(first.await), "first");
         assert!(join_all(shared).await.into_iter().all(|result| text(result) == "first"));
-        // What has ended answers no later request.
+        // A fetch that has ended does not answer a later request.
         let later = fetches.join(ask("/v2/a/manifests/t", client("Bearer 1")), || async { Ok(passed("later")) });
         assert_eq!(text(later.await), "later");
     }

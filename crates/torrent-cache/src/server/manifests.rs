@@ -1,8 +1,8 @@
 //! Manifests by digest and by tag.
 //!
-//! A manifest with a digest never changes, so it comes from disk once this upstream has delivered it and the client is
-//! authorised. What a tag means is asked
-//! of upstream each time, with HEAD. While upstream fails, a tag means what it meant last, for `TAG_STALE`.
+//! The manifest of a digest never changes. So it comes from disk, if this upstream has delivered it and the client is
+//! authorised. For a tag, the cache asks the upstream each time with HEAD which digest the tag has. While the upstream
+//! fails, a tag keeps its last digest for `TAG_STALE`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,11 +26,11 @@ use crate::registry::names::ImageTag;
 use crate::store::{CachedManifest, TagEntry, TagKey};
 use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchFault, FetchReply, Redirects};
 
-/// Bytes of a manifest, at most. Registries refuse larger ones.
+/// The largest manifest in bytes. Registries refuse larger manifests.
 const LONGEST: usize = 4 << 20;
-/// For the body of a manifest.
+/// How long the body of a manifest may take.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
-/// A tag that means the same as before is written to the disk again after this time.
+/// While the digest of a tag stays the same, the tag is written to the disk again only after this time.
 const TAG_GRANULARITY: Duration = Duration::from_mins(1);
 
 /// Answers a request for the manifest of this digest.
@@ -53,7 +53,7 @@ pub(super) async fn by_digest(
     })
 }
 
-/// Answers a request for the manifest that a tag means.
+/// Answers a request for the manifest of a tag.
 pub(super) async fn by_tag(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -62,7 +62,7 @@ pub(super) async fn by_tag(
 ) -> Result<Served, RequestFailure> {
     let place = TagPlace::new(request, at, tag);
     let known = place.read(context).await;
-    // Without a manifest to compare with, HEAD would only cost time.
+    // If the digest of the tag is not known yet, HEAD would only cost time, because a GET must follow.
     if known.is_none() && !request.is_head {
         return match fetch(context, request, at, None).await? {
             FetchedManifest::Verified(digest, manifest) => {
@@ -80,7 +80,7 @@ pub(super) async fn by_tag(
     match reply.status.as_u16() {
         200 => revalidated(context, request, at, &place, known, reply).await,
         401 | 403 | 404 => Err(RequestFailure::denied(at, UpstreamDenial::of(&reply))),
-        // A registry without HEAD.
+        // This registry does not support HEAD.
         405 | 501 => Ok(match fetch(context, request, at, None).await? {
             FetchedManifest::Verified(digest, manifest) => {
                 serve(context, request, &digest, manifest, RequestOutcome::Passed)
@@ -91,7 +91,7 @@ pub(super) async fn by_tag(
     }
 }
 
-/// Upstream has said what the tag means now.
+/// Answers a request for a tag after the upstream's reply to HEAD, which names the tag's digest.
 async fn revalidated(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -113,7 +113,7 @@ async fn revalidated(
     let (digest, manifest) = match fetch(context, request, at, None).await {
         Ok(FetchedManifest::Verified(digest, manifest)) => (digest, manifest),
         Ok(FetchedManifest::Passed(headers, bytes)) => return Ok(uncached(context, request, &headers, bytes)),
-        // Registries that limit GET answer HEAD nevertheless.
+        // A registry that limits requests may refuse the GET although it has answered the HEAD.
         Err(RequestFailure::Fetch(error)) => return stale(context, request, at, known, error).await,
         Err(failure) => return Err(failure),
     };
@@ -121,7 +121,8 @@ async fn revalidated(
     Ok(serve(context, request, &digest, manifest, RequestOutcome::Miss))
 }
 
-/// Upstream fails: the tag means what it meant last, if that was not too long ago and this client may have it.
+/// Answers a request for a tag while the upstream fails. The client gets the tag's last manifest, if the upstream named
+/// it within `TAG_STALE` and this client may have it.
 async fn stale(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -139,18 +140,18 @@ async fn stale(
         Permission::Denied(denial) => return Err(RequestFailure::denied(at, denial)),
         Permission::Unknown(error) => return Err(error.into()),
     }
-    log::warn!("{cause}; {} is served as it was {} s ago", at.path, age(&entry).as_secs());
+    log::warn!("{cause}; the client gets {} as it was {} s ago", at.path, age(&entry).as_secs());
     Ok(serve(context, request, &entry.digest, manifest, RequestOutcome::Stale))
 }
 
-/// Whether this is a manifest of schema 1. Its digest is that of its text without the signatures in it, and registries
-/// make it anew for clients that accept nothing else, so it is not cached.
+/// Whether this is a manifest of schema 1. Such manifests are not cached: their digest leaves out their signatures, and
+/// registries generate them anew for each client that accepts no other type.
 fn is_schema_1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
 }
 
-/// Fetches a manifest, verifies and keeps it, unless it is of schema 1. Clients that ask for the same with the same
-/// credentials at once are one fetch.
+/// Fetches a manifest, verifies it and keeps it. A manifest of schema 1 is neither verified nor kept. Clients that send
+/// the same request with the same credentials share one fetch.
 async fn fetch(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -170,7 +171,7 @@ async fn fetch(
             let attempt = || fetch_once(&context, &at, &headers, &speaker, expected);
             match attempt().await {
                 Err(UpstreamFault::Fetch(error)) if matches!(error.fault, FetchFault::Body(_)) => {
-                    log::info!("{}: asks once more: {error}", at.path);
+                    log::info!("{}: the fetch is tried once more, because it failed: {error}", at.path);
                     attempt().await
                 }
                 fetched => fetched,
@@ -222,7 +223,7 @@ async fn fetch_once(
     Ok(FetchedManifest::Verified(digest, manifest))
 }
 
-/// A manifest that is not kept, as upstream has sent it.
+/// Replies with a manifest that is not kept, as the upstream has sent it.
 fn uncached(context: &CacheContext, request: &ClientRequest, headers: &http::HeaderMap, bytes: Bytes) -> Served {
     let body = if request.is_head {
         BoxBody::new(HeadBody(Some(bytes.len() as u64)))
@@ -239,7 +240,7 @@ fn told_digest(reply: &FetchReply) -> Option<Digest> {
     reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-/// A manifest on disk that this upstream has delivered.
+/// Returns the manifest from disk, if this upstream has delivered it.
 async fn stored(context: &CacheContext, at: &UpstreamPath, digest: Digest) -> Option<CachedManifest> {
     let delivery = at.delivery(digest);
     context.with_store(move |store| store.manifest(&delivery)).await.flatten()
@@ -271,7 +272,7 @@ fn serve(
     Served { reply, outcome }
 }
 
-/// Where the store has what a tag means.
+/// The key under which the store has the digest of a tag. The digest also depends on `Accept`.
 #[derive(Clone)]
 struct TagPlace {
     upstream: String,

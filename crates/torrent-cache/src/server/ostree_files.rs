@@ -1,5 +1,5 @@
-//! Requests in absolute form, as clients send them to an HTTP proxy: what OSTree fetches is cached, and everything else of
-//! a listed server is passed through.
+//! Requests in absolute form, as clients send them to an HTTP proxy. The cache keeps what OSTree fetches. Everything
+//! else of a listed server passes through.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::ostree::path::{DeltaFolder, OstreePath};
 use crate::ostree::superblock::MAX_SUPERBLOCK;
 use crate::upstream::{AskMethod, FetchBody, FetchError, UpstreamOrigin};
 
-/// For a superblock that this program fetches for itself.
+/// How long the body of a superblock may take, when this program fetches the superblock for itself.
 const SUPERBLOCK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a path is counted as.
+/// Returns the kind under which a request for this path is counted.
 pub(super) fn kind(path: &OstreePath) -> RequestKind {
     if *path == OstreePath::Uncached { RequestKind::Proxied } else { RequestKind::Ostree }
 }
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     Ok(served)
 }
 
-/// Passes a superblock through, and remembers which parts it has.
+/// Passes a superblock through, and remembers the digests of its parts.
 async fn superblock(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -72,8 +72,8 @@ async fn superblock(
     Ok(Served { reply, outcome: RequestOutcome::Passed })
 }
 
-/// Answers a request for a part. If it cannot be had by the digest of a superblock that is remembered, the repository may
-/// have made the delta anew, so the superblock is asked for again, once.
+/// Answers a request for a part. If the upstream's part does not have the digest of the remembered superblock, the
+/// repository may have made the delta anew. So the superblock is then fetched again, once.
 async fn part(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -98,7 +98,8 @@ async fn part(
     }
 }
 
-/// The digest of a part by the superblock that upstream has now, if that tells it.
+/// Fetches the superblock, and returns the digest of a part. Returns `None` if the fetch fails or the superblock does
+/// not list the part.
 async fn fetched_digest(
     context: &CacheContext,
     request: &ClientRequest,
@@ -118,7 +119,7 @@ async fn fetched_digest(
     context.superblocks.parts(&at.origin, &path)?.get(index).copied()
 }
 
-/// A superblock on its way to a client. It is read once it is complete.
+/// A superblock on its way to a client. A copy of it is read once all bytes have come.
 struct PassingSuperblock {
     body: FetchBody,
     copy: BytesMut,
@@ -133,7 +134,7 @@ impl BodyChunks for PassingSuperblock {
     async fn next(&mut self) -> Result<Option<BodyChunk>, FetchError> {
         let chunk = self.body.chunk().await?;
         match &chunk {
-            // One byte beyond the limit is enough to be refused.
+            // Copying stops beyond the limit, because `learn` refuses such a superblock anyway.
             Some(bytes) if self.copy.len() <= MAX_SUPERBLOCK => self.copy.extend_from_slice(bytes),
             Some(_) => {}
             None => self.context.superblocks.learn(&self.origin, &self.path, &self.copy),

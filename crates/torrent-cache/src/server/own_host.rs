@@ -1,5 +1,5 @@
-//! Whether a request without credentials can come from a page of a web browser. A page whose name was made to mean this
-//! host (DNS rebinding) can read what this program answers, so that page must not speak with our own logins.
+//! Tells requests of programs from requests of web pages in a browser. An attacker's page whose name resolves to this
+//! host (DNS rebinding) can read our replies. So a request that may come from a page must not use our own logins.
 
 use std::net::IpAddr;
 
@@ -7,30 +7,30 @@ use actix_http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_http::uri::Authority;
 use actix_http::{HttpMessage as _, Request};
 
-/// The header by which browsers say whose page sends a request.
+/// The header in which browsers say which site's page sends a request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// The header by which browsers say what a reply is for.
+/// The header in which browsers say what a request is for, such as `navigate` for a link.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether a request is of a program that means this host. In absolute form it names its upstream instead, and no page
-/// can send that form.
+/// Whether a request comes from a program, not from a web page. No page can send the absolute form, so only other
+/// requests need a `Host` that names this host.
 pub(super) fn is_of_a_program(request: &Request) -> bool {
     let names_us = || request.uri().authority().is_some() || names_this_host(request.headers());
     !request.headers().contains_key(ORIGIN) && !request.headers().contains_key(SEC_FETCH_SITE) && names_us()
 }
 
-/// Whether no other site's web page can read the reply: `Host` names this host, and the request does not come from a script
-/// of another site.
+/// Whether web pages of other sites cannot read the reply. This is so if `Host` names this host and no script of
+/// another site sent the request.
 pub(super) fn is_unreadable_for_other_sites(request: &Request) -> bool {
     let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-    // A browser shows what a link leads to, but the page with the link cannot read it.
+    // A browser shows the target of a link, but the page with the link cannot read the target.
     let is_link = request.headers().get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
     let is_own_site = matches!(site, None | Some(b"none" | b"same-origin"));
     !request.headers().contains_key(ORIGIN) && (is_own_site || is_link) && names_this_host(request.headers())
 }
 
-/// Whether `Host` is there once and is an address, a name without a dot such as `localhost`, or this host's own name. A
-/// stranger can make none of these mean this host, and the tracker allows them, too.
+/// Whether there is exactly one `Host`, and it is an address, a name without a dot such as `localhost`, or this host's
+/// own name. An attacker cannot make such a name resolve to this host. The tracker has the same rule.
 fn names_this_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST);
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };

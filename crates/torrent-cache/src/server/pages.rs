@@ -9,7 +9,7 @@ use crate::metrics::{CacheSample, RequestOutcome};
 use crate::registry::errors::RegistryErrorKind;
 use crate::sharing::TrackerHealth;
 
-/// Whether the process serves: 200, or 503 when it is about to end.
+/// Replies whether the process serves: 200, or 503 when it is about to end.
 pub(super) fn health(context: &CacheContext) -> Served {
     let (status, text) =
         if *context.stop.borrow() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") };
@@ -17,7 +17,7 @@ pub(super) fn health(context: &CacheContext) -> Served {
     Served { reply, outcome: RequestOutcome::Answered }
 }
 
-/// The metrics in the format of OpenMetrics.
+/// Replies with the metrics in the OpenMetrics format.
 pub(super) async fn metrics(context: &CacheContext) -> Result<Served, RequestFailure> {
     let sampled = context.with_store(|store| Ok((store.usage()?, store.evictions()))).await;
     let sample = CacheSample {

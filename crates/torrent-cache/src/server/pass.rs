@@ -1,4 +1,4 @@
-//! Everything that is passed through uncached.
+//! Passes requests to the upstream and their replies to the client, uncached.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::reply::{BodyChunk, BodyChunks, CacheReply, HeadBody, Served, body, co
 use crate::metrics::{ByteSource, RequestOutcome};
 use crate::upstream::{AskMethod, FetchBody, FetchError, FetchReply};
 
-/// Passes a request through, with its conditions and its range.
+/// Passes a request to the upstream, with its conditions and its range.
 pub(super) async fn pass(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -23,7 +23,7 @@ pub(super) async fn pass(
     Ok(passed(context, request, at, upstream))
 }
 
-/// An upstream's reply as it comes, to a request with the client's method.
+/// Replies with the upstream's reply. The upstream was asked with the client's method.
 pub(super) fn passed(
     context: &CacheContext,
     request: &ClientRequest,
@@ -34,20 +34,20 @@ pub(super) fn passed(
     Served { reply, outcome: RequestOutcome::Passed }
 }
 
-/// The head of an upstream's reply to HEAD.
+/// Copies the upstream's reply to HEAD.
 pub(super) fn head_reply(upstream: &FetchReply) -> CacheReply {
     let mut reply = reply(status_of(upstream.status), BoxBody::new(HeadBody(upstream.content_length())));
     copy_headers(&upstream.headers, reply.headers_mut());
     reply
 }
 
-/// An upstream's reply as it comes.
+/// Copies the upstream's reply to GET. Its body is passed on as it arrives.
 pub(super) fn passed_reply(context: &CacheContext, at: &UpstreamPath, upstream: FetchReply) -> CacheReply {
     let length = upstream.content_length();
     reply_of(context, at, upstream.status, &upstream.headers, upstream.body, length)
 }
 
-/// A reply with the status and the headers of an upstream's.
+/// Makes a reply with this body and with the status and the headers of the upstream's reply.
 pub(super) fn reply_of(
     context: &CacheContext,
     at: &UpstreamPath,

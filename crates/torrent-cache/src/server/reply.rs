@@ -22,7 +22,7 @@ use crate::registry::range::{BlobPart, entity_tag};
 
 /// The header that names the digest of a registry's content.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// The header by which docker knows a registry.
+/// The header by which Docker recognises a registry.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// A reply as actix-http sends it.
@@ -36,32 +36,33 @@ pub(super) struct Served {
 
 /// Where the bytes of a body come from.
 pub(super) trait BodyChunks: 'static {
-    /// How that fails.
+    /// Why there are no more bytes.
     type Fault: fmt::Display;
 
-    /// The next bytes; `None` at the end. After an error the reply is cut off, so that the client sees that it is not
-    /// complete.
+    /// Returns the next bytes; `None` at the end. After an error the reply is cut off, so that the client sees that the
+    /// body is not complete.
     fn next(&mut self) -> impl Future<Output = Result<Option<BodyChunk>, Self::Fault>>;
 }
 
 /// Bytes of a body.
 pub(super) enum BodyChunk {
-    /// These come next.
+    /// The next bytes of the body.
     Bytes(Bytes),
-    /// So many were sent already, from a file.
+    /// The next bytes were already sent from a file; this is their number.
     SentFromFile(u64),
 }
 
 struct SendingBody<C> {
     chunks: C,
-    /// What the client still has to get, if the reply promised a length that actix-http does not watch.
+    /// The bytes that the client still has to get. `None` if actix-http itself compares the body with the promised
+    /// length.
     left: Option<u64>,
     sent: Counter,
-    /// What it is, for the log.
+    /// The name of the content, for the log.
     what: String,
 }
 
-/// A body of these bytes. Counts what is sent. `length` is absent if it is not known.
+/// Makes a body of these chunks, and counts the bytes that are sent. `length` is `None` if it is not known.
 pub(super) fn body(chunks: impl BodyChunks, length: Option<u64>, sent: Counter, what: String) -> BoxBody {
     let stream = Box::pin(stream_of(SendingBody { chunks, left: None, sent, what }));
     match length {
@@ -70,7 +71,7 @@ pub(super) fn body(chunks: impl BodyChunks, length: Option<u64>, sent: Counter, 
     }
 }
 
-/// A reply of this length whose body may send parts of files past actix-http. Counts what is sent.
+/// Makes a reply of this length whose body may send parts of files past actix-http. Counts the bytes that are sent.
 pub(super) fn reply_from_files(
     status: StatusCode,
     chunks: impl BodyChunks,
@@ -93,8 +94,8 @@ fn stream_of<C: BodyChunks>(sending: SendingBody<C>) -> impl Stream<Item = io::R
             Ok(Some(bytes)) => Some((Ok(bytes), Some(sending))),
             Err(fault) => {
                 log::warn!("{}: the reply is cut off: {fault}", sending.what);
-                // actix-http sends what it has when a body is not ready, and drops it after an error. The client should
-                // see the beginning of a reply, not a connection that ends without one.
+                // actix-http sends its buffer when a body is pending, and drops the buffer after an error. Being
+                // pending once lets the client see the beginning of the reply.
                 yield_now().await;
                 Some((Err(io::Error::other(fault)), None))
             }
@@ -103,18 +104,18 @@ fn stream_of<C: BodyChunks>(sending: SendingBody<C>) -> impl Stream<Item = io::R
 }
 
 impl<C: BodyChunks> SendingBody<C> {
-    /// The next bytes that actix-http has to send. The error says why the reply is cut off.
+    /// Returns the next bytes that actix-http has to send. The error says why the reply is cut off.
     async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             let chunk = self.chunks.next().await.map_err(|fault| fault.to_string())?;
             let length = match &chunk {
-                None if self.left.unwrap_or_default() > 0 => return Err("it ended early".to_owned()),
+                None if self.left.unwrap_or_default() > 0 => return Err("the body ended early".to_owned()),
                 None => return Ok(None),
                 Some(BodyChunk::Bytes(bytes)) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
                 Some(BodyChunk::SentFromFile(length)) => *length,
             };
             if let Some(left) = &mut self.left {
-                *left = left.checked_sub(length).ok_or("it is too long")?;
+                *left = left.checked_sub(length).ok_or("the body is too long")?;
             }
             self.sent.inc_by(length);
             if let Some(BodyChunk::Bytes(bytes)) = chunk {
@@ -124,7 +125,7 @@ impl<C: BodyChunks> SendingBody<C> {
     }
 }
 
-/// The body of a reply to HEAD: none, with the length that it would have.
+/// The empty body of a reply to HEAD, with the length that the body of a GET would have.
 pub(super) struct HeadBody(pub(super) Option<u64>);
 
 impl MessageBody for HeadBody {
@@ -139,26 +140,26 @@ impl MessageBody for HeadBody {
     }
 }
 
-/// A reply with this body.
+/// Makes a reply with this body.
 pub(super) fn reply(status: StatusCode, body: BoxBody) -> CacheReply {
     Response::with_body(status, body)
 }
 
-/// A reply with this text.
+/// Makes a reply with this text.
 pub(super) fn text_reply(status: StatusCode, media_type: &'static str, text: String) -> CacheReply {
     let mut reply = reply(status, BoxBody::new(text));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     reply
 }
 
-/// 304: the client has the content of this digest.
+/// Replies with 304, because the client already has the content of this digest.
 pub(super) fn not_modified(digest: &Digest) -> Served {
     let mut reply = reply(StatusCode::NOT_MODIFIED, BoxBody::new(HeadBody(None)));
     describe(reply.headers_mut(), digest, None);
     Served { reply, outcome: RequestOutcome::NotModified }
 }
 
-/// Says what the content is. Without a media type, none is told.
+/// Sets the headers that say what the content is. Without a media type, `Content-Type` is not set.
 pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: Option<&str>) {
     put(headers, ETAG, &entity_tag(digest));
     put(headers, DOCKER_CONTENT_DIGEST, &digest.to_string());
@@ -168,18 +169,18 @@ pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: Opt
     }
 }
 
-/// Says that this is a registry.
+/// Sets the header that says that this is a registry.
 pub(super) fn describe_api(headers: &mut HeaderMap) {
     put(headers, API_VERSION, "registry/2.0");
 }
 
-/// Takes back what only registries say.
+/// Removes the headers that only registries send.
 pub(super) fn describe_no_registry(headers: &mut HeaderMap) {
     headers.remove(DOCKER_CONTENT_DIGEST);
     headers.remove(API_VERSION);
 }
 
-/// Says which part of a blob this is, or that there can be parts.
+/// Sets the headers for ranges: `Accept-Ranges`, and `Content-Range` if this is a part of a blob.
 pub(super) fn describe_part(headers: &mut HeaderMap, part: Option<&BlobPart>) {
     put(headers, ACCEPT_RANGES, "bytes");
     if let Some(part) = part {
@@ -187,7 +188,7 @@ pub(super) fn describe_part(headers: &mut HeaderMap, part: Option<&BlobPart>) {
     }
 }
 
-/// Says each `Link` as the client has to ask for it.
+/// Rewrites the target of each `Link`, so that the client can ask this cache for it.
 pub(super) fn rewrite_links(headers: &mut HeaderMap, rewrite: impl Fn(&str) -> String) {
     let links: Vec<_> = headers.get_all(LINK).filter_map(|link| Some(rewrite(link.to_str().ok()?))).collect();
     headers.remove(LINK);
@@ -204,7 +205,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Copies the headers of an upstream's reply. Its length is that of the body.
+/// Copies the headers of an upstream's reply. `Content-Length` is not copied, because the body sets it.
 pub(super) fn copy_headers(from: &http::HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         let name = HeaderName::from_bytes(name.as_str().as_bytes());

@@ -15,17 +15,17 @@ use tokio_util::either::Either;
 
 use super::file_sender::FileSender;
 
-/// What happens on a connection.
+/// The replies under way on a connection, and when a reply last made progress.
 #[derive(Clone)]
 pub(super) struct ConnectionActivity(Rc<Activity>);
 
 struct Activity {
     replies: Cell<usize>,
-    /// The last progress of a reply, or the connection's begin.
+    /// When a reply last made progress, or when the connection began.
     last: Cell<Instant>,
 }
 
-/// A request that is being answered, until this is dropped.
+/// Counts a request as being answered until this value is dropped.
 pub(super) struct ReplyUnderWay(Rc<Activity>);
 
 impl ConnectionActivity {
@@ -33,7 +33,7 @@ impl ConnectionActivity {
         Self(Rc::new(Activity { replies: Cell::new(0), last: Cell::new(Instant::now()) }))
     }
 
-    /// A request has come.
+    /// Notes that a request has come and is being answered.
     pub(super) fn reply(&self) -> ReplyUnderWay {
         self.0.replies.set(self.0.replies.get() + 1);
         ReplyUnderWay(Rc::clone(&self.0))
@@ -43,7 +43,7 @@ impl ConnectionActivity {
         self.0.last.set(Instant::now());
     }
 
-    /// Until when the next request has to be there.
+    /// Returns the time by which the next request must have come.
     fn deadline(&self, limit: Duration) -> Instant {
         if self.0.replies.get() > 0 {
             self.note();
@@ -59,17 +59,17 @@ impl Drop for ReplyUnderWay {
     }
 }
 
-/// A connection of a client, with or without TLS. A read fails if no request is being answered and the next one is not
-/// there in time; actix-http has this limit for the first request only. A write that makes no progress for too long fails, so that a client
-/// that takes nothing of its reply does not hold the reply's memory for ever.
+/// A connection of a client, with or without TLS. While no request is being answered, a read fails if the next request
+/// does not come in time. actix-http itself limits only the wait for the first request. A write fails if it makes no
+/// progress for too long, because a client that does not read its reply would hold the reply's memory for ever.
 pub(super) struct ClientStream {
     socket: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     limit: Duration,
-    /// Set while the client takes nothing.
+    /// The deadline of a write; set while the client takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
     activity: ConnectionActivity,
     files: FileSender,
-    /// When to look whether the next request is late.
+    /// When to check whether the next request is late.
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -85,17 +85,17 @@ impl ClientStream {
         }
     }
 
-    /// What happens on it.
+    /// Returns the activity of this connection.
     pub(super) fn activity(&self) -> ConnectionActivity {
         self.activity.clone()
     }
 
-    /// How replies send parts of files; `None` with TLS, which has to read them.
+    /// Returns the sender for parts of files. `None` with TLS, because TLS has to read and encrypt the bytes.
     pub(super) fn files(&self) -> Option<FileSender> {
         matches!(self.socket, Either::Left(_)).then(|| self.files.clone())
     }
 
-    /// `Ready`: the next request is late.
+    /// Returns `Ready` once the next request is late.
     fn late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = self.activity.deadline(self.limit);
@@ -108,7 +108,7 @@ impl ClientStream {
         }
     }
 
-    /// Notes whether there was progress. `Ready`: there was none for too long.
+    /// Notes whether a write made progress. Returns an error if there was none for too long.
     fn progress<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stalled = None;
@@ -185,11 +185,11 @@ mod tests {
         let reply = stream.activity().reply();
         client.write_all(b"G").await.unwrap();
         stream.read_u8().await.unwrap();
-        // While a request is being answered, the client is silent with right.
+        // While a request is being answered, the client may be silent.
         timeout(LIMIT * 10, stream.read_u8()).await.unwrap_err();
         drop(reply);
         let ended = Instant::now();
-        // A byte is no request.
+        // One byte is no request, so the deadline stays.
         timeout(LIMIT / 2, stream.read_u8()).await.unwrap_err();
         client.write_all(b"E").await.unwrap();
         stream.read_u8().await.unwrap();

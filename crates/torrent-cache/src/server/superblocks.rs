@@ -1,6 +1,6 @@
-//! Which digests the parts of a delta have. Each superblock that passes through says it anew, as a repository can make a
-//! delta of the same name again. A superblock is forgotten when a part turns out to be another one. Nothing of it is kept on
-//! disk.
+//! Remembers which digests the parts of a delta have. Each superblock that passes through replaces what is remembered,
+//! because a repository can make a delta of the same name again. A superblock is forgotten when a part does not have
+//! its digest. Superblocks are not kept on disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::ostree::path::OstreePath;
 use crate::ostree::superblock::{DeltaSuperblock, MAX_SUPERBLOCK};
 use crate::upstream::UpstreamOrigin;
 
-/// How many bytes of digests are remembered. Those of the largest superblock that is read fit, as a superblock has more
-/// bytes than its digests.
+/// How many bytes of digests are remembered. The digests of the largest superblock that is read fit, because they are
+/// only a part of its bytes.
 const CAPACITY: u64 = 2 * MAX_SUPERBLOCK as u64;
-/// What a superblock takes beside its digests.
+/// The bytes of memory that a superblock takes beside its digests.
 const OVERHEAD: usize = 256;
-/// How long, at most.
+/// How long a superblock is remembered, at most.
 const LIFETIME: Duration = Duration::from_hours(1);
 
 /// The parts of deltas, by the URL of the superblock.
@@ -29,34 +29,34 @@ impl Default for Superblocks {
         let weigh = |key: &String, parts: &Arc<[Digest]>| {
             u32::try_from(OVERHEAD + key.len() + size_of_val::<[Digest]>(parts)).unwrap_or(u32::MAX)
         };
-        // By the default policy, a large one could be refused for many small ones that are used more often.
+        // The default policy could refuse a large superblock in favour of many small ones that are used more often.
         let builder = Cache::builder().eviction_policy(EvictionPolicy::lru()).max_capacity(CAPACITY);
         Self(builder.weigher(weigh).time_to_live(LIFETIME).build())
     }
 }
 
 impl Superblocks {
-    /// The digests of the parts in order, if the superblock is known.
+    /// Returns the digests of the parts in order, if the superblock is known.
     pub(super) fn parts(&self, origin: &UpstreamOrigin, path: &str) -> Option<Arc<[Digest]>> {
         self.0.get(&key(origin, path))
     }
 
-    /// Forgets the superblock of the part at this path, because the part is another one. If the path is not one of a part,
-    /// this does nothing.
+    /// Forgets the superblock of the part at this path, because the part does not have its digest. Does nothing if the
+    /// path is not a part's.
     pub(super) fn doubt(&self, origin: &UpstreamOrigin, path: &str) {
         if let OstreePath::DeltaPart(folder, _) = OstreePath::parse(path) {
             self.0.invalidate(&key(origin, &folder.superblock_path()));
         }
     }
 
-    /// Reads what a server sent at this path.
+    /// Reads the superblock that a server sent for this path, and remembers its digests.
     pub(super) fn learn(&self, origin: &UpstreamOrigin, path: &str, bytes: &[u8]) {
         match DeltaSuperblock::parse(bytes) {
             Ok(superblock) => {
                 let digests = superblock.parts.iter().map(|part| part.digest).collect();
                 self.0.insert(key(origin, path), digests);
             }
-            Err(error) => log::info!("{path} of {origin}: its parts are not cached: {error}"),
+            Err(error) => log::info!("the parts beside {path} of {origin} are not cached: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A blob's upstream, as a flight sees it: one client's way to the blob, with that client's credentials.
+//! Fetches a blob from its upstream for a flight, with the credentials of one client.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -30,7 +30,7 @@ struct UpstreamBlobInner {
     context: Arc<CacheContext>,
     at: UpstreamPath,
     name: ContentName,
-    /// What it is, for the log.
+    /// The name of the blob, for the log.
     what: String,
     headers: AskHeaders,
     speaker: Speaker,
@@ -39,7 +39,7 @@ struct UpstreamBlobInner {
     /// Bytes that the upstream has sent.
     received: Rc<Cell<u64>>,
     begun: Instant,
-    /// A body that was opened, and of which nothing was read.
+    /// A body that was opened but not read.
     unread: Cell<Option<OpenedBody<UpstreamBody>>>,
 }
 
@@ -65,13 +65,13 @@ impl UpstreamBlob {
         }))
     }
 
-    /// Whether the upstream has begun to send the blob to this client: then the client may have this reply. The yes is
-    /// kept once the blob is verified.
+    /// Whether the upstream has begun to send the blob with this client's credentials. Such a client may have this
+    /// reply. The authorisation is kept only once the blob is verified.
     pub(super) fn is_opened(&self) -> bool {
         self.0.is_opened.get()
     }
 
-    /// What it is, for the log.
+    /// Returns the name of the blob, for the log.
     pub(super) fn what(&self) -> &str {
         &self.0.what
     }
@@ -145,8 +145,8 @@ impl BlobSource for UpstreamBlob {
     }
 }
 
-/// How long a fetch took, and where its bytes came from. `received` is what the upstream sent. It can be more than what other
-/// hosts did not deliver: a piece that comes from both sides is kept once.
+/// Writes how long a fetch took, and where its bytes came from. `received` is what the upstream sent. `from_peers` and
+/// `received` can add up to more than `length`, because a piece can come from both a peer and the upstream.
 fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin: &UpstreamOrigin) -> String {
     match (from_peers, received) {
         (0, _) if received == length => format!("{length} bytes from {origin} in {seconds:.1} s"),
@@ -156,13 +156,11 @@ fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin
     }
 }
 
-/// Where a reply's body begins in the blob, and how long the blob is.
+/// Returns where a reply's body begins in the blob, and how long the blob is.
 fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Option<u64>), UpstreamFault> {
     let wrong = |fault| UpstreamFault::Fetch(FetchError { server: at.origin.to_string(), fault });
     match reply.status.as_u16() {
-        200 | 206 if reply.is_encoded() => {
-            Err(wrong(FetchFault::Head("its bytes are compressed on the way".to_owned())))
-        }
+        200 | 206 if reply.is_encoded() => Err(wrong(FetchFault::Head("the body has a Content-Encoding".to_owned()))),
         200 => Ok((0, reply.content_length())),
         206 if asked > 0 => {
             let range = reply.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
@@ -173,7 +171,7 @@ fn place(reply: &FetchReply, asked: u64, at: &UpstreamPath) -> Result<(u64, Opti
     }
 }
 
-/// The bytes of a blob, counted.
+/// The bytes of a blob from the upstream. They are counted as they come.
 pub(super) struct UpstreamBody {
     body: FetchBody,
     context: Arc<CacheContext>,

@@ -9,16 +9,16 @@ use crate::upstream::FetchError;
 /// How the upstream of a blob or a manifest fails.
 #[derive(Clone, Debug, Error)]
 pub(super) enum UpstreamFault {
-    /// It says no.
+    /// The upstream refuses the request.
     #[error("the upstream answered with status {}", .0.status.as_u16())]
     Denied(UpstreamDenial),
-    /// It fails.
+    /// The request to the upstream fails.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It sends a manifest with another digest: which one.
+    /// The upstream sent a manifest with another digest. The text names both digests.
     #[error("{0}")]
     WrongManifest(String),
-    /// The process is about to end, or has a defect.
+    /// The fetch ended without a result, because the process is stopping or the fetch panicked.
     #[error("the fetch was given up")]
     Abandoned,
 }

@@ -29,36 +29,36 @@ use super::public_ip::is_public;
 use super::redirect::{self, MAX_REDIRECTS, RedirectFault, is_redirect};
 use super::retry_after::RetryAfter;
 
-/// Bytes that are read at once, and the largest head of a reply.
+/// The most bytes that are read at once. Also the largest head of a reply.
 const READ_BUFFER: usize = 256 << 10;
 
-/// Headers of a reply, at most.
+/// The most headers of a reply.
 const MAX_HEADERS: usize = 100;
 
 /// How the client behaves.
 #[derive(Clone)]
 pub struct FetchOptions {
-    /// For the look-up of a name, the connection and the TLS handshake together.
+    /// The time limit for the look-up of a name, the connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// From the connection to the head of the reply. A reply on a kept connection has `connect_timeout` in addition.
+    /// The time limit from the connection to the head of the reply. On a kept connection, `connect_timeout` is added.
     pub head_timeout: Duration,
-    /// Between two pieces of a body.
+    /// The time limit between two pieces of a body.
     pub progress_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
-    /// Unused connections to each server that are kept, at most.
+    /// The most unused connections that are kept to each server.
     pub idle_connections: usize,
-    /// Whom the client trusts.
+    /// The TLS settings, with the authorities that the client trusts.
     pub tls: Arc<ClientConfig>,
     /// How names are looked up.
     pub lookup: HostLookup,
-    /// Which addresses a host may have that is not listed: [`is_public`], but in tests.
+    /// Whether a host that is not listed may have this address: [`is_public`], except in tests.
     pub unlisted: fn(IpAddr) -> bool,
 }
 
 impl FetchOptions {
-    /// The defaults, with the authorities that the operator names, or else those of webpki and of the system. The error
-    /// is a text of the TLS library.
+    /// Returns the default options. The client trusts the authorities that the operator names, or else those of webpki
+    /// and of the system. The error is a text of the TLS library.
     pub fn new(authorities: Option<&Authorities>) -> Result<Self, String> {
         Ok(Self {
             connect_timeout: Duration::from_secs(10),
@@ -83,71 +83,72 @@ impl fmt::Debug for FetchOptions {
     }
 }
 
-/// What is asked for.
+/// What the request asks for.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AskMethod {
     /// The resource.
     Get,
     /// Its headers.
     Head,
-    /// A token for this form (`application/x-www-form-urlencoded`). Its redirects are not followed.
+    /// A token, by a POST of this form (`application/x-www-form-urlencoded`). Redirects of this request are not
+    /// followed.
     PostForm(String),
 }
 
 /// What happens with redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirects {
-    /// They are followed.
+    /// The client follows them.
     Follow,
-    /// They are the reply.
+    /// The client returns the redirect as the reply.
     Return,
 }
 
 /// A request.
 #[derive(Clone)]
 pub struct Ask<'a> {
-    /// What is asked for.
+    /// What the request asks for.
     pub method: AskMethod,
-    /// Whom. The caller has looked it up in [`Upstreams`].
+    /// The server that is asked. The caller has looked it up in [`Upstreams`].
     pub origin: &'a UpstreamOrigin,
-    /// Which resource: `/v2/…`, as it goes upstream.
+    /// The path and the query, such as `/v2/…`, as they go upstream.
     pub path_and_query: &'a str,
-    /// With which headers.
+    /// The headers.
     pub headers: &'a AskHeaders,
     /// What happens with redirects.
     pub redirects: Redirects,
 }
 
-/// A reply. Any status is one.
+/// A reply with any status.
 #[derive(Debug)]
 pub struct FetchReply {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Those of its headers that a client gets.
+    /// The headers that a client gets.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: FetchBody,
 }
 
 impl FetchReply {
-    /// `Content-Length`: with HEAD, the length that the body would have.
+    /// Returns `Content-Length`. In a reply to HEAD, this is the length that the body of a GET would have.
     pub fn content_length(&self) -> Option<u64> {
         self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
-    /// The failure that a reply of this origin is if its status says nothing about the client's rights.
+    /// Makes the error for a reply whose status says nothing about the client's rights.
     pub fn unexpected(&self, origin: &UpstreamOrigin) -> FetchError {
         let wait = RetryAfter::of(&self.headers, SystemTime::now());
         FetchError { server: origin.to_string(), fault: FetchFault::Status(self.status.as_u16(), wait) }
     }
 
-    /// Whether the body is not the resource as it is, although `identity` was asked for.
+    /// Whether the body is encoded, such as by gzip, although the request asked for `identity`.
     pub fn is_encoded(&self) -> bool {
         self.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
     }
 }
 
-/// The body of a reply, as it comes.
+/// The body of a reply, which is read piece by piece.
 #[derive(Debug)]
 pub struct FetchBody {
     incoming: Incoming,
@@ -156,15 +157,15 @@ pub struct FetchBody {
 }
 
 impl FetchBody {
-    /// The next bytes; `None` at the end, which is the end that the reply announced. The bytes beyond an announced
-    /// length are never delivered, and the connection on which they came is closed.
+    /// Returns the next bytes; `None` at the end. An end before the announced length is an error. Bytes beyond the
+    /// announced length are never returned, and their connection is closed.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
             let frame = timeout(self.progress, self.incoming.frame()).await;
             match frame.map_err(|_| self.error(FetchFault::Stalled(self.progress)))? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.error(FetchFault::Body(causes(&error)))),
-                // What is no data is a trailer.
+                // A frame without data holds trailers, which are not needed.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
                     _ => (),
@@ -173,7 +174,8 @@ impl FetchBody {
         }
     }
 
-    /// The whole body, if it has at most `limit` bytes and comes within this time.
+    /// Returns the whole body. A body with more than `limit` bytes, or one that takes longer than `within`, is an
+    /// error.
     pub async fn collect(mut self, limit: usize, within: Duration) -> Result<Bytes, FetchError> {
         let mut whole = BytesMut::new();
         let collected = timeout(within, async {
@@ -196,7 +198,7 @@ impl FetchBody {
     }
 }
 
-/// Asks upstreams. Keeps connections open for later requests. A clone shares them.
+/// Sends requests to upstreams. Keeps connections open for later requests. A clone shares these connections.
 #[derive(Clone, Debug)]
 pub struct FetchClient {
     upstreams: Arc<Upstreams>,
@@ -204,7 +206,7 @@ pub struct FetchClient {
     options: FetchOptions,
 }
 
-/// Where a request goes, after some redirects.
+/// The current target of a request, which each redirect changes.
 struct Hop {
     uri: Uri,
     url: Url,
@@ -213,7 +215,7 @@ struct Hop {
 }
 
 impl FetchClient {
-    /// A client for these upstreams.
+    /// Makes a client for these upstreams.
     pub fn new(upstreams: Arc<Upstreams>, options: FetchOptions) -> Self {
         let dialler = Dialler {
             upstreams: Arc::clone(&upstreams),
@@ -236,21 +238,21 @@ impl FetchClient {
         Self { upstreams, client, options }
     }
 
-    /// The upstreams that it asks.
+    /// Returns the upstreams that the client may ask.
     pub fn upstreams(&self) -> &Arc<Upstreams> {
         &self.upstreams
     }
 
-    /// The server that an upstream names, by the rules for redirects. Whether its address is allowed is checked when it
-    /// is dialled.
+    /// Returns the URL and the server that an upstream names, by the rules for redirects. The address of the server is
+    /// checked only when it is dialled.
     pub fn target(&self, from: &UpstreamOrigin, reference: &str) -> Result<(Url, UpstreamOrigin), RedirectFault> {
         let from = format!("{}://{}/", from.scheme().as_str(), from.authority());
         let from = Url::parse(&from).map_err(|_| RedirectFault::Location)?;
         redirect::target(&from, reference, &self.upstreams)
     }
 
-    /// Sends a request and returns the reply with its head. Follows up to five redirects, if it is to: without the
-    /// credentials as soon as one leads to another origin.
+    /// Sends a request. Returns the reply once its head has come. With [`Redirects::Follow`], follows up to five
+    /// redirects. Leaves the credentials out as soon as a redirect leads to another origin.
     pub async fn send(&self, ask: Ask<'_>) -> Result<FetchReply, FetchError> {
         let mut hop = Hop::first(&ask)?;
         let follows = ask.redirects == Redirects::Follow && !matches!(ask.method, AskMethod::PostForm(_));
@@ -268,8 +270,8 @@ impl FetchClient {
         Err(hop.error(RedirectFault::TooMany.into()))
     }
 
-    /// One request and its reply. A server can close a kept connection at the moment at which a request is sent on it,
-    /// so a request that got no reply at all is sent once more.
+    /// Sends one request. Sends it once more if no byte of a reply came, because a server can close a kept connection
+    /// at the moment when the request is sent.
     async fn exchange(&self, ask: &Ask<'_>, hop: &Hop) -> Result<Response<Incoming>, FetchFault> {
         match self.attempt(ask, hop).await {
             Err(Failed { is_without_reply: true, .. }) if !matches!(ask.method, AskMethod::PostForm(_)) => {
@@ -304,7 +306,7 @@ impl Hop {
         if !ask.path_and_query.starts_with('/') {
             return Err(wrong("its path does not begin with /".to_owned()));
         }
-        // The path goes upstream as it is. `Url` would resolve dots in it.
+        // The `Uri` keeps the path as it is. `Url` would resolve dots in the path.
         let text = format!("{}://{}{}", origin.scheme().as_str(), origin.authority(), ask.path_and_query);
         let uri = text.parse().map_err(|_| wrong("its path is not valid".to_owned()))?;
         let url = Url::parse(&text).map_err(|error| wrong(error.to_string()))?;
@@ -341,10 +343,10 @@ fn request(ask: &Ask<'_>, hop: &Hop) -> Result<Request<Full<Bytes>>, FetchFault>
     Ok(request)
 }
 
-/// Why there is no head of a reply.
+/// Why no head of a reply came.
 struct Failed {
     fault: FetchFault,
-    /// The connection ended before a byte of a reply came.
+    /// Whether the connection ended before a byte of a reply came.
     is_without_reply: bool,
 }
 
@@ -356,7 +358,7 @@ impl From<FetchFault> for Failed {
 
 impl Failed {
     fn from_error(error: &(dyn Error + 'static)) -> Self {
-        // The connector's own error is among the causes.
+        // If the connector failed, its own error is among the causes.
         if let Some(fault) = chain(error).find_map(|cause| cause.downcast_ref::<FetchFault>()) {
             return Self::from(fault.clone());
         }
@@ -374,7 +376,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     successors(Some(error), |&error| error.source())
 }
 
-/// An error and its causes in one line.
+/// Writes an error and its causes in one line.
 fn causes(error: &(dyn Error + 'static)) -> String {
     chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! The connections under the HTTP client: TCP, and TLS for https.
+//! Opens the connections of the HTTP client: TCP, and TLS for https.
 
 use std::io;
 use std::pin::Pin;
@@ -29,12 +29,12 @@ use super::origin::{UpstreamOrigin, UpstreamScheme, Upstreams};
 pub(crate) struct FetchConnector {
     pub(super) dialler: Arc<Dialler>,
     pub(super) tls: Arc<ClientConfig>,
-    /// For the look-up, the connection and the TLS handshake together.
+    /// The time limit for the look-up, the connection and the TLS handshake together.
     pub(super) timeout: Duration,
 }
 
 impl FetchConnector {
-    /// Opens connections to this server only, whatever its address is.
+    /// Makes a connector that opens connections only to this server. The server may have any address.
     pub(crate) fn only(origin: UpstreamOrigin, tls: Arc<ClientConfig>, lookup: HostLookup, timeout: Duration) -> Self {
         let upstreams = Arc::new(Upstreams::new(origin, Vec::new()));
         Self { dialler: Arc::new(Dialler { upstreams, lookup, unlisted: |_| false }), tls, timeout }
@@ -55,7 +55,7 @@ impl FetchConnector {
 
     async fn open(&self, origin: &UpstreamOrigin, deadline: Instant) -> Result<FetchStream, FetchFault> {
         let stream = self.dialler.dial(origin, deadline).await?;
-        // A request is written at once and must not wait for the acknowledgement of the one before.
+        // Without `TCP_NODELAY`, a request would wait until the server has acknowledged the previous request.
         stream.set_nodelay(true).map_err(|error| FetchFault::Connect(error.to_string()))?;
         match origin.scheme() {
             UpstreamScheme::Http => Ok(FetchStream(TokioIo::new(Either::Left(stream)))),

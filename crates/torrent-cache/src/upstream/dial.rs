@@ -1,4 +1,5 @@
-//! A TCP connection to a server: its addresses, which of them are allowed, and one that accepts.
+//! Opens a TCP connection to a server: looks its addresses up, drops those that are not allowed, and tries the others
+//! in turn.
 
 use std::fmt;
 use std::io;
@@ -14,34 +15,35 @@ use url::Host;
 use super::error::FetchFault;
 use super::origin::{UpstreamOrigin, Upstreams};
 
-/// Addresses of one name that are tried. Each gets its share of the time.
+/// The most addresses of one name that are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// Look-ups that may be under way. Each blocks a thread until the system has a result: one of those that the disk's work
-/// needs, too, so they are few.
+/// The most look-ups under way at once. Each look-up blocks a thread until the system has a result. The disk's work
+/// uses the same threads, so only a few may look names up.
 const MAX_LOOKUPS: usize = 4;
 
-/// A name's addresses, still to come.
+/// The future of a look-up's result.
 pub type HostAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks a name and a port up.
 pub type HostLookup = Arc<dyn Fn(String, u16) -> HostAddresses + Send + Sync>;
 
-/// Looks names up as the system does.
+/// Returns the look-up of the system.
 pub fn system_lookup() -> HostLookup {
     limited(Arc::new(|host, port| {
         Box::pin(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
     }))
 }
 
-/// The same look-ups, [`MAX_LOOKUPS`] at once. The others wait.
+/// Limits a look-up to [`MAX_LOOKUPS`] at once. Further look-ups wait.
 fn limited(lookup: HostLookup) -> HostLookup {
     let permits = Arc::new(Semaphore::new(MAX_LOOKUPS));
     Arc::new(move |host, port| {
         let (permits, lookup) = (Arc::clone(&permits), Arc::clone(&lookup));
         Box::pin(async move {
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-            // A task of its own holds the permit until the thread is free, even if no fetch waits any more.
+            // A task of its own keeps the permit until the look-up ends, because the thread stays blocked even if no
+            // fetch waits any more.
             let lookup = tokio::spawn(async move {
                 let found = lookup(host, port).await;
                 drop(permit);
@@ -56,13 +58,14 @@ fn limited(lookup: HostLookup) -> HostLookup {
 pub(super) struct Dialler {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) lookup: HostLookup,
-    /// Which addresses a host may have that is not listed.
+    /// Whether a host that is not listed may have this address.
     pub(super) unlisted: fn(IpAddr) -> bool,
 }
 
 impl Dialler {
-    /// Connects. The address that is checked is the one that is dialled. Each address has its share of the time up to
-    /// the deadline; the caller ends the wait for the last one.
+    /// Connects to an allowed address of the server. Each address is dialled exactly as it was checked, without another
+    /// look-up. Each gets its share of the time up to the deadline. For the last address, the caller enforces the
+    /// deadline.
     pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
         let addresses = self.allowed(to, self.addresses(to).await?)?;
         let mut failures = Vec::new();
@@ -106,7 +109,7 @@ impl fmt::Debug for Dialler {
     }
 }
 
-/// IPv4 and IPv6 in turn, so that a family that does not work costs little time.
+/// Orders the addresses so that IPv4 and IPv6 take turns. A family that does not work then costs little time.
 fn families_in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (mut a, mut b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);
@@ -115,7 +118,7 @@ fn families_in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     a.into_iter().zip(b).flat_map(|(a, b)| [a, b]).chain(rest).collect()
 }
 
-/// The rest of a connection's time, for what follows the dialling.
+/// Waits for the future until the deadline. Returns `None` if the deadline passes first.
 pub(super) async fn before<T>(deadline: Instant, what: impl Future<Output = T>) -> Option<T> {
     timeout_at(deadline, what).await.ok()
 }
@@ -140,7 +143,7 @@ mod tests {
                 Ok(Vec::new())
             })
         }));
-        // Those who asked give up, and the look-ups hang on.
+        // The callers give up, but the look-ups still hang.
         let asked = (0..10).map(|_| timeout(std::time::Duration::from_secs(1), lookup("a.test".to_owned(), 1)));
         assert!(futures::future::join_all(asked).await.iter().all(Result::is_err));
         assert_eq!(begun.load(Ordering::Relaxed), 4);

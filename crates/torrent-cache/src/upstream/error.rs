@@ -1,4 +1,4 @@
-//! How a fetch fails: a status and a sentence for the client, and the cause for the log.
+//! The errors of a fetch. Each has a status and a sentence for the client, and a cause for the log.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,11 +8,13 @@ use thiserror::Error;
 use super::redirect::RedirectFault;
 use super::retry_after::RetryAfter;
 
-/// A fetch failed. `Display` is the line for the log. It holds no path, query or header, as those can hold credentials.
+/// A fetch failed. `Display` writes the line for the log. This line has no path, query or header, because these can
+/// contain credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{server}: {fault}")]
 pub struct FetchError {
-    /// The server that failed, such as `quay.io` or `http://10.0.0.5:5000`: the upstream, or one that it redirects to.
+    /// The server that failed, such as `quay.io` or `http://10.0.0.5:5000`: the upstream, or a server to which the
+    /// upstream redirects.
     pub server: String,
     /// What happened.
     pub fault: FetchFault,
@@ -21,29 +23,29 @@ pub struct FetchError {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FetchFault {
-    /// Its name has no address.
+    /// The server's name cannot be resolved.
     #[error("its name cannot be resolved: {0}")]
     Name(String),
     /// No address accepted a connection.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No connection in this time, with the TLS handshake.
+    /// The connection and the TLS handshake did not finish in this time.
     #[error("no connection within {} s", .0.as_secs())]
     ConnectTimeout(Duration),
-    /// The address is not public, and no such host is listed.
+    /// The server's address is not public, and its host is not listed.
     #[error("its address {0} is not public, and its host is not listed in UPSTREAMS")]
     NotPublic(IpAddr),
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
-    /// No head of a reply in this time.
+    /// The head of a reply did not come in this time.
     #[error("no reply within {} s", .0.as_secs())]
     HeadTimeout(Duration),
-    /// What came is no reply.
+    /// The bytes that came are not a valid reply.
     #[error("no valid reply: {0}")]
     Head(String),
     /// The body made no progress for this time.
-    #[error("not a byte of the body for {} s", .0.as_secs())]
+    #[error("no byte of the body came for {} s", .0.as_secs())]
     Stalled(Duration),
     /// The body ended too early, or is not valid.
     #[error("the body broke off: {0}")]
@@ -51,16 +53,16 @@ pub enum FetchFault {
     /// The body is longer than this program reads.
     #[error("the body is longer than {0} bytes")]
     TooLarge(usize),
-    /// A redirect that is not followed.
+    /// The client does not follow this redirect.
     #[error(transparent)]
     Redirect(#[from] RedirectFault),
-    /// A status that says nothing about the client's rights, and how long the server wants clients to wait.
+    /// The status says nothing about the client's rights. With it comes the server's `Retry-After`, if there is one.
     #[error("status {0}")]
     Status(u16, Option<RetryAfter>),
     /// The request cannot be written.
     #[error("the request cannot be written: {0}")]
     Request(String),
-    /// No token for our own credentials.
+    /// The token service gave no token for our own credentials.
     #[error("no token for the credentials of REGISTRY_AUTH_FILE: {0}")]
     Token(String),
     /// Our own credentials cannot be read.
@@ -69,7 +71,7 @@ pub enum FetchFault {
 }
 
 impl FetchError {
-    /// The status for the client: 504 if a deadline passed, 429 if the upstream sent that, else 502.
+    /// Returns the status for the client: 504 if a deadline passed, 429 if the upstream sent 429, else 502.
     pub fn status(&self) -> u16 {
         match self.fault {
             FetchFault::ConnectTimeout(_) | FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => 504,
@@ -78,7 +80,7 @@ impl FetchError {
         }
     }
 
-    /// How long the server wants clients to wait, if it limits requests (429) or cannot answer now (503), and says so.
+    /// Returns how long the server wants clients to wait, if its status is 429 or 503 and it sent `Retry-After`.
     pub fn retry_after(&self) -> Option<RetryAfter> {
         match self.fault {
             FetchFault::Status(429 | 503, wait) => wait,
@@ -86,7 +88,8 @@ impl FetchError {
         }
     }
 
-    /// The sentence for the client: what happened, and who can do what. The details are in the log.
+    /// Writes the sentence for the client: what happened, and what the user or the operator can do. The log has the
+    /// details.
     pub fn sentence(&self) -> String {
         let server = &self.server;
         match &self.fault {
@@ -95,28 +98,27 @@ impl FetchError {
             }
             FetchFault::Connect(_) | FetchFault::ConnectTimeout(_) => {
                 format!(
-                    "the cache cannot connect to {server}; check that it runs and that the cache's network reaches it"
+                    "the cache cannot connect to {server}; check that this server runs and that the cache's network reaches it"
                 )
             }
             FetchFault::NotPublic(_) => format!(
                 "{server} has a private address; the operator of the cache can allow its host by adding it to UPSTREAMS"
             ),
             FetchFault::Tls(_) => format!(
-                "the cache does not trust {server} or cannot speak TLS with it; check its certificate and the cache's authorities"
+                "the cache cannot set up TLS with {server}; check the server's certificate and the authorities that \
+                 the cache trusts"
             ),
             FetchFault::HeadTimeout(_) | FetchFault::Stalled(_) => {
                 format!("{server} did not answer the cache in time; try again")
             }
             FetchFault::Head(_) | FetchFault::Body(_) => format!("{server} sent the cache a broken reply; try again"),
-            FetchFault::TooLarge(_) => format!("{server} sent more than the cache reads of such a reply"),
-            FetchFault::Redirect(fault) => format!("{server} redirects the cache where it does not follow: {fault}"),
+            FetchFault::TooLarge(_) => format!("{server} sent a longer reply than the cache reads"),
+            FetchFault::Redirect(fault) => format!("the cache does not follow a redirect of {server}: {fault}"),
             FetchFault::Status(429, _) => format!("{server} wants fewer requests; try again later"),
             FetchFault::Status(status, _) => format!("{server} answered the cache with status {status}; try again"),
-            FetchFault::Request(_) => format!("the cache cannot send such a request to {server}"),
+            FetchFault::Request(_) => format!("the cache cannot send this request to {server}"),
             FetchFault::Token(_) | FetchFault::Credentials(_) => {
-                format!(
-                    "the cache's own credentials for {server} do not work; its operator finds the reason in its log"
-                )
+                format!("the cache's own credentials for {server} do not work; the log of the cache says why")
             }
         }
     }

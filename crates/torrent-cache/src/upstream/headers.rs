@@ -1,4 +1,5 @@
-//! Which headers pass. All others concern a connection, or say something about one side that the other need not know.
+//! Lists the headers that pass between clients and upstreams. All other headers concern one connection, or tell one
+//! side something about the other that it need not know.
 
 use std::fmt;
 
@@ -8,11 +9,11 @@ use http::header::{
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, LINK, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
 
-/// The program's name for upstreams, where the client has none, and for the tracker.
+/// The `User-Agent` of this program. The tracker gets it, and an upstream gets it if the client sent none.
 pub(crate) const OUR_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("torrent-cache/", env!("CARGO_PKG_VERSION")));
 
-/// Bytes of a client's headers that pass, at most.
+/// The most bytes of a client's headers that pass.
 const MAX_ASK: usize = 32 << 10;
 
 const ASKED: [HeaderName; 9] = [
@@ -47,15 +48,15 @@ const ANSWERED: [HeaderName; 17] = [
     WWW_AUTHENTICATE,
 ];
 
-/// The headers of a client's request that an upstream gets: `Authorization`, each line of `Accept` in its order,
+/// The headers of a client's request that an upstream gets: `Authorization`, the lines of `Accept` in their order,
 /// `Range`, the conditions, `User-Agent`. `Debug` does not show credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AskHeaders(HeaderMap);
 
 impl AskHeaders {
-    /// Takes the headers that pass. Lines that are not valid, and those beyond 32 KiB, are left out. `Authorization`
-    /// passes if it is there once. A Basic login without name and password does not pass, because skopeo and podman send it
-    /// when they have no login.
+    /// Takes the headers that pass. Invalid lines, and lines beyond 32 KiB, are left out. `Authorization` passes only
+    /// if there is exactly one. A Basic login without name and password does not pass, because skopeo and podman send
+    /// one when they have no login.
     pub fn from_client<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut passed = Self::default();
         let mut room = MAX_ASK;
@@ -73,7 +74,7 @@ impl AskHeaders {
         passed.with_authorization(login)
     }
 
-    /// The same with these credentials, or with none.
+    /// Replaces the credentials, or removes them.
     #[must_use]
     pub fn with_authorization(mut self, value: Option<HeaderValue>) -> Self {
         self.0.remove(AUTHORIZATION);
@@ -84,14 +85,14 @@ impl AskHeaders {
         self
     }
 
-    /// The same with another `Accept`.
+    /// Replaces `Accept`.
     #[must_use]
     pub fn with_accept(mut self, value: HeaderValue) -> Self {
         self.0.insert(ACCEPT, value);
         self
     }
 
-    /// The same with another `Range`, or with none.
+    /// Replaces `Range`, or removes it.
     #[must_use]
     pub fn with_range(mut self, value: Option<HeaderValue>) -> Self {
         self.0.remove(RANGE);
@@ -101,7 +102,7 @@ impl AskHeaders {
         self
     }
 
-    /// The same without conditions and range, so that the reply is the whole resource.
+    /// Removes the conditions and the range, so that the reply is the whole resource.
     #[must_use]
     pub fn unconditional(mut self) -> Self {
         for name in [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
@@ -110,23 +111,23 @@ impl AskHeaders {
         self
     }
 
-    /// The credentials.
+    /// Returns the credentials.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.0.get(AUTHORIZATION)
     }
 
-    /// The lines of `Accept`, in their order.
+    /// Returns the lines of `Accept`, in their order.
     pub fn accept(&self) -> impl Iterator<Item = &HeaderValue> {
         self.0.get_all(ACCEPT).iter()
     }
 
-    /// The headers as they go upstream.
+    /// Returns the headers as they go upstream.
     pub(super) fn to_upstream(&self, with_credentials: bool) -> HeaderMap {
         let mut headers = self.0.clone();
         if !with_credentials {
             headers.remove(AUTHORIZATION);
         }
-        // Blobs are fetched as they are: a transfer that is compressed on the way has other bytes.
+        // A compressed body would have other bytes than the blob, so only `identity` is accepted.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.entry(USER_AGENT).or_insert(OUR_AGENT);
         headers
@@ -140,14 +141,14 @@ impl fmt::Debug for AskHeaders {
     }
 }
 
-/// `Basic` and the base64 of `:`, or of nothing.
+/// Whether the login is `Basic` with the base64 of `:`, or of nothing.
 fn is_empty_basic(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let (scheme, login) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     scheme.eq_ignore_ascii_case("basic") && matches!(login.trim(), "" | "Og==" | "Og")
 }
 
-/// The headers of a reply that a client gets. `Connection` cannot name one of them.
+/// Returns the headers of a reply that a client gets. These headers pass even if `Connection` names them.
 pub(super) fn answered(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for name in &ANSWERED {

@@ -1,12 +1,14 @@
 //! HTTP to registries and OSTree servers.
 //!
-//! - Only upstreams that the operator lists are asked ([`Upstreams`]), and the servers that they redirect to.
-//! - Redirects are followed here, by the rules of `redirect.rs`: credentials stay at the origin that they are for, and
-//!   nothing leads into the network of this host unless it is listed. `dial.rs` checks the address that is dialled, so
-//!   a name that resolves anew to a private address leads nowhere.
-//! - Each wait has a deadline ([`FetchOptions`]). A body that ends before its length is an error.
-//! - Only headers that have a meaning here pass, in both directions (`headers.rs`).
-//! - Proxies are not used: the variables `http_proxy` and `https_proxy` mean this program on the hosts that it serves.
+//! - The client asks only upstreams that the operator lists ([`Upstreams`]), and servers to which these upstreams
+//!   redirect.
+//! - The client follows redirects by the rules of `redirect.rs`. It sends credentials only to the origin that they are
+//!   for. No redirect leads to a private address unless the host is listed. `dial.rs` checks the very address that it
+//!   dials, so a name that later resolves to a private address is refused.
+//! - Each wait has a deadline ([`FetchOptions`]). A body that ends before its announced length is an error.
+//! - In both directions, only the headers listed in `headers.rs` pass.
+//! - The client uses no proxy, because on the hosts that this program serves, `http_proxy` and `https_proxy` name this
+//!   program itself.
 
 mod client;
 mod connector;

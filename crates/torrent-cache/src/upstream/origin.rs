@@ -1,4 +1,4 @@
-//! The servers that are asked: their origins, and the list of them.
+//! The origins of servers, and the list of the servers that this program fetches from.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,23 +6,23 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Docker Hub's names for itself, none of which is the host of its registry.
+/// Names of Docker Hub that are not the host of its registry.
 const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 
 /// The host of Docker Hub's registry.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 
-/// How a server is spoken to.
+/// The protocol that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UpstreamScheme {
-    /// Without encryption.
+    /// HTTP without encryption.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
 }
 
 impl UpstreamScheme {
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -30,7 +30,7 @@ impl UpstreamScheme {
         }
     }
 
-    /// The port that URLs leave out.
+    /// Returns the port that URLs of this scheme leave out.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -49,43 +49,44 @@ pub struct UpstreamOrigin {
     port: u16,
 }
 
-/// A text names no server. Continues a sentence that names the setting.
+/// Why a text is not an origin. The error continues a sentence that begins with the name of the setting.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotAnOrigin {
-    /// There is nothing.
+    /// The text is empty.
     #[error("is empty, expected a host such as registry-1.docker.io")]
     Empty,
-    /// Another scheme.
+    /// The text has another scheme.
     #[error("begins with {0}://, expected http:// or https://")]
     Scheme(String),
-    /// A user name or password.
+    /// The text has a user name or a password.
     #[error("holds a user name or password, expected a host and a port only; credentials belong in REGISTRY_AUTH_FILE")]
     Login,
-    /// A path, query or fragment.
+    /// The text has a path, a query or a fragment.
     #[error("goes on after the host, expected a host and a port only, such as quay.io or http://10.0.0.5:5000")]
     Path,
-    /// A host or port that is none.
+    /// The host or the port is not valid.
     #[error("is not a host with an optional port ({0})")]
     Host(String),
 }
 
 impl UpstreamOrigin {
-    /// How it is spoken to.
+    /// Returns the scheme.
     pub fn scheme(&self) -> UpstreamScheme {
         self.scheme
     }
 
-    /// Its host.
+    /// Returns the host.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// Its port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The host, and the port if it is not the default one: `quay.io`, `10.0.0.5:5000`, `[::1]:5000`.
+    /// Returns the host, followed by the port if it is not the scheme's default: `quay.io`, `10.0.0.5:5000`,
+    /// `[::1]:5000`.
     pub fn authority(&self) -> String {
         if self.port == self.scheme.default_port() {
             self.host.to_string()
@@ -94,14 +95,15 @@ impl UpstreamOrigin {
         }
     }
 
-    /// The origin of a URL, if the URL is one of http or https and its host has no empty label.
+    /// Returns the origin of a URL. Returns `None` if the scheme is neither http nor https, or if the host has an empty
+    /// label.
     pub fn of(url: &Url) -> Option<Self> {
         let scheme = match url.scheme() {
             "http" => UpstreamScheme::Http,
             "https" => UpstreamScheme::Https,
             _ => return None,
         };
-        // A final dot makes a name absolute. It is dropped, so that a name has one form.
+        // A name may end with a dot, which makes it absolute. The dot is dropped, so that each name has only one form.
         let host = match url.host()?.to_owned() {
             Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
@@ -147,7 +149,7 @@ impl FromStr for UpstreamOrigin {
     }
 }
 
-/// As `FromStr` reads it: https is left out.
+/// Writes the origin as `FromStr` reads it. `https://` is left out.
 impl fmt::Display for UpstreamOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scheme {
@@ -157,7 +159,7 @@ impl fmt::Display for UpstreamOrigin {
     }
 }
 
-/// The servers that this program fetches from. It asks others only if one of these redirects there.
+/// The servers that this program fetches from. It asks another server only if one of these redirects to that server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstreams {
     default: UpstreamOrigin,
@@ -165,36 +167,36 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// The server of requests that name none, and the list of those that requests may name. The default one need not be
-    /// in the list.
+    /// Makes the list. `default` serves requests that name no server. Requests may name the servers in `listed`, and
+    /// the default server.
     pub fn new(default: UpstreamOrigin, listed: Vec<UpstreamOrigin>) -> Self {
         Self { default, listed }
     }
 
-    /// The server of requests that name none.
+    /// Returns the server for requests that name no server.
     pub fn default_origin(&self) -> &UpstreamOrigin {
         &self.default
     }
 
-    /// All of them, the default one first.
+    /// Returns all servers. The default server is the first.
     pub fn all(&self) -> impl Iterator<Item = &UpstreamOrigin> {
         std::iter::once(&self.default).chain(&self.listed)
     }
 
-    /// The server that a request means by `?ns=`, by the first component of its path, or by the host of an absolute
-    /// form: a host and perhaps a port. The list says whether it is spoken to over TLS, so a request for
-    /// `http://host/` reaches a server that is listed as `host`. `docker.io` means Docker Hub's registry.
+    /// Returns the listed server with this host and optional port. A request names it by `?ns=`, by the first component
+    /// of its path, or by an absolute URL. The scheme comes from the list, so a request for `http://host/` reaches a
+    /// server that is listed as `host` over TLS. `docker.io` means Docker Hub's registry.
     pub fn find(&self, host_and_port: &str) -> Option<&UpstreamOrigin> {
         if host_and_port.contains("://") {
             return None;
         }
-        // Each scheme leaves out its own default port.
+        // The text has no scheme, and each scheme has its own default port. So the text is read with both.
         let https: UpstreamOrigin = host_and_port.parse().ok()?;
         let http: UpstreamOrigin = format!("http://{host_and_port}").parse().ok()?;
         self.all().find(|origin| **origin == https || **origin == http)
     }
 
-    /// Whether a server of this host is listed, whatever its port.
+    /// Whether any port of this host is listed.
     pub(super) fn lists_host(&self, host: &Host) -> bool {
         self.all().any(|origin| origin.host == *host)
     }

@@ -1,9 +1,9 @@
-//! Which addresses belong to the public internet.
+//! Decides which addresses belong to the public internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether a server at this address is on the public internet: the address is none of a private network, of this host
-/// or link, or of a special purpose (RFC 6890). IPv6 addresses that contain an IPv4 address count as the latter.
+/// Whether this address is on the public internet. Addresses of private networks, of this host, of its link and of
+/// special purposes (RFC 6890) are not. An IPv6 address that contains an IPv4 address counts as that IPv4 address.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -20,13 +20,14 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     !(is_special || ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation())
 }
 
-/// Only `2000::/3` is given out for the public internet. `2001:db8::/32` is for documentation.
+/// Whether this IPv6 address is public. Only `2000::/3` is assigned to the public internet. Within it, `2001:db8::/32`
+/// is for documentation.
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     (0x2000..0x4000).contains(&a) && (a, b) != (0x2001, 0x0db8)
 }
 
-/// The IPv4 address in an address of NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// Returns the IPv4 address in an address of NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match ip.segments() {

@@ -1,4 +1,4 @@
-//! Which redirects are followed, and what goes with them.
+//! Decides which redirects are followed.
 
 use http::StatusCode;
 use thiserror::Error;
@@ -6,29 +6,29 @@ use url::Url;
 
 use super::origin::{UpstreamOrigin, UpstreamScheme, Upstreams};
 
-/// Redirects of one request, at most.
+/// The most redirects of one request.
 pub(super) const MAX_REDIRECTS: usize = 5;
 
-/// A redirect that is not followed. Its target is not told, as signed URLs are credentials.
+/// Why a redirect is not followed. The error does not contain the target, because a signed URL is a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RedirectFault {
-    /// More than five.
+    /// There were more than five redirects.
     #[error("more than {MAX_REDIRECTS} redirects")]
     TooMany,
-    /// There is no `Location`, or it is no URL.
+    /// `Location` is missing or not a URL.
     #[error("a redirect without a valid Location")]
     Location,
-    /// Neither http nor https.
+    /// The target is neither http nor https.
     #[error("a redirect to neither http nor https")]
     Scheme,
-    /// From https to http.
+    /// The redirect leads from https to http.
     #[error("a redirect from https to http")]
     Downgrade,
-    /// With a user name or password.
+    /// The target has a user name or a password.
     #[error("a redirect to a URL with a user name or password")]
     Login,
-    /// To another port of a listed host than the listed one, from elsewhere.
-    #[error("a redirect to a port of a listed host that is not listed")]
+    /// Another host redirects to a listed host, but to a port that is not listed.
+    #[error("a redirect to an unlisted port of a listed host")]
     Port,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where a redirect leads. Whether its address is allowed is checked where it is dialled.
+/// Returns where a redirect leads. The address of the target is checked only when it is dialled.
 pub(super) fn target(
     from: &Url,
     location: &str,
@@ -55,7 +55,8 @@ pub(super) fn target(
     if !to.username().is_empty() || to.password().is_some() {
         return Err(RedirectFault::Login);
     }
-    // A listed host can have a private address. An upstream must not reach the other services of that host.
+    // A listed host can have a private address. A redirect from another host must not reach the listed host's other
+    // services.
     if target.host() != source.host() && upstreams.lists_host(target.host()) && !upstreams.lists(&target) {
         return Err(RedirectFault::Port);
     }

@@ -1,10 +1,11 @@
-//! `Retry-After` of a reply (RFC 9110, section 10.2.3).
+//! Reads `Retry-After` of a reply (RFC 9110, section 10.2.3).
 
 use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest wait that is passed on, in seconds. A clock that is wrong makes a date far away.
+/// The longest wait that is passed on, in seconds. A limit is needed, because a wrong clock can turn a date into a very
+/// long wait.
 const LONGEST: u64 = 3600;
 
 /// How long an upstream wants clients to wait: from 1 s to an hour.
@@ -12,22 +13,23 @@ const LONGEST: u64 = 3600;
 pub struct RetryAfter(u64);
 
 impl RetryAfter {
-    /// Reads the header: seconds, or a date. `None` if there is none, or another text.
+    /// Reads the header, which is a number of seconds or a date. Returns `None` if the header is missing or has another
+    /// form.
     pub(super) fn of(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
         let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = if is_number {
-            // Only a number that is too large for the type is no number.
+            // A text of digits fails to parse only if the number is too large.
             value.parse().unwrap_or(LONGEST)
         } else {
             let wait = httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default();
-            // Not before the date.
+            // Rounded up, so that the wait does not end before the date.
             wait.saturating_add(Duration::from_nanos(999_999_999)).as_secs()
         };
         Some(Self(seconds.clamp(1, LONGEST)))
     }
 
-    /// Seconds.
+    /// Returns the seconds.
     pub fn seconds(self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Servers whose replies a test scripts, byte by byte.
+//! Servers whose replies are scripted by a test, byte by byte.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use trust::Authorities;
 
 use super::{FetchClient, FetchOptions, HostLookup, UpstreamOrigin, Upstreams};
 
-/// The address of hosts that the tests take for public ones. All others resolve to 127.0.0.1.
+/// The address that the tests count as public. All hosts without this address resolve to 127.0.0.1.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// The hosts of the certificate. `cdn.test` has the public address.
@@ -29,53 +29,53 @@ static CERTIFICATE: LazyLock<CertifiedKey<rcgen::KeyPair>> =
 pub(crate) enum Act {
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Waits until the test says so.
+    /// Waits until the test notifies the server.
     Wait(Arc<Notify>),
-    /// Says that it is there, and does nothing any more.
+    /// Notifies the test, and then does nothing any more.
     Stall(Arc<Notify>),
-    /// Ends the connection, over TLS by `close_notify`.
+    /// Ends the connection. Over TLS, sends `close_notify` first.
     Close,
-    /// Ends the connection, over TLS as an attacker could.
+    /// Ends the connection. Over TLS, sends no `close_notify`, just as if an attacker had cut the connection.
     Drop,
 }
 
-/// A reply with a length, after which the connection stays.
+/// Sends a reply with a length. The connection stays open.
 pub(crate) fn reply(status: u16, headers: &str, body: &str) -> Vec<Act> {
     let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     vec![Act::Send(format!("{head}{body}").into_bytes())]
 }
 
-/// A reply to HEAD.
+/// Sends a reply to HEAD.
 pub(crate) fn head_reply(status: u16, headers: &str) -> Vec<Act> {
     bytes(&format!("HTTP/1.1 {status} x\r\n{headers}\r\n"))
 }
 
-/// These bytes.
+/// Sends these bytes.
 pub(crate) fn bytes(text: &str) -> Vec<Act> {
     vec![Act::Send(text.as_bytes().to_vec())]
 }
 
-/// These bytes, then the end of the connection.
+/// Sends these bytes, then ends the connection.
 pub(crate) fn bytes_and_close(text: &str) -> Vec<Act> {
     vec![Act::Send(text.as_bytes().to_vec()), Act::Close]
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenRequest {
     /// The connection's number.
     pub(crate) connection: usize,
-    /// Request line, headers, body. What is not UTF-8 is replaced.
+    /// The request line, the headers and the body. Bytes that are not UTF-8 are replaced.
     pub(crate) text: String,
 }
 
 impl SeenRequest {
-    /// Method and path.
+    /// Returns the method and the path.
     pub(crate) fn target(&self) -> &str {
         self.text.split(" HTTP/").next().unwrap()
     }
 
-    /// The values of a header.
+    /// Returns the values of a header.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.text.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -89,12 +89,12 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Speaks plain HTTP.
+    /// Starts a server that speaks plain HTTP.
     pub(crate) async fn http(script: impl Fn(&SeenRequest) -> Vec<Act> + Send + Sync + 'static) -> Self {
         Self::start(None, script).await
     }
 
-    /// Speaks HTTP over TLS, with the names of the tests.
+    /// Starts a server that speaks HTTP over TLS. Its certificate has all names of the tests.
     pub(crate) async fn https(script: impl Fn(&SeenRequest) -> Vec<Act> + Send + Sync + 'static) -> Self {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(CERTIFICATE.signing_key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -118,7 +118,7 @@ impl ScriptedServer {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (tls, script, sender) = (tls.clone(), Arc::clone(&script), sender.clone());
                 tokio::spawn(async move {
-                    // A client that leaves is no failure of the test.
+                    // An error is ignored, because a test may let its client leave early.
                     let _ = match tls {
                         None => serve(stream, connection, &*script, &sender).await,
                         Some(tls) => match tls.accept(stream).await {
@@ -132,27 +132,27 @@ impl ScriptedServer {
         Self { port, seen }
     }
 
-    /// Its port.
+    /// Returns the port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its origin under this scheme and host.
+    /// Returns the server's origin with this scheme and host.
     pub(crate) fn origin(&self, scheme_and_host: &str) -> UpstreamOrigin {
         format!("{scheme_and_host}:{}", self.port).parse().unwrap()
     }
 
-    /// The next request, once it has come.
+    /// Waits for the next request.
     pub(crate) async fn next(&mut self) -> SeenRequest {
         self.seen.recv().await.unwrap()
     }
 
-    /// The requests that came since the last call.
+    /// Returns the requests that came since the last call.
     pub(crate) fn seen(&mut self) -> Vec<SeenRequest> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
     }
 
-    /// Methods and paths of the requests that came since the last call.
+    /// Returns the methods and paths of the requests that came since the last call.
     pub(crate) fn targets(&mut self) -> Vec<String> {
         self.seen().iter().map(|request| request.target().to_owned()).collect()
     }
@@ -196,12 +196,13 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Strin
     Ok(head.text + &String::from_utf8_lossy(&body))
 }
 
-/// A client for these upstreams, the first of which is the default one. It trusts the certificate of the tests.
+/// Makes a client for these upstreams. The first upstream is the default. The client trusts the certificate of the
+/// tests.
 pub(crate) fn client(listed: &[&UpstreamOrigin]) -> FetchClient {
     client_with(listed, |_| ())
 }
 
-/// The same with other options.
+/// Makes the same client, but with other options.
 pub(crate) fn client_with(listed: &[&UpstreamOrigin], change: impl FnOnce(&mut FetchOptions)) -> FetchClient {
     let upstreams = Upstreams::new(listed[0].clone(), listed.iter().copied().cloned().collect());
     let folder = tempfile::tempdir().unwrap();
@@ -214,7 +215,7 @@ pub(crate) fn client_with(listed: &[&UpstreamOrigin], change: impl FnOnce(&mut F
     FetchClient::new(Arc::new(upstreams), options)
 }
 
-/// Each name has one address.
+/// Makes a look-up in which each name has the one address that `address` returns.
 pub(crate) fn lookup(address: impl Fn(&str) -> Ipv4Addr + Send + Sync + 'static) -> HostLookup {
     Arc::new(move |host, port| {
         let found = SocketAddr::new(address(&host).into(), port);

@@ -1,4 +1,4 @@
-//! The client against scripted servers.
+//! Tests the client with scripted servers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -39,8 +39,8 @@ async fn get_body(client: &FetchClient, origin: &UpstreamOrigin, path: &str) -> 
     .map_err(|error| error.fault)
 }
 
-/// The error of a task that must fail when this time has passed. The clock is paused, and goes on to the next deadline
-/// when all tasks wait.
+/// Returns the error of a task that must fail when this time has passed. The clock is paused: when all tasks wait, it
+/// jumps to the next deadline.
 async fn error_after<T: std::fmt::Debug>(time: Duration, task: JoinHandle<Result<T, FetchError>>) -> FetchError {
     pause();
     let start = Instant::now();
@@ -51,7 +51,7 @@ async fn error_after<T: std::fmt::Debug>(time: Duration, task: JoinHandle<Result
     error
 }
 
-/// A plain server that always does the same, and a client of it.
+/// Starts a server over plain HTTP that answers every request by the same script, and makes a client of the server.
 async fn plain(
     script: impl Fn(&SeenRequest) -> Vec<Act> + Send + Sync + 'static,
 ) -> (ScriptedServer, UpstreamOrigin, FetchClient) {
@@ -166,7 +166,7 @@ async fn a_redirect_inside_is_refused_unless_that_host_is_listed() {
 
 #[tokio::test]
 async fn what_counts_is_the_address_that_is_dialled() {
-    // The name has a public address at first, and a private one when it is asked again.
+    // The name has a public address at the first look-up, and a private address at the second.
     let answers = Arc::new(std::sync::Mutex::new(vec![Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)]));
     let mut cdn = ScriptedServer::https(|_| {
         vec![Act::Send(b"HTTP/1.1 200 x\r\nConnection: close\r\n\r\nblob".to_vec()), Act::Close]
@@ -319,7 +319,8 @@ async fn a_server_that_does_not_reply_is_given_up() {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_given_up() {
-    // A plain server reads on for the end of a request, which a TLS handshake does not have.
+    // A server over plain HTTP waits for the end of a request. A TLS handshake has no such end, so the server never
+    // answers.
     let server = ScriptedServer::http(|_| Vec::new()).await;
     let origin = server.origin("listed.test");
     let client = client(&[&origin]);
@@ -358,7 +359,7 @@ async fn a_body_may_be_slow_but_must_not_stand_still() {
 
 #[tokio::test]
 async fn the_next_address_is_tried_if_one_refuses() {
-    // A socket that is bound and does not listen refuses connections.
+    // A socket that is bound but does not listen refuses connections.
     let refusing = TcpSocket::new_v4().unwrap();
     refusing.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let refusing = refusing.local_addr().map(|address| (refusing, address)).unwrap();

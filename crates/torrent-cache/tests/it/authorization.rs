@@ -139,7 +139,7 @@ fn what_was_public_is_no_longer_served_when_its_time_has_passed() {
     let refused = (2..1_000_000).map(ask).find(|got| got.status != 200).unwrap();
     assert_eq!((refused.status, refused.error().0.as_str()), (502, "UNAVAILABLE"));
     assert!(begun.elapsed() >= STALE, "{:?}", begun.elapsed());
-    program.line("is served, as it was public");
+    program.line("is served, because it was public");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn sighup_makes_the_next_request_read_the_logins_again() {
     assert_eq!(get(program.address, &path).status, 200);
     std::fs::write(&file, "{").unwrap();
     program.reload();
-    let line = program.line("logins that are known are used");
+    let line = program.line("the logins that were read before stay in use");
     assert!(line.contains("config.json: it is no JSON object (line 1)"), "{line}");
     assert_eq!(get(program.address, &blob_path("p", b"other")).status, 200);
 }

@@ -77,9 +77,11 @@ fn check_has_a_line_for_each_thing_and_a_remedy_for_each_failure() {
     let (code, text) = check(&upstream, "http", nothing, &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(text.matches("FAILED").count(), 3, "{text}");
-    for remedy in
-        ["look at its own log", "the value of TRACKER is right", "the value of ETCD_HOST and ETCD_PORT is right"]
-    {
+    for remedy in [
+        "look at the log of this server",
+        "the value of TRACKER is right",
+        "the value of ETCD_HOST and ETCD_PORT is right",
+    ] {
         assert!(text.contains(remedy), "{remedy} in {text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Who may have what.
+//! Which clients may read what.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +16,11 @@ settings! {
         flag: Some(Flag::long_global("registry-auth-file")),
         variable: "REGISTRY_AUTH_FILE",
         takes: Takes::File,
-        help: "Log in at registries with this `config.json` of docker, for clients that send no credentials.",
-        details: "Credential helpers that it names are run. It speaks only for clients in CLIENT_NETWORKS.",
+        help: "Log in at registries with this `config.json` of Docker, for clients that send no credentials.",
+        details: "The cache runs the credential helpers that the file names. It uses these logins only for clients \
+                  in CLIENT_NETWORKS.",
         docker: "",
-        default: Unset("none, clients are who they say they are"),
+        default: Unset("none, a client without credentials is anonymous"),
         example: "{\"auths\":{}}",
         expected: "docker's config.json",
         parse: value,
@@ -32,7 +33,7 @@ settings! {
         takes: Takes::List("NETWORKS"),
         help: "Use the logins of REGISTRY_AUTH_FILE for clients in these networks, and show them the status page: \
                `10.0.0.0/8,fd00::/8`.",
-        details: "A client in them can read every repository that these logins can read.",
+        details: "A client in these networks can read every repository that these logins can read.",
         docker: "",
         default: Unset("this host only"),
         example: "10.0.0.0/8,127.0.0.0/8",
@@ -45,8 +46,8 @@ settings! {
         flag: Some(Flag::long_global("auth-stale")),
         variable: "AUTH_STALE",
         takes: Takes::Number("SECONDS"),
-        help: "While an upstream fails, serve for so long what it last gave without credentials.",
-        details: "It is counted from the last time that the upstream said so to this process.",
+        help: "While an upstream fails, keep serving for this time what the upstream last gave without credentials.",
+        details: "The time starts when the upstream last gave the content to this process without credentials.",
         docker: "",
         default: Is("0"),
         example: "3600",

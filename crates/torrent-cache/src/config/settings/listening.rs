@@ -56,7 +56,7 @@ settings! {
         flag: Some(Flag::long("privatekey")),
         variable: "PRIVATEKEY",
         takes: Takes::File,
-        help: "The key of that certificate, a PEM file without a passphrase.",
+        help: "The key of the certificate in CERTFILE, a PEM file without a passphrase.",
         details: "",
         docker: "",
         default: Is("/etc/torrent-proxy/ssl/key.pem"),

@@ -1,4 +1,4 @@
-//! What is kept on disk.
+//! What the cache keeps on disk.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,8 @@ settings! {
         flag: Some(Flag::long_global("storage-quota")),
         variable: "STORAGE_QUOTA",
         takes: Takes::Value("SIZE"),
-        help: "Keep at most so much: `20G`, or `80%` of the file system. What other hosts have, too, goes first, then what was used last longest ago.",
+        help: "Use at most this much: `20G`, or `80%` of the file system. Blobs that other hosts have are \
+               removed first, then those that were unused longest.",
         details: "",
         docker: "",
         default: Is("80%"),
@@ -44,7 +45,7 @@ settings! {
         flag: Some(Flag::long_global("storage-min-free")),
         variable: "STORAGE_MIN_FREE",
         takes: Takes::Value("SIZE"),
-        help: "Leave so much of the file system free for others: `1G`, or `5%`.",
+        help: "Leave this much of the file system free for other programs: `1G`, or `5%`.",
         details: "",
         docker: "",
         default: Is("5%"),
@@ -58,8 +59,8 @@ settings! {
         flag: Some(Flag::long_global("tag-stale")),
         variable: "TAG_STALE",
         takes: Takes::Number("SECONDS"),
-        help: "While an upstream fails, take a tag for so long to mean what it meant last.",
-        details: "Who may have it is another question, see AUTH_STALE.",
+        help: "While an upstream fails, serve the last known manifest of a tag for this time.",
+        details: "AUTH_STALE says which clients may then read the manifest.",
         docker: "",
         default: Is("86400"),
         example: "3600",

@@ -1,4 +1,4 @@
-//! Which servers are asked.
+//! Which servers the cache fetches from.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ settings! {
         flag: Some(Flag::long_global("registry-location")),
         variable: "REGISTRY_LOCATION",
         takes: Takes::Value("HOST"),
-        help: "Fetch from this registry what requests name no other registry for: a host and perhaps a port.",
+        help: "Fetch from this registry if a request names no other registry: a host with an optional port.",
         details: "",
         docker: "",
         default: Is("registry-1.docker.io"),
@@ -30,8 +30,8 @@ settings! {
         flag: Some(Flag::long_global("registry-no-ssl")),
         variable: "REGISTRY_NO_SSL",
         takes: Takes::Switch,
-        help: "If set, speak http to that registry, not https.",
-        details: "Any text but false, 0, no and off sets it.",
+        help: "If set, speak http to the registry of REGISTRY_LOCATION, not https.",
+        details: "Any text except false, 0, no and off sets this switch.",
         docker: "",
         default: Unset("not set, https"),
         example: "1",
@@ -73,8 +73,8 @@ settings! {
         flag: Some(Flag::long_global("connect-timeout")),
         variable: "CONNECT_TIMEOUT",
         takes: Takes::Number("SECONDS"),
-        help: "Wait so long for a connection to an upstream.",
-        details: "The look-up of its name and the TLS handshake are part of it.",
+        help: "Wait at most this long for a connection to an upstream.",
+        details: "This time includes the look-up of the name and the TLS handshake.",
         docker: "",
         default: Is("10"),
         example: "5",
@@ -87,7 +87,7 @@ settings! {
         flag: Some(Flag::long_global("upstream-timeout")),
         variable: "UPSTREAM_TIMEOUT",
         takes: Takes::Number("SECONDS"),
-        help: "Wait so long for an upstream's reply, and for each further piece of it.",
+        help: "Wait at most this long for an upstream's reply, and for each further piece of the reply.",
         details: "",
         docker: "",
         default: Is("30"),

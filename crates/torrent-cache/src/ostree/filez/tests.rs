@@ -9,10 +9,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::digest::Digest;
 
-/// The name of no object.
+/// A name that no object has.
 const OTHER: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The names and files that tests/fixtures/ostree/make.sh wrote, of this kind.
+/// Returns the names and files of this kind that tests/fixtures/ostree/make.sh wrote.
 fn objects(kind: &str) -> Vec<(String, Vec<u8>)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ostree");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -29,7 +29,7 @@ fn verify<'a>(name: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<
     verifier.finish()
 }
 
-/// The object's header and its content, inflated without any check.
+/// Returns the header and the inflated content of an object, without any check.
 fn content(object: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let size = u32::from_be_bytes(object.get(..4)?.try_into().ok()?) as usize;
     let (header, deflated) = object.split_at_checked(8 + size)?;
@@ -44,7 +44,7 @@ fn deflate(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A regular file without attributes that says it has this length, and its name.
+/// Makes the object of a regular file without attributes whose header says this length. Returns its name and its bytes.
 fn object(length: u64, content: &[u8]) -> (String, Vec<u8>) {
     let mut file = vec![0, 0, 0, 26, 0, 0, 0, 0];
     file.extend(length.to_be_bytes());
@@ -94,7 +94,7 @@ fn another_name_is_wrong() {
 
 #[test]
 fn no_flipped_bit_is_taken_for_right_unless_the_content_is() {
-    // Inflating the largest ones once for each bit takes minutes.
+    // The largest files are left out, because inflating them once for each bit takes minutes.
     let objects = objects("filez");
     let small = objects.iter().filter(|(_, object)| content(object).is_none_or(|(_, content)| content.len() < 10_000));
     for (name, object) in small {
@@ -104,7 +104,8 @@ fn no_flipped_bit_is_taken_for_right_unless_the_content_is() {
                 let mut wrong = object.clone();
                 wrong[at] ^= 1 << bit;
                 if verify(name, [&wrong[..]]).is_ok() {
-                    // Deflate can write the same content in several ways, and ends with bits that mean nothing.
+                    // A changed bit need not be an error. Deflate can encode the same content in several ways, and its
+                    // last bits mean nothing.
                     assert!(at >= header, "{name}: bit {bit} of byte {at}");
                     assert_eq!(content(&wrong), content(object), "{name}: bit {bit} of byte {at}");
                 }

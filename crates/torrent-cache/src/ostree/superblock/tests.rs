@@ -86,7 +86,7 @@ proptest! {
             *at.get_mut(&mut bytes) = byte;
         }
         if let Ok(superblock) = DeltaSuperblock::parse(&bytes) {
-            // Parts do not overlap, so that their number is bounded by the bytes.
+            // Parts do not overlap, so the number of bytes limits the number of parts.
             prop_assert!(superblock.parts.len() * 32 <= bytes.len());
         }
     }

@@ -13,7 +13,7 @@ fn parse(path: &str) -> Result<RegistryRequest<String>, PathRefusal> {
     RegistryRequest::parse(path, listed)
 }
 
-/// The upstream, and what it is asked.
+/// Reads a request. Returns its upstream, and the path that goes there.
 fn asked(path: &str) -> (Option<String>, String) {
     let request = parse(path).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
     (request.upstream, request.path.to_string())
@@ -86,7 +86,7 @@ fn a_listed_first_component_names_the_upstream() {
     assert_eq!(asked("/v2/10.0.0.5:5000/a/manifests/b"), (port, "/v2/a/manifests/b".to_owned()));
     let hub = Some("registry-1.docker.io".to_owned());
     assert_eq!(asked("/v2/docker.io/library/a/manifests/b"), (hub, "/v2/library/a/manifests/b".to_owned()));
-    // A registry that is not listed is part of a name.
+    // The name of a registry that is not listed is part of the repository's name.
     assert_eq!(asked("/v2/ghcr.io/a/manifests/b"), (None, "/v2/ghcr.io/a/manifests/b".to_owned()));
     // Only one component is split off.
     assert_eq!(asked("/v2/quay.io/quay.io/a/manifests/b"), (quay, "/v2/quay.io/a/manifests/b".to_owned()));
@@ -96,7 +96,7 @@ fn a_listed_first_component_names_the_upstream() {
 fn the_namespace_decides_and_its_repetition_in_the_path_is_no_name() {
     let quay = Some("quay.io".to_owned());
     assert_eq!(asked("/v2/quay.io/a/manifests/b?ns=quay.io"), (quay.clone(), "/v2/a/manifests/b".to_owned()));
-    // A registry that itself mirrors others.
+    // The registry may itself mirror other registries.
     assert_eq!(asked("/v2/docker.io/a/manifests/b?ns=quay.io"), (quay, "/v2/docker.io/a/manifests/b".to_owned()));
     let hub = Some("registry-1.docker.io".to_owned());
     assert_eq!(asked("/v2/docker.io/a/manifests/b?ns=docker.io"), (hub, "/v2/a/manifests/b".to_owned()));
@@ -179,7 +179,7 @@ proptest! {
             let upstream = request.path.to_string();
             let again = RegistryRequest::<()>::parse(&upstream, |_| None).unwrap();
             prop_assert_eq!(&again.path, &request.path);
-            // The query is passed on as it came. Only the path chooses the resource.
+            // The query is passed on unchanged, because only the path chooses the resource.
             let path = upstream.split('?').next().unwrap_or_default();
             prop_assert!(path.starts_with("/v2/") && !path.contains("//") && !path.split('/').any(|part| part == ".."));
         }

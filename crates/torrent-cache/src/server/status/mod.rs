@@ -1,7 +1,7 @@
-//! What goes on, for the operator: `/`, `/status` and `/api/v1/status`.
+//! Shows the operator what the cache is doing: `/`, `/status` and `/api/v1/status`.
 //!
-//! The page names private repositories, so it is for clients on this host and in `CLIENT_NETWORKS`, and no web page of
-//! another site can read it.
+//! The page names private repositories. So only clients on this host and in `CLIENT_NETWORKS` get it, and web pages of
+//! other sites cannot read it.
 
 mod page;
 mod view;
@@ -21,19 +21,19 @@ use crate::metrics::RequestOutcome;
 use crate::registry::errors::RegistryErrorKind;
 use view::CacheStatus;
 
-/// A browser loads nothing else into the page, and shows it inside no other page.
+/// Makes a browser load no other resource into the page, and never show the page inside another page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
-/// The header by which a browser keeps a reply from other sites (Fetch Standard, "CORP").
+/// The header that makes a browser hide the reply from other sites (Fetch Standard, "CORP").
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The page.
+/// Replies with the status as a page.
 pub(super) async fn page(context: &CacheContext, request: &Request) -> Result<Served, RequestFailure> {
     let status = look(context, request).await?;
     Ok(guarded("text/html; charset=utf-8", page::html(&status)))
 }
 
-/// The same as JSON.
+/// Replies with the status as JSON.
 pub(super) async fn json(context: &CacheContext, request: &Request) -> Result<Served, RequestFailure> {
     let status = look(context, request).await?;
     Ok(guarded("application/json", status.json().to_string()))
@@ -47,7 +47,7 @@ async fn look(context: &CacheContext, request: &Request) -> Result<CacheStatus, 
     }
     if !is_unreadable_for_other_sites(request) {
         return Err(refused(
-            "ask for this page itself, by an address of this host, by localhost or by the host's own name",
+            "open this page directly, by an address of the cache's host, by localhost or by that host's own name",
         ));
     }
     Ok(CacheStatus::now(context).await)

@@ -8,10 +8,10 @@ use crate::sharing::TrackerHealth;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-/// Transfers that the page shows. The JSON has all of them.
+/// The most transfers that the page shows. The JSON lists all of them.
 const MAX_SHOWN: usize = 100;
 
-/// The page, for this moment.
+/// Writes the page.
 pub(super) fn html(status: &CacheStatus) -> String {
     let host = rustix::system::uname();
     let host = Escaped(&host.nodename().to_string_lossy()).to_string();
@@ -21,15 +21,15 @@ pub(super) fn html(status: &CacheStatus) -> String {
         ("{notice}", notice(status)),
         ("{figures}", figures(status)),
         ("{transfers}", transfers(&status.transfers)),
-        // Last, so that a host's name is not read as one of the others.
+        // The host's name is filled in last, so that a name such as `{notice}` is not replaced.
         ("{host}", host),
     ];
-    // What is put in is searched as well, but only the names of transfers and errors come from outside, and they have no
-    // braces after they are escaped.
+    // Each `replace` also searches the texts that were filled in before. Names of transfers and errors come from
+    // outside, but `Escaped` leaves no braces in them.
     parts.iter().fold(PAGE.to_owned(), |page, (name, text)| page.replace(name, text))
 }
 
-/// What the operator has to do.
+/// Says what the operator has to do.
 fn notice(status: &CacheStatus) -> String {
     let text = match &status.sharing {
         None => "Blobs are not shared with other hosts. The log says why.".to_owned(),
@@ -150,7 +150,7 @@ impl fmt::Display for ByteCount {
     }
 }
 
-/// A text as HTML shows it, in an attribute as well.
+/// A text that is escaped for HTML, and for attributes.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! What goes on, at one moment.
+//! The status of the cache at one moment.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::store::{BlobStore, StoreUsage};
 use crate::swarm::SwarmSample;
 use crate::swarm_tracker::TrackerError;
 
-/// What goes on.
+/// What the cache is doing.
 pub(super) struct CacheStatus {
     /// Fetches under way, the oldest first.
     pub(super) transfers: Vec<FlightSummary>,
@@ -26,7 +26,7 @@ pub(super) struct SharingStatus {
     /// The port for other hosts.
     pub(super) port: u16,
     pub(super) swarm: SwarmSample,
-    /// Blobs that other hosts can get.
+    /// The number of blobs that this host offers.
     pub(super) offered: usize,
     pub(super) tracker: TrackerHealth,
     /// Whether the operator has named a tracker.
@@ -50,7 +50,7 @@ impl CacheStatus {
         }
     }
 
-    /// What was exchanged with other hosts.
+    /// Returns what was exchanged with other hosts.
     pub(super) fn swarm(&self) -> SwarmSample {
         self.sharing.as_ref().map(|sharing| sharing.swarm).unwrap_or_default()
     }
