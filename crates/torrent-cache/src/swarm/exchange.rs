@@ -13,7 +13,7 @@ use super::content::{PieceFault, PieceHash};
 use super::outbox::MAX_QUEUE;
 use super::peer::ConnectedPeer;
 use super::picker::{Choice, PeerNumber, PieceClaimant, TakenBlock};
-use super::torrent::{PIECE_HASHES_ID, PeerFault, SwarmTorrent, TorrentState};
+use super::torrent::{OWN_NAME, PIECE_HASHES_ID, PeerFault, SwarmTorrent, TorrentState};
 use crate::peer_wire::{BlockRequest, EXTENSION_HANDSHAKE_ID, ExtensionHandshake, PeerMessage, PieceHashes, PieceSet};
 
 /// The most bytes of pieces under way, of all torrents together.
@@ -115,6 +115,7 @@ impl SwarmTorrent {
             if let (Some(port), None) = (handshake.port, peer.listens) {
                 peer.listens = Some(SocketAddr::new(peer.address.ip(), port.into()));
             }
+            peer.is_torrent_cache = handshake.client.is_some_and(|client| client.starts_with(OWN_NAME));
             peer.reads_hashes = handshake.piece_hashes.filter(|_| self.is_forming);
             tell_hashes(peer, &self.content.known_hashes(), now);
             self.report(state);
@@ -219,7 +220,10 @@ impl SwarmTorrent {
         let progress = self.content.progress_now();
         let head = state.head(shape.piece_at(progress.prefix), now);
         loop {
-            let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room()) else { return };
+            let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room(state.picker.is_proven(number)))
+            else {
+                return;
+            };
             // The first piece has the link for itself until the client gets its first byte, so no other piece is
             // requested yet.
             if progress.prefix == 0 && !peer.asked.is_empty() {

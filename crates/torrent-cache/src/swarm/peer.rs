@@ -24,6 +24,9 @@ const IDLE: Duration = Duration::from_secs(150);
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// A peer is asked for another piece when at most this many requested blocks have not come: half of a piece.
 const LOW_WATER: usize = 16;
+/// The same for another program that has given a right piece. Some programs answer requests only from time to time:
+/// Transmission does it each half second.
+const LOW_WATER_OF_OTHERS: usize = 128;
 /// The most blocks that a peer may send without a request. With more the connection ends.
 const MAX_UNWANTED: u32 = 512;
 /// The most noise that a peer may make. With more the connection ends. Noise counts messages that a client needs to send
@@ -62,6 +65,8 @@ pub(super) struct ConnectedPeer {
     pub(super) told: usize,
     /// The id that the peer chose for messages with piece hashes. `None` if the peer does not read them.
     pub(super) reads_hashes: Option<NonZeroU8>,
+    /// Whether its program is torrent-cache too.
+    pub(super) is_torrent_cache: bool,
     pub(super) out: Rc<PeerOutbox>,
     pub(super) is_slow: bool,
     last_block: Instant,
@@ -97,6 +102,7 @@ impl ConnectedPeer {
             queue: 64,
             told: 0,
             reads_hashes: None,
+            is_torrent_cache: false,
             out: Rc::default(),
             is_slow: false,
             last_block: now,
@@ -113,8 +119,11 @@ impl ConnectedPeer {
     }
 
     /// Returns whether the peer may be asked for another piece.
-    pub(super) fn has_room(&self) -> bool {
-        !self.is_choking && !self.is_slow && self.asked.len() <= LOW_WATER.min(self.queue / 2)
+    ///
+    /// `is_proven` tells whether it has given a right piece.
+    pub(super) fn has_room(&self, is_proven: bool) -> bool {
+        let low_water = if is_proven && !self.is_torrent_cache { LOW_WATER_OF_OTHERS } else { LOW_WATER };
+        !self.is_choking && !self.is_slow && self.asked.len() <= low_water.min(self.queue / 2)
     }
 
     /// Requests blocks from the peer.

@@ -288,6 +288,11 @@ impl PiecePicker {
         self.proven.insert(peer);
     }
 
+    /// Returns whether the peer has given a right piece.
+    pub(super) fn is_proven(&self, peer: PeerNumber) -> bool {
+        self.proven.contains(&peer)
+    }
+
     /// Forgets a peer that is gone.
     pub(super) fn leave(&mut self, peer: PeerNumber, has: &PieceSet) {
         self.remove(has);

@@ -43,6 +43,9 @@ pub(super) struct OwnHost {
     pub(super) banned: RefCell<HashMap<IpAddr, Instant>>,
 }
 
+/// How this program begins its name in the extension handshake.
+pub(super) const OWN_NAME: &str = "torrent-cache";
+
 /// One torrent with its peers.
 pub(super) struct SwarmTorrent {
     pub(super) info_hash: InfoHash,
@@ -221,7 +224,7 @@ impl SwarmTorrent {
             piece_hashes: self.is_forming.then_some(PIECE_HASHES_ID),
             port: NonZeroU16::new(self.host.port),
             request_queue: u32::try_from(MAX_QUEUE).ok().and_then(std::num::NonZeroU32::new),
-            client: Some(concat!("torrent-cache ", env!("CARGO_PKG_VERSION")).to_owned()),
+            client: Some(format!("{OWN_NAME} {}", env!("CARGO_PKG_VERSION"))),
         };
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, payload: handshake.encode() }
     }

@@ -7,7 +7,7 @@ use super::raw::{
     Ended, RawPeer, SEED_ID, block, count, everything, extensions, no_peer_is_left, told, written, wrong,
 };
 use super::*;
-use crate::peer_wire::{BlockRequest, PeerMessage, PieceSet};
+use crate::peer_wire::{BlockRequest, MAX_BLOCK, PeerMessage, PieceSet};
 
 #[tokio::test]
 async fn who_breaks_the_protocol_or_floods_is_left() {
@@ -148,4 +148,26 @@ async fn a_host_whose_bytes_are_not_those_of_the_hashes_is_left_as_long_as_their
     let mut again = greet(2, 4).await.unwrap();
     again.next().await.unwrap();
     assert_eq!(content.progress_now().pieces, 0);
+}
+
+#[tokio::test]
+async fn another_program_that_gives_right_pieces_is_asked_for_more_at_once() {
+    let blob = blob(4_000_000);
+    let host = TestHost::new(200);
+    let (_membership, _content) = host.join(&blob, hashes(&blob), INFO_HASH).await;
+    let pieces = count(&blob);
+    let mut peer = RawPeer::greet(1, host.address(), pieces, PeerId([1; 20])).await.unwrap();
+    for message in [everything(pieces), extensions(), PeerMessage::Unchoke] {
+        peer.say(&message).await.unwrap();
+    }
+    // The first piece is given. After it, the program answers no requests, as Transmission does for half a second.
+    for _ in 0..SMALL / MAX_BLOCK {
+        let block = peer.asked().await.unwrap();
+        let start = (block.piece * SMALL + block.begin) as usize;
+        let data = Bytes::copy_from_slice(&blob[start..start + block.length as usize]);
+        peer.say(&PeerMessage::Piece { piece: block.piece, begin: block.begin, data }).await.unwrap();
+    }
+    for requests in 1..=32 {
+        timeout(DEADLINE, peer.asked()).await.unwrap_or_else(|_| panic!("only {requests} requests")).unwrap();
+    }
 }
