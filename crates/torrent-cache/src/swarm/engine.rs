@@ -18,6 +18,7 @@ use super::candidates::PeerCandidates;
 use super::connection::{self, ConnectionFault, OpenLink};
 use super::content::SharedContent;
 use super::counters::SwarmCounters;
+use super::links::LinkCounts;
 use super::torrent::{OwnHost, SwarmStatus, SwarmTorrent};
 use super::{PeeringOptions, SeedCatalogue, SwarmEnded};
 
@@ -27,8 +28,6 @@ const TICK: Duration = Duration::from_millis(100);
 const MAX_DIALS: usize = 16;
 /// The most blobs that are opened at once. Opening a blob may read all of it, to verify it.
 const MAX_OPENING: usize = 2;
-/// The most connections of all torrents together.
-const MAX_CONNECTIONS: usize = 512;
 /// The pause after a connection could not be accepted, usually because file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a host stays banned after it sent wrong bytes or wrong piece hashes.
@@ -76,7 +75,7 @@ pub(super) struct SwarmEngine {
     opening: RefCell<HashSet<InfoHash>>,
     /// Wakes the connections that wait until a blob has been opened.
     opened: Notify,
-    connections: Cell<usize>,
+    links: Rc<LinkCounts>,
 }
 
 struct KeptTorrent {
@@ -103,7 +102,7 @@ impl SwarmEngine {
             torrents: RefCell::default(),
             opening: RefCell::default(),
             opened: Notify::new(),
-            connections: Cell::new(0),
+            links: Rc::default(),
         }
     }
 
@@ -112,7 +111,7 @@ impl SwarmEngine {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let may_accept = self.connections.get() < MAX_CONNECTIONS;
+            let may_accept = self.links.room() > 0;
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command),
@@ -207,7 +206,11 @@ impl SwarmEngine {
             );
             return;
         }
-        let (engine, count) = (Rc::clone(self), self.count());
+        let Some(count) = self.links.take(address.ip()) else {
+            log::debug!("{address}: connection refused: this address has too many");
+            return;
+        };
+        let engine = Rc::clone(self);
         spawn_local(async move {
             let _count = count;
             if let Err(fault) = engine.serve(stream, address).await {
@@ -252,11 +255,6 @@ impl SwarmEngine {
         Some(torrent)
     }
 
-    fn count(self: &Rc<Self>) -> CountedLink {
-        self.connections.set(self.connections.get() + 1);
-        CountedLink(Rc::clone(self))
-    }
-
     fn tick(self: &Rc<Self>, now: Instant) {
         let torrents: Vec<_> = self.torrents.borrow().values().map(|kept| Rc::clone(&kept.torrent)).collect();
         torrents.iter().filter(|torrent| torrent.count() > 0).for_each(|torrent| torrent.tick(now));
@@ -276,13 +274,16 @@ impl SwarmEngine {
             if kept.torrent.content.is_complete() {
                 continue;
             }
-            let room = MAX_CONNECTIONS.saturating_sub(self.connections.get());
-            for address in kept.candidates.take_due(room.min(MAX_DIALS), now) {
+            for address in kept.candidates.take_due(self.links.room().min(MAX_DIALS), now) {
                 if kept.torrent.is_connected(address) || !self.admits(address.ip()) {
                     kept.candidates.ended(address, now);
                     continue;
                 }
-                let (engine, torrent, count) = (Rc::clone(self), Rc::clone(&kept.torrent), self.count());
+                let Some(count) = self.links.take(address.ip()) else {
+                    kept.candidates.ended(address, now);
+                    continue;
+                };
+                let (engine, torrent) = (Rc::clone(self), Rc::clone(&kept.torrent));
                 spawn_local(async move {
                     let _count = count;
                     if let Err(fault) = engine.dial(&torrent, address).await {
@@ -303,15 +304,5 @@ impl SwarmEngine {
 
     fn close(&self) {
         self.torrents.borrow().values().for_each(|kept| kept.torrent.close());
-    }
-}
-
-/// Counts one connection until this value is dropped.
-struct CountedLink(Rc<SwarmEngine>);
-
-impl Drop for CountedLink {
-    fn drop(&mut self) {
-        let Self(engine) = self;
-        engine.connections.set(engine.connections.get().saturating_sub(1));
     }
 }

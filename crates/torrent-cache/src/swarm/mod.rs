@@ -14,6 +14,7 @@ mod content;
 mod counters;
 mod engine;
 mod exchange;
+mod links;
 mod outbox;
 mod peer;
 mod picker;
