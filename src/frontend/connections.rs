@@ -6,8 +6,8 @@
 //! for another.
 //!
 //! An idle connection waits for a request, for the rest of a request, or for the client to read the replies. All three
-//! count alike. If one of these states protected a connection, attackers would keep all their connections in that
-//! state. Then only connections of honest clients could be closed, often before such a client could send its request.
+//! waits count alike. If one kind of wait protected a connection, attackers would keep all their connections in it.
+//! Then only connections of honest clients could be closed, often before such a client could send its request.
 //!
 //! A connection that never waits is only counted. Every other connection enters a table when it first waits. To enter
 //! the table takes one short lock.
@@ -342,7 +342,7 @@ const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
     /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds the time at which the
-    /// wait began, so the connection that has waited longest has the lowest rank.
+    /// wait began, so of all connections of this kind, the one that has waited longest has the lowest rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

@@ -165,7 +165,7 @@ enum Next {
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web. `upload` is its body, if the request is about shared blobs.
+    /// The next request is for actix-web. If the request is about shared blobs, `upload` says how long its body is.
     Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,

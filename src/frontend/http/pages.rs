@@ -31,8 +31,8 @@ const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      cross-origin-resource-policy: same-origin\r\n\
                      referrer-policy: no-referrer\r\n";
 
-/// The policy of pages that have no policy of their own (Content Security Policy Level 3). It forbids a browser to load
-/// anything else into such a page, except its own style and images of this tracker.
+/// The policy of pages that have no policy of their own (Content Security Policy Level 3). Such a page may load only
+/// its own style and images of this tracker.
 const POLICY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'\r\n";
 

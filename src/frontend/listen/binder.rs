@@ -1,10 +1,11 @@
 //! Decides which sockets to bind for the configured addresses, TCP and UDP alike.
 //!
-//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts IPv6 and `0.0.0.0`
+//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts only IPv6, and `0.0.0.0`
 //!   accepts IPv4.
 //! - A name stands for all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, if the system can do so. An interface may come
-//!   up late. The system looks for duplicates of a new IPv6 address for a second before the address is usable.
+//! - An address that this host does not have yet is bound nevertheless, if the system can do so. The reasons: an
+//!   interface may come up late, and the system checks a new IPv6 address for duplicates for a second before the
+//!   address can be used.
 //! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
@@ -17,8 +18,8 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// At the start, the look-up of a name is repeated for up to this long, until the name resolves to an address of this
-/// host. Networks and name servers may come up late.
+/// How long the look-up of a name is repeated at the start if the name does not resolve to an address of this host.
+/// Networks and name servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
@@ -28,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// and taken at another.
 const PORTS: usize = 16;
 
-/// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
+/// The value of `EAFNOSUPPORT` on Linux. The standard library has no name for this error.
 const AF_NOT_SUPPORTED: i32 = 97;
 
 /// A configured address.
@@ -90,8 +91,8 @@ impl Binder {
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target, except those that are already bound for the same purpose. The argument `bind`
-    /// is a function that also returns the address, with the port that the system chose.
+    /// Binds the addresses of one target, except those that are already bound for the same purpose. The function `bind`
+    /// binds one address. It returns the sockets and the bound address, which has the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
@@ -123,8 +124,8 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound for this purpose. The result is an error if it is bound for another
-    /// purpose.
+    /// Whether the address is already bound for this purpose. The result is an error if the address is bound for
+    /// another purpose.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -144,7 +145,7 @@ impl Binder {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
-            // The host has no IPv6. The configured `0.0.0.0` covers IPv4.
+            // The host has no IPv6, and the configured `0.0.0.0` covers IPv4. So there is nothing to bind.
             Err(error) if is_absent(&error) && self.any_v4.contains(&port) => Ok(None),
             Err(error) if is_absent(&error) => {
                 let any_v4 = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -176,7 +177,7 @@ impl Binder {
         }
     }
 
-    /// Binds all addresses of a name. Looks the name up several times if necessary.
+    /// Binds all addresses of a name. Looks the name up again if a later try may succeed.
     fn name_with_retries<T>(
         &self,
         name: &str,

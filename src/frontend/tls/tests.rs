@@ -42,7 +42,7 @@ fn server() -> (TlsServer, TlsConnector) {
     (server, TlsConnector::from(Arc::new(client)))
 }
 
-/// A TCP connection before the handshake. The system's buffers for it are small.
+/// A TCP connection before the handshake. The system's buffers for the connection are small.
 async fn connection() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
@@ -53,7 +53,7 @@ async fn connection() -> (TcpStream, Socket) {
     (client, socket)
 }
 
-/// Serves a client that sends these requests. Returns the client, how serving it ended, and how long that took.
+/// Serves a client that sends these requests. Returns the client, the result of serving it, and how long that took.
 async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Duration) {
     let (_stop, stop) = watch::channel(false);
     let context = context();

@@ -5,10 +5,11 @@
 //! others. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP 15,
 //! "UDP connections / spoofing").
 //!
-//! An id is a MAC over the address and the second in which it was issued. No id is stored, so a flood of connect
-//! requests fills no memory. Without the key a sender can only guess an id, with a chance of one in 2^56. The sender
-//! does not learn whether the guess was right. As in BEP 15, the port is not part of the MAC: a NAT may give the same
-//! client another port between two packets. Another client behind the same address could only harm that address.
+//! An id is a MAC (message authentication code) over the address and the second in which the id was issued. No id is
+//! stored, so a flood of connect requests fills no memory. Without the key a sender can only guess an id, with a chance
+//! of one in 2^56. The sender does not learn whether the guess was right. As in BEP 15, the port is not part of the
+//! MAC: a NAT may give the same client another port between two packets. Another client behind the same address could
+//! only harm that address.
 //!
 //! A proxy may name the client of each datagram. The client then has the address that the proxy names, but a response
 //! goes to the proxy. In that case both addresses are in the MAC. With only the client's address in the MAC, an
@@ -56,14 +57,14 @@ pub struct SharedKey {
 }
 
 impl SharedKey {
-    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. At most
-    /// [`MAX_CLOCK_SKEW`] is used.
+    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. A longer `skew` than
+    /// [`MAX_CLOCK_SKEW`] counts as [`MAX_CLOCK_SKEW`].
     pub fn new(text: &str, skew: Duration) -> Self {
         let mut key = [0; 16];
         key.iter_mut()
             .zip(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
             .for_each(|(to, from)| *to = *from);
-        // Parts of a second count as a whole one.
+        // A part of a second counts as a whole second.
         let skew = Duration::from_secs(skew.as_secs() + u64::from(skew.subsec_nanos() > 0)).min(MAX_CLOCK_SKEW);
         Self { key, skew: u8::try_from(skew.as_secs()).unwrap_or_default() }
     }

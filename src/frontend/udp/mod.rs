@@ -31,7 +31,7 @@ pub(super) const MAX_WAITING: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers the datagrams at one socket of a listen address until the stop signal. Then answers only the datagrams that
-/// have already arrived. `proxied` is whether the listen address is for proxies, as in
+/// have already arrived. `proxied` says whether the listen address is for proxies, as in
 /// [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
@@ -113,7 +113,7 @@ impl UdpServer {
         self.send();
     }
 
-    /// Sends the responses to the announces that wait for upstream trackers, each when it is ready.
+    /// Sends each response to an announce that waits for upstream trackers as soon as the response is ready.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
             self.responses.extend(waited.ok());
@@ -121,9 +121,9 @@ impl UdpServer {
         }
     }
 
-    /// Answers the first few datagrams. Returns whether there may be more.
+    /// Answers a batch of datagrams. Returns whether there may be more datagrams.
     fn receive(&mut self) -> io::Result<bool> {
-        // The kind of listener is looked at once per batch, not for each datagram.
+        // This checks the kind of the listener once per batch, and not for each datagram.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 

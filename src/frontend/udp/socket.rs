@@ -64,7 +64,7 @@ impl BatchSocket {
         self.0.readable().await
     }
 
-    /// Reads the first few datagrams, if there are any. Returns whether there may be more.
+    /// Reads a batch of datagrams, if there are any. Returns whether there may be more datagrams.
     pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch(&self.0, take))
     }
