@@ -4,7 +4,7 @@
 /// A value, or a handle for a value that comes later.
 #[derive(Debug)]
 pub enum Answer<T, P> {
-    /// The value is there.
+    /// The value is ready.
     Ready(T),
     /// The value comes later. The layer above waits for it with this handle.
     Pending(P),

@@ -111,7 +111,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 }
 
 impl App {
-    /// Builds the parts and binds the sockets. On an error, no socket stays bound.
+    /// Builds the parts and binds the sockets. If this fails, no socket stays bound.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let descriptors = descriptors::raise_limit();

@@ -99,8 +99,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began. It may be a few milliseconds behind, so it is for ordering
-/// only. Reading it takes a fraction of the time that reading the exact clock takes.
+/// The time since some moment before the process began. This time may be a few milliseconds behind, so it is for
+/// ordering only. To read it takes a fraction of the time that reading the exact clock takes.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -117,8 +117,9 @@ pub fn coarse() -> Duration {
 /// Looks up how long the host has slept.
 #[derive(Debug)]
 pub struct Lookout {
-    /// How far the clock that counts sleep was ahead of the other clock at the start.
+    /// What [`ahead`] returned at the start.
     start: Duration,
+    /// The sleep that [`Self::look`] has added up.
     slept: Duration,
 }
 
@@ -148,12 +149,12 @@ impl Lookout {
     }
 }
 
-/// How far the clock that counts sleep is ahead of the clock that does not.
+/// How far the clock that counts sleep is ahead of the clock that stops during sleep.
 #[cfg(target_os = "linux")]
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // The order matters: a pause between the two calls must not look like sleep.
+    // The clock that counts sleep is read first. Otherwise a pause between the two calls would look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }

@@ -30,7 +30,8 @@
 //!   histograms exist only with `-p` (metrics for Prometheus).
 //!
 //! # Deliberately absent
-//! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.
+//! The tracker keeps no peers across a restart, because clients announce again soon enough. It has no database, no
+//! configuration language and no plug-ins.
 
 #![cfg_attr(
     test,

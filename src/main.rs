@@ -57,7 +57,8 @@ impl Daemon for TrackerDaemon {
 }
 
 fn start_log(LogOptions { debug, filter }: &LogOptions, output: &LogOutput) {
-    // actix-http is off, because it logs every malformed request as an error, and a port scan would fill the log.
+    // The log of actix-http is off: actix-http logs every malformed request as an error, so a port scan would fill the
+    // log.
     let usual = if *debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
     daemon::start_log(filter.as_deref().unwrap_or(usual), output);
 }

@@ -1,4 +1,4 @@
-//! The commands that do not serve clients. Each does one thing and ends.
+//! The commands that do not serve clients. Each command does one thing and ends.
 
 mod check;
 mod dns;

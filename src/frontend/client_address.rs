@@ -103,7 +103,7 @@ impl Remote {
         address.map_or(Self::Unix, |address| Self::Ip(address.ip().to_canonical()))
     }
 
-    /// The address of the other end. Loopback for a Unix socket.
+    /// The address of the other end. The loopback address for a Unix socket.
     pub fn ip(self) -> IpAddr {
         match self {
             Self::Ip(ip) | Self::Proxy(ip) => ip,
@@ -146,7 +146,7 @@ enum HeaderClaim {
 }
 
 impl ClientAddress {
-    /// The rule for all requests of the process.
+    /// Makes the rule that finds the clients of all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
         Self { options, warned: Mutex::default(), warned_missing_header: Once::new(), warned_bad_datagram: Once::new() }
     }
@@ -224,7 +224,7 @@ impl ClientAddress {
         });
     }
 
-    /// The sender of this request.
+    /// Finds the sender of a request.
     pub fn of(&self, source: Remote, headers: &impl Headers, metrics: &Metrics) -> Identity {
         let hints = SenderHints::of(headers);
         let Identity { ip, standing } = self.identify(source, headers, hints, metrics);

@@ -1,9 +1,9 @@
 //! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
 //! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
-//! served, and an old one is closed. The tracker picks the address that has the most connections, and closes its
-//! connection that has been idle for longest. A connection whose request is being answered is never closed to make room
-//! for another.
+//! served, and an old one is closed. The tracker picks the address that has the most connections. Of the connections of
+//! this address, it closes the one that has been idle for longest. A connection whose request is being answered is
+//! never closed to make room for another.
 //!
 //! An idle connection waits for a request, for the rest of a request, or for the client to read the replies. All three
 //! waits count alike. If one kind of wait protected a connection, attackers would keep all their connections in it.
@@ -75,7 +75,7 @@ const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 /// The rank of a connection whose request is being answered.
 const BUSY: u64 = u64::MAX;
 
-/// One open connection. It counts until this value is dropped.
+/// One open connection. The connection counts as open until this value is dropped.
 #[derive(Debug)]
 pub struct OpenConnection<'a> {
     connections: &'a Connections,
@@ -100,7 +100,7 @@ pub enum Idle {
 pub struct MustClose;
 
 impl Connections {
-    /// No connections yet.
+    /// Starts without connections.
     pub fn new(limits: ConnectionLimits, metrics: ConnectionMetrics) -> Self {
         Self {
             limits,
@@ -131,7 +131,7 @@ impl Connections {
         OpenConnection { connections: self, in_table: None, is_registered: false, unfinished: 0 }
     }
 
-    /// Closes idle connections because the system has no descriptors left. Returns how many.
+    /// Closes idle connections because the system has no descriptors left. Returns how many were closed.
     pub fn shed_for_descriptors(&self) -> usize {
         self.shed(|_| true, &self.metrics.shed_descriptors)
     }

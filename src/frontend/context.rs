@@ -31,7 +31,7 @@ use crate::tracker::Tracker;
 pub struct Context {
     /// The tracker.
     pub tracker: Tracker,
-    /// Who may announce; `None` if everybody may.
+    /// The access rules; `None` if every client may announce.
     pub access: Option<Arc<Access>>,
     /// The handles of all metrics.
     pub metrics: Metrics,
@@ -149,7 +149,7 @@ impl Context {
         self.operator_connections.is_some()
     }
 
-    /// The connections among which those of a listener for this audience count.
+    /// Returns the [`Connections`] that count the connections of a listener for this audience.
     pub fn connections_of(&self, audience: Audience) -> &Connections {
         match (audience, &self.operator_connections) {
             (Audience::Operators, Some(own)) => own,

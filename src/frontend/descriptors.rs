@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that is used if the system sets none. No host has this many connections.
+/// The limit that is used if the system sets no limit. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
 /// The most descriptors that are reserved: enough for 256 exchanges with each of 16 upstream trackers. One descriptor

@@ -62,7 +62,7 @@ pub struct Snapshot {
     pub durations: DurationCounts,
 }
 
-/// One point: the figures of one step. A figure that is not known is NaN.
+/// One point: the figures of one step. A quantile is NaN if no announce ended during the step.
 pub type Point = [f32; FIGURES.len()];
 
 /// The points of the last hour and of the last day.
@@ -76,7 +76,7 @@ struct Recorded {
     durations: VecDeque<DurationCounts>,
 }
 
-/// The points of one step length, the oldest first.
+/// The points that are the same time apart, the oldest first.
 #[derive(Debug, Default)]
 struct PointSeries {
     points: VecDeque<Point>,
@@ -107,14 +107,14 @@ impl History {
         }
     }
 
-    /// The points with this number of seconds between them, the oldest first. Empty if there are none.
+    /// The points with this number of seconds between them, the oldest first. Empty if there are no such points.
     pub fn points(&self, step: u64) -> Vec<Point> {
         let recorded = self.0.lock();
         let series = recorded.series.iter().zip(STEPS).find(|(_, other)| *other == step);
         series.map(|(series, _)| series.points.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// A figure of the latest point of the last hour. `None` before the first point, or if the figure is not known.
+    /// A figure of the latest point of the last hour. `None` before the first point, or if the figure is NaN.
     pub fn latest(&self, figure: &str) -> Option<f32> {
         let place = FIGURES.iter().position(|name| *name == figure)?;
         let [hour, _] = &self.0.lock().series;

@@ -173,8 +173,8 @@ fn with_client(
     id.try_into().map_or_else(|_| wrong("the six bytes of a client, such as TR2820"), answer)
 }
 
-/// The last segment of the path, unescaped. The segment is read as bytes here. actix-web would decode it as text, but
-/// an info-hash is not text.
+/// The last segment of the path, unescaped. This function reads the segment as bytes, because an info-hash is not text,
+/// and actix-web would decode the segment as text.
 fn last_segment(request: &HttpRequest) -> Vec<u8> {
     let path = request.uri().path().as_bytes();
     let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();

@@ -86,7 +86,7 @@ fn roles([seeds, others]: [i64; 2]) -> Value {
     json!({ "seeds": seeds, "others": others })
 }
 
-/// Both protocols, with their names in figures and keys.
+/// Both protocols, with their names in the keys of the JSON and in the names of figures.
 const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("udp", Protocol::Udp)];
 
 fn by_protocol(requests: &RequestMetrics) -> Value {

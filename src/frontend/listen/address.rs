@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::binder::{self, BindTarget};
 use super::purpose::{Audience, Purpose, Transport};
 
-/// An address to listen on, and its purpose: `--listen`, `--admin-listen`.
+/// An address to listen on, and its purpose: `--listen`, `--admin-listen`, `--torrents-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
@@ -91,7 +91,7 @@ pub enum ListenAddr {
     Tcp {
         /// An address or a name.
         host: String,
-        /// 0 lets the system choose.
+        /// The port. 0 lets the system choose a port.
         port: u16,
     },
     /// `unix:/run/retracker.sock`.
@@ -184,7 +184,7 @@ fn is_own(ip: IpAddr) -> bool {
 pub struct UdpListenAddr {
     /// An address or a name; `None` for all addresses of both families.
     host: Option<String>,
-    /// 0 lets the system choose.
+    /// The port. 0 lets the system choose a port.
     port: u16,
     /// Whether the address is for proxies (`proxy+udp://`). A proxy begins each datagram with a PROXY protocol header
     /// that names the client.

@@ -37,7 +37,7 @@ const AF_NOT_SUPPORTED: i32 = 97;
 pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; `None` for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
-    /// 0 lets the system choose.
+    /// The port. 0 lets the system choose a port.
     pub(in crate::frontend) port: u16,
     /// The purpose of the socket.
     pub(in crate::frontend) purpose: Purpose,
@@ -48,7 +48,8 @@ pub(in crate::frontend) struct BindTarget<'a> {
 pub(in crate::frontend) struct BindOptions {
     /// Whether `[::]` accepts IPv6 only.
     only_v6: bool,
-    /// Whether another socket of this process uses the same port, at an address that overlaps with that of this socket.
+    /// Whether another socket of this process uses the same port, at an address that overlaps with the address of this
+    /// socket.
     is_shared: bool,
     /// Whether the address is bound even if the host does not have it.
     is_free: bool,
@@ -74,7 +75,7 @@ impl BindOptions {
     }
 }
 
-/// Binds the sockets of one protocol, and remembers them.
+/// Binds the sockets of one protocol, and remembers their addresses.
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct Binder {
     /// The ports for which `0.0.0.0` is configured.
@@ -271,7 +272,7 @@ impl Binder {
     }
 }
 
-/// Whether the error says that the host does not have the address, or has no address of that family.
+/// Whether the error says that the host does not have the address, or does not have its address family at all.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)

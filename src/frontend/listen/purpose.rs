@@ -3,7 +3,7 @@
 /// What comes before the requests of a connection, or before each datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Nothing.
+    /// Nothing comes before.
     Plain,
     /// A PROXY protocol header, in which a proxy names the client.
     Proxied,

@@ -66,7 +66,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixList
     (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect()
 }
 
-/// The file of a Unix socket. It is removed when the last listener is dropped.
+/// The file of a Unix socket. The file is removed when the last listener is dropped.
 #[derive(Debug)]
 pub struct SocketFile(pub(super) PathBuf, Once);
 

@@ -98,7 +98,8 @@ async fn a_handshake_that_does_not_end_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_end_with_a_message_that_they_end() {
     let request = b"GET /health HTTP/1.1\r\n\r\n";
-    // The same limits as without TLS: 15 to 30 seconds after a request, 5 before the first, 10 for the rest of a head.
+    // The limits are those of connections without TLS: 15 to 30 seconds after a request, 5 seconds before the first
+    // request, 10 seconds for the rest of a head.
     for (requests, from, to) in [(&request[..], 15, 30), (b"", 5, 5), (&request[..9], 10, 10)] {
         let (mut client, ended, took) = served(requests).await;
         ended.unwrap();

@@ -36,7 +36,7 @@ pub(in crate::frontend) enum Call {
     /// `GET /leases/KEY?wait=SECONDS`
     Watch {
         key: BlobKey,
-        /// 0 for an answer at once.
+        /// How long to wait for a change. 0 for an answer at once.
         wait: Duration,
     },
     /// `PUT /leases/KEY/GENERATION`

@@ -45,9 +45,9 @@ impl fmt::Debug for BearerToken {
 /// Who may use the calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateOptions {
-    /// The token of all hosts. `TORRENTS_TOKEN`; `None` if hosts need none.
+    /// The token of all hosts (`TORRENTS_TOKEN`). `None` if hosts need no token.
     pub token: Option<BearerToken>,
-    /// The networks of hosts that may write. `--torrents-from`; `None`: private networks and this host.
+    /// The networks of hosts that may write (`--torrents-from`). `None` for private networks and this host.
     pub writers: Option<Vec<IpNet>>,
 }
 

@@ -1,4 +1,4 @@
-//! The call by which a host learns whether others can connect to it.
+//! The call by which a host learns whether other hosts can connect to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;

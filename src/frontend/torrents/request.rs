@@ -77,8 +77,8 @@ pub(in crate::frontend) fn read(
     Some((request, Upload { length, expects_continue }))
 }
 
-/// The length of the body. If the header lines leave any doubt, the request is refused: a proxy could read them
-/// differently.
+/// The length of the body. If the header lines leave any doubt about the length, the request is refused, because a
+/// proxy could read the lines differently.
 fn body_length(headers: &impl Headers, most: usize) -> Result<usize, RefusedCall> {
     if headers.first("transfer-encoding").is_some() {
         return Err(RefusedCall::NoLength);

@@ -2,8 +2,8 @@
 //!
 //! The threat: a sender can forge the source address of a packet. The sender could make the tracker send a victim a
 //! list of peers that is many times as large as the request. The sender could also add and remove peers at addresses of
-//! others. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP 15,
-//! "UDP connections / spoofing").
+//! other hosts. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP
+//! 15, "UDP connections / spoofing").
 //!
 //! An id is a MAC (message authentication code) over the address and the second in which the id was issued. No id is
 //! stored, so a flood of connect requests fills no memory. Without the key a sender can only guess an id, with a chance
@@ -27,7 +27,7 @@ use crate::clock;
 use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
-/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so this must be less than 256.
+/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so the lifetime must be less than 256.
 const LIFETIME: u8 = 120;
 
 /// The largest difference that the clocks of instances with one key may have. An id holds its second modulo 256. If the
@@ -186,7 +186,7 @@ mod tests {
         ConnectionIds::shared(&SharedKey::new(text, Duration::from_secs(skew)))
     }
 
-    /// Canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 one.
+    /// Senders at canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 address.
     fn sender() -> impl Strategy<Value = Sender> {
         let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
             client: client.to_canonical(),

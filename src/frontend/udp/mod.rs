@@ -22,9 +22,9 @@ use super::listen::UdpListener;
 use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
-/// The most announces of one worker that wait for upstream trackers at the same time. Each takes some kilobytes. Beyond
-/// this number an announce gets no response. The client sends the announce again after 15 seconds (BEP 15, "Time
-/// outs"). By then the peers from the upstream trackers have arrived.
+/// The most announces of one worker that wait for upstream trackers at the same time. Each waiting announce takes some
+/// kilobytes. Beyond this number an announce gets no response. The client sends the announce again after 15 seconds
+/// (BEP 15, "Time outs"). By then the peers from the upstream trackers have arrived.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
@@ -132,7 +132,7 @@ impl UdpServer {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         let now = responder.context.connection_ids.now();
         let take = |datagram: Datagram<'_>| {
-            // As over HTTP, a panic loses only one request, and the socket stays open.
+            // A panic loses only one request, as over HTTP, and the socket stays open.
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 let (sender, request) = open(&datagram, &responder.context)?;
                 answer(responder, waiting, (sender, request), &datagram, now)

@@ -163,7 +163,7 @@ impl Outbox {
             let flags = MsgFlags::MSG_DONTWAIT;
             sendmmsg(socket.as_raw_fd(), &mut self.headers, &bytes, &to, control, flags).map(Iterator::count)
         };
-        // No interface is set: the system chooses the one that leads to the client.
+        // No interface is set, because the system chooses the interface that leads to the client.
         match responses.first().and_then(|response| response.from) {
             None => send(&[]),
             Some(IpAddr::V4(ip)) => {
