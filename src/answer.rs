@@ -1,10 +1,11 @@
-//! The type in which every layer answers the layer above it: immediately, or after upstream trackers have answered.
+//! What each layer returns to the layer above: an answer that is ready, or a handle for an answer that has to wait for
+//! upstream trackers.
 
-/// A value, or what produces it later.
+/// A value, or a handle for a value that comes later.
 #[derive(Debug)]
 pub enum Answer<T, P> {
-    /// The value is there.
+    /// The value is ready.
     Ready(T),
-    /// The value comes later. The layer above waits for the value with this `P`.
+    /// The value comes later. The layer above waits for it with this handle.
     Pending(P),
 }

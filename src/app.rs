@@ -62,7 +62,7 @@ pub struct App {
 /// Why a tracker with a valid configuration does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The process cannot listen on an address.
     #[error("cannot listen on {address}: {error}{}", hint(address, error))]
     Listen {
         /// The address as configured.
@@ -70,7 +70,7 @@ pub enum StartError {
         /// Why listening failed.
         error: io::Error,
     },
-    /// An address cannot be listened on for UDP.
+    /// The process cannot listen on an address for UDP.
     #[error("cannot listen on {address}: {error}{}", hint_udp(error))]
     ListenUdp {
         /// The address as configured.
@@ -111,7 +111,7 @@ fn hint_udp(error: &io::Error) -> &'static str {
 }
 
 impl App {
-    /// Builds the parts and binds the sockets. On an error, no socket stays bound.
+    /// Builds the parts and binds the sockets. If this fails, no socket stays bound.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let descriptors = descriptors::raise_limit();
@@ -191,8 +191,8 @@ impl App {
                 .as_ref()
                 .map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))?,
             connections,
-            // Connections of operators are counted separately and not exposed, because `retracker_connections` is about
-            // clients.
+            // Operators' connections have counters of their own. `/metrics` does not expose these counters, because
+            // `retracker_connections` is about clients.
             operator_connections: has_admin_listener
                 .then(|| Connections::new(config.operator_connections, Metrics::unexposed().connections)),
             tls,
@@ -247,15 +247,16 @@ impl App {
     }
 }
 
-/// A thread with an event loop of its own, for work with awc: awc's connections are bound to their thread.
+/// A thread with an event loop of its own. Work with awc needs such a thread, because awc's connections cannot leave
+/// their thread.
 struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl LocalThread {
-    /// `work` makes the future that runs on the thread. `work` gets a receiver that completes when the thread must
-    /// stop.
+    /// Starts the thread, which runs the future that `work` returns. The argument of `work` is a receiver that
+    /// completes when the thread must stop.
     fn start<F: Future<Output = ()>>(
         name: &'static str,
         work: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
@@ -264,7 +265,7 @@ impl LocalThread {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             LocalSet::new().block_on(&runtime, work(stopped));
-            // The look-up of a name may hang: do not wait for it.
+            // A name look-up may hang, so the thread does not wait for it.
             runtime.shutdown_background();
         })?;
         Ok(Self { thread, stop })
@@ -288,8 +289,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream before the process exits. Their clients have been answered already, and
-/// rely on the tracker to pass them on. This takes at most [`FLUSH`].
+/// Sends the last `stopped` announces upstream before the process exits. The clients have their replies already, and
+/// rely on the tracker to pass these announces on. This takes at most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
@@ -309,7 +310,7 @@ async fn housekeep(context: &Context, store: &Store) {
         torrents.iter().for_each(|part| part.blobs.housekeep(|info_hash| tracker.has_peers(info_hash)));
         metrics.housekept(start.elapsed());
         context.record_history();
-        // Logged after the expired peers are dropped.
+        // This line comes after `housekeep`: once it is logged, the peers that expired during the sleep are gone.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());
         }
@@ -324,8 +325,8 @@ async fn housekeep(context: &Context, store: &Store) {
     }
 }
 
-/// Sets up the part for shared blobs. Long polls may take a quarter of the connections, so that they do not keep
-/// announces out.
+/// Sets up the part for shared blobs. Long polls may take a quarter of the connections, so that announces get the
+/// others.
 fn shared_blobs(
     options: &TorrentsOptions,
     connections: usize,

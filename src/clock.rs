@@ -1,29 +1,29 @@
 //! The clock for measuring ages, which goes on while the host sleeps.
 //!
 //! Linux stops the clock of [`Instant`] while the host sleeps: after eight hours of sleep, last night's peers would
-//! look fresh. So the time that the host has slept is looked up now and then, and added. Reading the clock takes no
-//! further system call.
+//! look fresh. So [`Lookout`] measures now and then how long the host has slept, and [`now`] adds that time. Reading
+//! this clock therefore takes no more system calls than reading [`Instant`].
 //!
-//! This clock is for ages only. Timers run on the system's clock. After a sleep, that clock is behind this one.
+//! This clock is for ages only. Timers run on the system's clock, which is behind this clock after a sleep.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Milliseconds slept since the first look.
+/// Milliseconds that the host has slept since [`Lookout::start`], as of the last [`Lookout::look`].
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The shortest sleep of the host that is noticed. Sleep is measured as the difference between two clocks. A smaller
-/// difference is ignored, because two system calls read the clocks one after the other.
+/// The shortest sleep that counts. Sleep is measured as the difference between two clocks. A smaller difference does
+/// not count, because two system calls read the clocks one after the other, and the host may do other work in between.
 const NOTICED: Duration = Duration::from_secs(1);
 
-/// The present time by the system clock, in seconds since 1970. Tokens give their times in the same way.
+/// The present time by the system clock, in seconds since 1970. The times in tokens have this unit, too.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// How long the host has slept since the process began, as of the last look.
+/// How long the host has slept since [`Lookout::start`], as of the last [`Lookout::look`].
 pub fn slept() -> Duration {
     Duration::from_millis(SLEPT.load(Relaxed))
 }
@@ -33,7 +33,7 @@ pub fn now() -> Instant {
     Instant::now() + slept()
 }
 
-/// A moment since the start of the process, in tenths of a second: enough for thirteen years.
+/// A moment in tenths of a second since [`Clock::start`]: enough for thirteen years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u32);
 
@@ -99,8 +99,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began. It may be a few milliseconds behind, so it is for ordering
-/// only. Reading it takes a fraction of the time that reading the exact clock takes.
+/// The time since some moment before the process began. This time may be a few milliseconds behind, so it is for
+/// ordering only. To read it takes a fraction of the time that reading the exact clock takes.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -117,8 +117,9 @@ pub fn coarse() -> Duration {
 /// Looks up how long the host has slept.
 #[derive(Debug)]
 pub struct Lookout {
-    /// How far the clock that counts sleep was ahead of the other clock at the start.
+    /// What [`ahead`] returned at the start.
     start: Duration,
+    /// The sleep that [`Self::look`] has added up.
     slept: Duration,
 }
 
@@ -128,8 +129,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the sleep since the last look to [`slept`], and returns this sleep. A sleep of less than a second is added
-    /// at a later look.
+    /// Adds the time that the host has slept since the last look to [`slept`], and returns this time. Less than a
+    /// second is not added yet, but at a later look.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {
@@ -148,12 +149,12 @@ impl Lookout {
     }
 }
 
-/// How far the clock that counts sleep is ahead of the clock that does not.
+/// How far the clock that counts sleep is ahead of the clock that stops during sleep.
 #[cfg(target_os = "linux")]
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // The order matters: a pause between the two calls must not look like sleep.
+    // The clock that counts sleep is read first. Otherwise a pause between the two calls would look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }

@@ -7,8 +7,8 @@
 //! the peers that they know. [`tracker`] merges both lists of peers, [`tracker_protocol`] writes the reply, and
 //! [`frontend`] sends it. Exchanges with upstream trackers run on a thread of their own.
 //!
-//! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets it reads requests itself,
-//! answers announces and scrapes at once ([`frontend::http::fast_path`]), and passes all other requests on to
+//! Each worker thread has its own sockets and its own event loop. Over TCP and Unix sockets the thread reads requests
+//! itself, answers announces and scrapes at once ([`frontend::http::fast_path`]), and passes all other requests on to
 //! actix-web's routes. Over UDP it reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
@@ -19,18 +19,19 @@
 //!
 //! # Invariants
 //! - No input from a socket, a file or the environment makes the process panic or grow without bound.
-//! - The announce path allocates for the peers that it picks and usually for nothing else. It takes one short lock, and
-//!   a second one if there are upstream trackers. It formats and logs text only if debug logging is on. Locks are held
-//!   for milliseconds at most, however many peers expire together (the store's contract gives the details).
+//! - The announce path allocates for the peers that it picks and usually for nothing else. An announce takes one short
+//!   lock, and a second one if there are upstream trackers. It formats and logs text only if debug logging is on. Locks
+//!   are held for milliseconds at most, however many peers expire together (the store's contract gives the details).
 //! - No client outside of private networks gets a private address. A client can register another address only if the
 //!   operator allows it ([`topology`], [`frontend::client_address`]). A client whose address is unknown is not listed
 //!   ([`tracker::Standing`]).
-//! - Nothing that may block (a log that is not read, a file, a name server) stands between a signal and its effect.
+//! - A signal takes effect even while something blocks: a log that is not read, a file, a name server.
 //! - A feature that is switched off costs nothing. Forwarders exist only with a file of forwarders. A registry and
 //!   histograms exist only with `-p` (metrics for Prometheus).
 //!
 //! # Deliberately absent
-//! Persistence: clients announce again soon enough. A database, a configuration language, plug-ins.
+//! The tracker keeps no peers across a restart, because clients announce again soon enough. It has no database, no
+//! configuration language and no plug-ins.
 
 #![cfg_attr(
     test,

@@ -12,7 +12,7 @@ use retracker::frontend::listen::Audience;
 use tokio::runtime::Runtime;
 
 /// Lists of peers grow by a few bytes at a time. The system's allocator leaves holes that it cannot fill: with a
-/// million peers it takes 42 bytes per peer. This allocator takes 33, and no more CPU time.
+/// million peers, it takes 42 bytes per peer. mimalloc takes 33 bytes per peer, and not more CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -57,7 +57,8 @@ impl Daemon for TrackerDaemon {
 }
 
 fn start_log(LogOptions { debug, filter }: &LogOptions, output: &LogOutput) {
-    // actix-http logs every malformed request as an error: a port scan would fill the log.
+    // The log of actix-http is off: actix-http logs every malformed request as an error, so a port scan would fill the
+    // log.
     let usual = if *debug { "info,retracker=debug,actix_http=off" } else { "info,actix_http=off" };
     daemon::start_log(filter.as_deref().unwrap_or(usual), output);
 }

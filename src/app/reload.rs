@@ -1,4 +1,4 @@
-//! What SIGHUP reads again. If a file has an error, nothing changes.
+//! Reads files again after SIGHUP. If a file has an error, its previous content stays in force.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use daemon::Reload;
 use crate::config::{AccessSource, ForwardsFile, TlsFiles};
 use crate::frontend::context::Context;
 
-/// Why there can be nothing to reload, for the log.
+/// Why a process reloads nothing, for the log.
 pub(super) const NOTHING: &str = "there is no forwarders file, no access rules file and no certificate";
 
 /// Reloads the file of forwarders.
@@ -16,7 +16,7 @@ pub(super) fn forwarders(context: Arc<Context>, file: ForwardsFile) -> Reload {
         let Some(forwarders) = context.tracker.forwarders() else { return };
         let read = file.read().map_err(|error| error.to_string());
         match read.and_then(|entries| forwarders.replace(&entries).map(|()| entries.len())) {
-            // The file may have been read while it was being written.
+            // This is a warning, because the file may have been read while an editor was still writing it.
             Ok(0) => log::warn!("reloaded {file}: no forwarders left"),
             Ok(count) => log::info!("reloaded {file}; forwarders now: {count}"),
             Err(error) => log::error!("{error}; the forwarders do not change"),

@@ -22,13 +22,13 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Asks all forwarders and fetches the keys, at the same time and as the tracker does. Returns the text to print,
-    /// and whether everything works.
+    /// Asks all forwarders, and fetches the keys at the same time, with the same requests as the tracker. Returns the
+    /// text to print, and whether everything works.
     pub(super) fn run(&self) -> io::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let both = async { tokio::join!(self.forwarders(), self.keys()) };
         let ((forwarders, are_well), (keys, has_keys)) = LocalSet::new().block_on(&runtime, both);
-        // A name look-up may hang. The runtime does not wait for it.
+        // A name look-up may hang, so the runtime does not wait for it.
         runtime.shutdown_background();
         Ok((forwarders + &keys, are_well && has_keys))
     }
@@ -80,8 +80,7 @@ async fn row(options: &ForwarderOptions, proxies: &UpstreamProxies, deadline: Du
         }
         Err(error) => {
             let none = || "-".to_owned();
-            // A forwarder that refuses the announce is working. Perhaps the refusal concerns only this torrent, which
-            // no client has.
+            // A forwarder that refuses the announce works. Perhaps it refuses only this torrent, which no client has.
             let is_well = matches!(error, ForwardError::Refused { .. });
             let verdict = if is_well { format!("answers, but {error}") } else { format!("fails: {error}") };
             ([name, protocol, none(), latency(start.elapsed()), none(), verdict], is_well)

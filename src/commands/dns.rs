@@ -1,7 +1,7 @@
 //! `retracker dns`: prints the DNS records of the tracker, in the notation of dnsmasq, unbound and BIND.
 //!
-//! - The tracker's name: A and AAAA records, and the way back from each address (PTR).
-//! - BEP 34: the tracker's ports, in order of preference, in a TXT record of its name. Clients then ask at no other port.
+//! - The tracker's name: A and AAAA records, and PTR records from the addresses back to the name.
+//! - BEP 34: the tracker's ports, in order of preference, in a TXT record of its name. Clients then try no other port.
 //! - BEP 22: a client looks up the name of its own address (PTR). It puts `_bittorrent-tracker._tcp` before that name and
 //!   asks for the host and the port of a tracker (SRV). If there is no answer, it drops the first label of the name and
 //!   asks again. So one SRV record of a domain serves all clients whose names are in that domain.
@@ -12,12 +12,12 @@ use ipnet::IpNet;
 
 use crate::config::DnsOptions;
 
-/// The three blocks, one for each name server.
+/// Returns the records as three blocks of text, one for each name server.
 pub(super) fn records(options: &DnsOptions) -> String {
     [dnsmasq(options), unbound(options), bind(options)].join("\n")
 }
 
-// What the groups of records are, for the comments.
+// The comments above the groups of records in the output.
 const NAME: &str = "The tracker's name";
 const PORTS: &str = "Its ports (BEP 34)";
 const SERVICE: &str = "The tracker of clients whose names are in this domain (BEP 22)";
@@ -58,7 +58,7 @@ fn unbound(options: &DnsOptions) -> String {
         lines.push(format!("# {CLIENTS}"));
     }
     for zone in clients {
-        // A zone of this type has the same records for every name in it.
+        // A `redirect` zone answers a query for any name in it with the records of the zone's own name.
         let zone = reverse_name(zone.network());
         lines.push(format!("local-zone: \"{zone}.\" redirect"));
         lines.push(format!("local-data: \"{zone}. PTR {CLIENT}.{domain}.\""));
@@ -97,14 +97,15 @@ fn text(lines: &[String], indent: &str) -> String {
     lines.iter().flat_map(|line| [indent, line, "\n"]).collect()
 }
 
-/// The text of BEP 34's record.
+/// Returns the text of the TXT record that BEP 34 defines.
 fn ports(options: &DnsOptions) -> String {
     let udp = options.udp_port.map(|port| format!(" UDP:{port}")).unwrap_or_default();
     format!("BITTORRENT{udp} TCP:{}", options.http_port)
 }
 
-/// The tracker's addresses that are in no network of clients. The others need no PTR record: the clients' records cover
-/// them, and a record of their own would hide BIND's wildcard from the addresses around them.
+/// Returns the tracker's addresses that are in no network of clients. An address inside such a network needs no PTR
+/// record, because the network's PTR record covers it. In BIND, where that record is a wildcard, another PTR record
+/// would also hide the wildcard from neighbouring addresses.
 fn outside_clients(options: &DnsOptions) -> impl Iterator<Item = IpAddr> {
     let is_client = |ip: &IpAddr| options.clients.iter().any(|zone| zone.network().contains(ip));
     options.addresses.iter().copied().filter(move |ip| !is_client(ip))
@@ -117,8 +118,8 @@ fn record_type(ip: IpAddr) -> &'static str {
     }
 }
 
-/// The name below which the reverse names of a network are, without the dot at its end. The prefix must end where a
-/// label ends.
+/// Returns the name that the reverse names of all addresses of a network end with, without the dot at its end. The
+/// network's prefix must end where a label ends.
 fn reverse_name(network: IpNet) -> String {
     let length = usize::from(network.prefix_len());
     let (mut labels, ending): (Vec<_>, _) = match network.addr() {

@@ -5,10 +5,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use super::instance::{self, PageRequest};
 use crate::config::{ExplainOptions, JwtText};
 
-/// Longer than any explanation.
+/// The longest reply that is read, in bytes. Every explanation is shorter.
 const LONGEST: u64 = 1024 * 1024;
 
-/// The explanation, as text. The error is a sentence for the operator.
+/// Asks for the explanation, and returns it as text. The error is a sentence for the operator.
 pub(super) fn ask(options: &ExplainOptions) -> Result<String, String> {
     let ExplainOptions { listen, info_hash, at, client, token } = options;
     let mut target = format!("/explain?torrent={info_hash}&as={at}");

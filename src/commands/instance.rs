@@ -15,8 +15,8 @@ use crate::frontend::listen::{Listen, ListenAddr, Transport};
 /// The time limit of each step. A healthy instance answers in microseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time limit of all steps together, including the name look-up. It is below three seconds, because Docker gives up
-/// after three.
+/// The time limit of all steps together, including the name look-up. It is below three seconds, because the Dockerfile
+/// lets a health check take three.
 const DEADLINE: Duration = Duration::from_millis(2500);
 
 /// A request for a page.
@@ -28,8 +28,8 @@ pub(super) struct PageRequest {
     pub(super) longest: u64,
 }
 
-/// The replies of the instance at all addresses of `listen`, each with its head. At least one. The error is a sentence
-/// for the operator.
+/// Returns one reply from each address of `listen`, with its head: at least one reply. The error is a sentence for the
+/// operator.
 pub(super) fn replies(listen: &Listen, request: &PageRequest) -> Result<Vec<String>, String> {
     let (tell, told) = mpsc::channel();
     let (asked, request) = (listen.clone(), request.clone());
@@ -55,7 +55,7 @@ fn ask_all(listen: &Listen, request: &PageRequest) -> Result<Vec<String>, String
     addresses.iter().map(ask).collect()
 }
 
-/// The status in a reply.
+/// The status code in a reply.
 pub(super) fn status(reply: &str) -> Option<&str> {
     reply.split(' ').nth(1)
 }
@@ -74,7 +74,7 @@ fn ask_tcp(address: &SocketAddr, transport: Transport, request: &PageRequest) ->
     exchange(stream, transport, request)
 }
 
-/// Sends what the listener expects before a request, then asks.
+/// Sends a PROXY protocol header or completes a TLS handshake if the listener expects one, then asks.
 fn exchange(mut stream: impl Read + Write, transport: Transport, request: &PageRequest) -> io::Result<String> {
     match transport {
         Transport::Plain => ask(stream, request),
@@ -87,7 +87,7 @@ fn exchange(mut stream: impl Read + Write, transport: Transport, request: &PageR
     }
 }
 
-/// Sends the request and returns the reply, up to the longest that is expected.
+/// Sends the request and returns the reply, cut off after `longest` bytes.
 fn ask(mut stream: impl Read + Write, request: &PageRequest) -> io::Result<String> {
     let PageRequest { target, longest } = request;
     write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

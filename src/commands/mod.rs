@@ -1,4 +1,4 @@
-//! The commands that do not serve clients. Each does one thing and ends.
+//! The commands that do not serve clients. Each command does one thing and ends.
 
 mod check;
 mod dns;
@@ -9,7 +9,7 @@ mod instance;
 use crate::config::chihaya::ChihayaFile;
 use crate::config::{self, ConfigError, Subcommand, settings};
 
-/// Variables that are read, and that are no settings of the tracker: for the manual page.
+/// Environment variables that have an effect but are no settings of the tracker, for the manual page.
 const OTHER_VARIABLES: [(&str, &str); 1] = [(
     "http_proxy, https_proxy, all_proxy, no_proxy",
     "The proxies for requests to upstream trackers. no_proxy lists hosts that are requested directly.",
@@ -20,7 +20,7 @@ const OTHER_VARIABLES: [(&str, &str); 1] = [(
 pub struct Report {
     /// The text to print.
     pub text: String,
-    /// Whether the command found nothing wrong.
+    /// Whether the command found no fault.
     pub all_well: bool,
     /// What is wrong with a file that was checked.
     pub error: Option<ConfigError>,

@@ -12,7 +12,7 @@ use crate::access::Clearance;
 use crate::answer::Answer;
 use crate::tracker::Requester;
 
-/// The encoded reply. It becomes ready when upstream trackers have answered.
+/// A future of the encoded reply. It becomes ready when upstream trackers have answered.
 pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce. If the reply is ready at once, appends it to `body` in encoded form.
@@ -76,8 +76,8 @@ fn admit<'a>(
     Ok(Requester { is_confidential, ..requester })
 }
 
-/// Appends the encoded reply that an announce would get now. The tracker's state does not change, and nothing is timed
-/// or counted.
+/// Appends the encoded reply that an announce would get now. The tracker's state does not change. The announce is
+/// neither timed nor counted, except that the access rules count the announces that they refuse.
 pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
     context: &Context,
     requester: Requester<'_>,

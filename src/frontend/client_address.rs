@@ -23,10 +23,11 @@ const USUAL: [(&str, Syntax); 3] =
 /// Which proxies are trusted, and which header they set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientAddressOptions {
-    /// Proxies whose client-address header is trusted. `--trusted-proxies` and `--x-real-ip`.
+    /// Proxies whose client-address header is trusted (`--trusted-proxies`, `--x-real-ip`).
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address. `--real-ip-header`. `None`: all usual headers are read. If a
-    /// client adds a usual header that contradicts the proxy's header, the client is not listed as a peer.
+    /// The header that carries the client's address (`--real-ip-header`). If this is `None`, the tracker reads all
+    /// usual headers. A client that adds a usual header that contradicts the proxy's header is then not listed as a
+    /// peer.
     pub header: Option<RealIpHeader>,
 }
 
@@ -102,7 +103,7 @@ impl Remote {
         address.map_or(Self::Unix, |address| Self::Ip(address.ip().to_canonical()))
     }
 
-    /// The address of the other end. Loopback for a Unix socket.
+    /// The address of the other end. The loopback address for a Unix socket.
     pub fn ip(self) -> IpAddr {
         match self {
             Self::Ip(ip) | Self::Proxy(ip) => ip,
@@ -114,7 +115,8 @@ impl Remote {
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The sender's canonical address, or that of its proxy if [`Self::standing`] says so.
+    /// The sender's canonical address. If [`Self::standing`] says that the sender is unknown, this is the address of
+    /// its proxy.
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
@@ -126,9 +128,9 @@ pub struct ClientAddress {
     options: ClientAddressOptions,
     /// Proxies that have been logged because they do not name their clients.
     warned: Mutex<Vec<Remote>>,
-    /// Logs a connection without a PROXY protocol header, once.
+    /// Makes sure that only the first connection without a PROXY protocol header is logged as a warning.
     warned_missing_header: Once,
-    /// Logs a datagram without a PROXY protocol header, once.
+    /// Makes sure that only the first datagram without a PROXY protocol header is logged as a warning.
     warned_bad_datagram: Once,
 }
 
@@ -144,12 +146,12 @@ enum HeaderClaim {
 }
 
 impl ClientAddress {
-    /// The rule for all requests of the process.
+    /// Makes the rule that finds the clients of all requests of the process.
     pub fn new(options: ClientAddressOptions) -> Self {
         Self { options, warned: Mutex::default(), warned_missing_header: Once::new(), warned_bad_datagram: Once::new() }
     }
 
-    /// Whether this is a trusted proxy, whose connections are those of many clients.
+    /// Whether this is a trusted proxy. Its connections belong to many clients.
     pub fn is_proxy(&self, source: Remote) -> bool {
         source == Remote::Unix || self.options.proxies.include(source.ip())
     }
@@ -222,7 +224,7 @@ impl ClientAddress {
         });
     }
 
-    /// The sender of this request.
+    /// Finds the sender of a request.
     pub fn of(&self, source: Remote, headers: &impl Headers, metrics: &Metrics) -> Identity {
         let hints = SenderHints::of(headers);
         let Identity { ip, standing } = self.identify(source, headers, hints, metrics);
@@ -295,7 +297,8 @@ impl ClientAddress {
     fn claim_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> HeaderClaim {
         match forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.include(ip)) {
             Named::Client(ip) => HeaderClaim::Client(ip),
-            // With `-x` every address counts as a proxy's. Then the first address in the header is the client's.
+            // With `-x` every address counts as the address of a proxy. Then the first address in the header is the
+            // client's.
             Named::Proxy(ip) if !self.options.proxies.name_exactly(ip) => HeaderClaim::Client(ip),
             Named::NotSaid => HeaderClaim::Nothing,
             Named::Proxy(_) | Named::Unclear => HeaderClaim::Unclear,
@@ -330,7 +333,7 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         Remote::Ip(ip) | Remote::Proxy(ip) => format!("at {ip}"),
     };
     if standing == Standing::Untrusted {
-        // The sender may be a client that forges headers. A forged header needs no warning.
+        // This is no warning, because the sender may be a client that forges headers.
         log::info!(
             "the proxy {proxy} is not trusted, but it forwarded a request. The client of the request gets public peers only \
              and is not listed as a peer. If you run this proxy, name it in TRUSTED_PROXIES; see docs/reverse-proxy.md. The \

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-/// The address of a client, with its port if that is known.
+/// The address of a client, with its port if the port is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAt {
     /// The address, canonical.

@@ -1,16 +1,16 @@
 //! Limits on the number of open connections, and which connection is closed when a limit is reached.
 //!
 //! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
-//! served, and an old one is closed. The tracker picks the address that has the most connections, and closes its
-//! connection that has been idle for longest. A connection whose request is being answered is never closed to make room
-//! for another.
+//! served, and an old one is closed. The tracker picks the address that has the most connections. Of the connections of
+//! this address, it closes the one that has been idle for longest. A connection whose request is being answered is
+//! never closed to make room for another.
 //!
-//! It does not matter whether an idle connection waits for a request, for the rest of one, or for the client to read
-//! the replies. If one of these protected a connection, attackers would hold all their connections in that state. Then
-//! the newest connection would be closed whenever another one was accepted, before its client could send a request.
+//! An idle connection waits for a request, for the rest of a request, or for the client to read the replies. All three
+//! waits count alike. If one kind of wait protected a connection, attackers would keep all their connections in it.
+//! Then only connections of honest clients could be closed, often before such a client could send its request.
 //!
-//! A connection that never waits is only counted. Every other connection enters a table when it first waits. That takes
-//! one short lock.
+//! A connection that never waits is only counted. Every other connection enters a table when it first waits. To enter
+//! the table takes one short lock.
 
 mod limits;
 
@@ -68,14 +68,14 @@ struct TableEntry {
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests and TLS handshakes may take together: enough for a thousand of the longest. Most
-/// requests arrive in one piece, and so are never unfinished.
+/// Bytes that unfinished requests and TLS handshakes may take together: enough for a thousand of the longest requests.
+/// Most requests arrive in one piece, and so are never unfinished.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
 /// The rank of a connection whose request is being answered.
 const BUSY: u64 = u64::MAX;
 
-/// One open connection. It counts until this value is dropped.
+/// One open connection. The connection counts as open until this value is dropped.
 #[derive(Debug)]
 pub struct OpenConnection<'a> {
     connections: &'a Connections,
@@ -86,7 +86,7 @@ pub struct OpenConnection<'a> {
     unfinished: usize,
 }
 
-/// What an idle connection waits for. Connections that wait for the first variant are closed first.
+/// What an idle connection waits for. Connections that are [`Self::Finished`] are closed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// For the client to close the connection, after the last reply.
@@ -100,7 +100,7 @@ pub enum Idle {
 pub struct MustClose;
 
 impl Connections {
-    /// No connections yet.
+    /// Starts without connections.
     pub fn new(limits: ConnectionLimits, metrics: ConnectionMetrics) -> Self {
         Self {
             limits,
@@ -131,7 +131,7 @@ impl Connections {
         OpenConnection { connections: self, in_table: None, is_registered: false, unfinished: 0 }
     }
 
-    /// Closes idle connections because the system has no descriptors left. Returns how many.
+    /// Closes idle connections because the system has no descriptors left. Returns how many were closed.
     pub fn shed_for_descriptors(&self) -> usize {
         self.shed(|_| true, &self.metrics.shed_descriptors)
     }
@@ -153,7 +153,8 @@ impl Connections {
 
     /// Closes idle connections of this table for which `is_candidate` holds. Returns how many were closed.
     ///
-    /// This looks at every connection, which takes time. So if there are many connections, one call closes several.
+    /// The function looks at every connection, which takes time. So if there are many connections, one call closes
+    /// several.
     fn shed_from(
         &self,
         table: &mut ConnectionTable,
@@ -185,8 +186,9 @@ impl Connections {
         wanted
     }
 
-    /// One lock covers the check of the limit and the entry. Otherwise two workers could each see the last free place
-    /// of an address, and both take it.
+    /// Enters a connection into the table, or refuses it if its address has too many connections. One lock covers the
+    /// check of the limit and the entry. Otherwise two workers could each see the last free place of an address, and
+    /// both take it.
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
         let mut table = self.table.lock();
         let weight = table.weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
@@ -240,7 +242,8 @@ impl<'a> OpenConnection<'a> {
     /// Records that the connection waits for its client. If the connection is later chosen to be closed, to make room
     /// for another, the calling task is woken.
     ///
-    /// `since` is when the wait began, by [`clock::coarse`]. `None` if it is the same wait as in the last call.
+    /// `since` is the time at which the wait began, by [`clock::coarse`]. `None` if the connection still is in the same
+    /// wait as in the last call.
     pub fn idle(
         &mut self,
         holder: Holder,
@@ -321,7 +324,7 @@ impl<'a> OpenConnection<'a> {
             let ConnectionTable { entries, weights, .. } = &mut *table;
             remove(entries, weights, id);
             if entry.shed.load(Relaxed) {
-                // `Connections::shed` has counted the connection as closed. That is undone here.
+                // `Connections::shed` has counted the connection as closed, but it counts as open until it is dropped.
                 self.connections.metrics.open.inc();
             }
         }
@@ -338,8 +341,8 @@ impl<'a> OpenConnection<'a> {
 const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
-    /// The lowest rank of a connection that is idle in this way. The time at which the wait began is added, so of two such
-    /// connections the one that has waited longer has the lower rank.
+    /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds the time at which the
+    /// wait began, so of all connections of this kind, the one that has waited longest has the lowest rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

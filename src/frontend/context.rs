@@ -31,11 +31,11 @@ use crate::tracker::Tracker;
 pub struct Context {
     /// The tracker.
     pub tracker: Tracker,
-    /// Who may announce; `None` if everybody may.
+    /// The access rules; `None` if every client may announce.
     pub access: Option<Arc<Access>>,
     /// The handles of all metrics.
     pub metrics: Metrics,
-    /// The metrics that `/metrics` exposes; `None` if that is switched off.
+    /// The metrics that `/metrics` exposes; `None` if `/metrics` is switched off.
     pub registry: Option<Registry>,
     /// The paths of announces and scrapes; `None` if they are the usual ones.
     pub routes: Option<TrackerPaths>,
@@ -139,7 +139,7 @@ impl Context {
     }
 
     /// Whether a request with this query, at an unknown path, is an announce that was sent to a wrong path. Always
-    /// false if the operator has configured the paths, because the reply must not disclose them.
+    /// false if the operator has configured the paths, because no reply may disclose the configured paths.
     pub fn is_stray(&self, query: &[u8]) -> bool {
         self.routes.is_none() && names_torrent(query)
     }
@@ -149,7 +149,7 @@ impl Context {
         self.operator_connections.is_some()
     }
 
-    /// Where the connections of a listener for this audience are counted.
+    /// Returns the [`Connections`] that count the connections of a listener for this audience.
     pub fn connections_of(&self, audience: Audience) -> &Connections {
         match (audience, &self.operator_connections) {
             (Audience::Operators, Some(own)) => own,

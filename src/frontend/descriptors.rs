@@ -2,17 +2,18 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that is used if the system sets none. No host has this many connections.
+/// The limit that is used if the system sets no limit. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
-/// One descriptor in four is reserved for upstream trackers, name look-ups, reloads and listeners. These work even if
-/// clients take all other descriptors. At most this many are reserved: enough for 256 exchanges with each of 16
-/// upstream trackers.
+/// The most descriptors that are reserved: enough for 256 exchanges with each of 16 upstream trackers. One descriptor
+/// in four is reserved for upstream trackers, name look-ups, reloads and listeners, so that these work even if clients
+/// take all other descriptors.
 const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit. Returns the limit that is then in force.
 ///
-/// On most systems the soft limit is 1024, because `select` fails beyond that number. Nothing here uses `select`.
+/// On most systems the soft limit is 1024, because `select` fails for descriptors beyond that number. This program does
+/// not use `select`.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -37,7 +38,7 @@ pub fn for_connections(limit: u64) -> usize {
     usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)
 }
 
-/// The number of exchanges with upstream trackers that may be under way within this limit of descriptors. They get
+/// The number of exchanges with upstream trackers that may be under way within this limit of descriptors. Exchanges get
 /// three quarters of the reserved descriptors. The rest is for other uses, such as name look-ups.
 pub fn for_exchanges(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);

@@ -18,8 +18,8 @@ pub trait Headers {
     }
 }
 
-/// What the header lines say about the sender, except its address. One pass over the lines finds all of this, to save
-/// time: every announce needs it.
+/// What the header lines say about the sender, except its address. One pass over the lines finds all of this, because
+/// every announce needs it and several passes would take more time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
     /// Whether a proxy forwarded the request: the request has a header that names the client, or a header that only
@@ -43,11 +43,12 @@ impl SenderHints {
                 9 if name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded") => {
                     hints.proxy |= !value.is_empty();
                 }
-                // If the user typed the address or opened a bookmark, the request does not come from a page.
+                // `none` means that the user typed the address or opened a bookmark, so the request does not come from
+                // a page.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-site") => {
                     hints.page |= !value.eq_ignore_ascii_case(b"none");
                 }
-                // Node.js, and so WebTorrent, sends `cors`.
+                // `cors` is no sign of a page: Node.js sends it, and so does WebTorrent, which runs on Node.js.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-mode") => {
                     hints.page |= value.eq_ignore_ascii_case(b"no-cors");
                 }
@@ -56,7 +57,7 @@ impl SenderHints {
                 }
                 14 if name.eq_ignore_ascii_case(b"true-client-ip") => hints.proxy |= !value.is_empty(),
                 15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => hints.proxy |= !value.is_empty(),
-                // Node.js sends `*`.
+                // `*` is no sign of a browser, because Node.js sends it.
                 15 if name.eq_ignore_ascii_case(b"accept-language") => hints.browser |= value != b"*",
                 16 if name.eq_ignore_ascii_case(b"cf-connecting-ip")
                     || name.eq_ignore_ascii_case(b"x-forwarded-host") =>
@@ -71,7 +72,7 @@ impl SenderHints {
     }
 }
 
-/// A byte of a header's name (RFC 9110, section 5.6.2).
+/// Whether the byte may occur in a header's name (RFC 9110, section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }

@@ -1,5 +1,5 @@
 //! The main figures of the last hour and of the last day, so that an operator sees what has happened without a
-//! monitoring system. It takes about 200 KiB.
+//! monitoring system. These figures take about 200 KiB of memory.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use crate::metrics::DurationCounts;
 /// Seconds between two points of the last hour, and of the last day.
 pub const STEPS: [u64; 2] = [5, 60];
 
-/// How many points each of the two has.
+/// The most points that are kept of the last hour, and of the last day.
 const POINTS: [usize; 2] = [720, 1440];
 
-/// The latest points that [`History::last_minute`] is about.
+/// The number of steps of the last hour that make up [`History::last_minute`].
 const LAST_MINUTE: usize = 12;
 
-/// The names of the figures, in the order that they have in a point. First come `RATES` counters: a point has how fast
-/// each of them grew during the step, in events per second. Then come `GAUGES` gauges: a point has their values at the
-/// end of the step. The last are quantiles of the time that the announces of the step took, in seconds.
+/// The names of the figures, in the order that they have in a point. First come `RATES` rates: how fast a counter grew
+/// during the step, in events per second. Then come the values of `GAUGES` gauges at the end of the step. Last come
+/// quantiles of the time that the announces of the step took, in seconds.
 pub const FIGURES: [&str; RATES + GAUGES + QUANTILES.len()] = [
     "announces_answered",
     "announces_refused",
@@ -51,18 +51,18 @@ const GAUGES: usize = 6;
 /// The quantiles that are shown, by name.
 pub const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
 
-/// What is known at one moment.
+/// The values of the metrics at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// The counters.
     pub counters: [u64; RATES],
     /// The gauges.
     pub gauges: [f32; GAUGES],
-    /// How long announces took.
+    /// How long the announces since the start took.
     pub durations: DurationCounts,
 }
 
-/// One point: the figures of one step. A figure that is not known is NaN.
+/// One point: the figures of one step. A quantile is NaN if no announce ended during the step.
 pub type Point = [f32; FIGURES.len()];
 
 /// The points of the last hour and of the last day.
@@ -72,20 +72,20 @@ pub struct History(Mutex<Recorded>);
 #[derive(Debug, Default)]
 struct Recorded {
     series: [PointSeries; 2],
-    /// How long announces had taken at the latest points of the last hour, the oldest first.
+    /// The durations in the snapshots of the last minute, the oldest first.
     durations: VecDeque<DurationCounts>,
 }
 
-/// The points of one step length, the oldest first.
+/// The points that are the same time apart, the oldest first.
 #[derive(Debug, Default)]
 struct PointSeries {
     points: VecDeque<Point>,
-    /// What was known at the latest point, and when that was. In seconds since the start.
+    /// The snapshot at the latest point, and its time in seconds since the start.
     latest: Option<(u64, Snapshot)>,
 }
 
 impl History {
-    /// Records what is known now, in seconds since the start. Must be called once a second; most calls do nothing.
+    /// Records a snapshot if a step has ended. `now` is in seconds since the start. Must be called once a second.
     pub fn record(&self, now: u64, snapshot: impl FnOnce() -> Snapshot) {
         let Recorded { series: all, durations } = &mut *self.0.lock();
         let is_due = |series: &PointSeries, step: u64| series.latest.is_none_or(|(at, _)| now >= at + step);
@@ -107,14 +107,14 @@ impl History {
         }
     }
 
-    /// The points with this number of seconds between them, the oldest first. Empty if there are none.
+    /// The points with this number of seconds between them, the oldest first. Empty if there are no such points.
     pub fn points(&self, step: u64) -> Vec<Point> {
         let recorded = self.0.lock();
         let series = recorded.series.iter().zip(STEPS).find(|(_, other)| *other == step);
         series.map(|(series, _)| series.points.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// A figure of the latest point of the last hour. `None` before the first point, or if the figure is not known.
+    /// A figure of the latest point of the last hour. `None` before the first point, or if the figure is NaN.
     pub fn latest(&self, figure: &str) -> Option<f32> {
         let place = FIGURES.iter().position(|name| *name == figure)?;
         let [hour, _] = &self.0.lock().series;
@@ -135,7 +135,6 @@ impl PointSeries {
         let Some((then, before)) = latest.filter(|(then, _)| now > *then) else { return };
         let mut point = Point::default();
         let rates = snapshot.counters.iter().zip(before.counters).map(|(now, then)| now.saturating_sub(then));
-        // Rates need no more digits than this.
         #[expect(clippy::cast_precision_loss, reason = "a rate is shown with three digits")]
         let rates = rates.map(|count| count as f32 / (now - then) as f32);
         let durations = snapshot.durations.since(&before.durations);
@@ -198,7 +197,8 @@ mod tests {
         let history = History::default();
         let mut of_last_minute = Vec::new();
         for second in 0..=70 {
-            // One announce in each of the first ten seconds. The one before the first point belongs to no step.
+            // One announce ends in each of the first ten seconds. The first announce belongs to no step, because it
+            // ends before the first snapshot.
             if second < 10 {
                 drop(metrics.time_announce());
             }

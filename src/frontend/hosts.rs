@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A host name of this tracker. `--allowed-hosts`.
+/// A host name of this tracker (`--allowed-hosts`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostName {
     /// `*`: any name.
@@ -57,7 +57,7 @@ const LOCAL: [&str; 11] = [
     ".test",
 ];
 
-/// The names under which the operator's pages are served.
+/// The host names under which the operator's pages are served.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Vec<HostName>);
 
@@ -67,7 +67,7 @@ impl Hosts {
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
-        // If the host's own name is `*`, this does not allow all names.
+        // The host's own name is ignored if it is `*`, because that would allow all names.
         let own = own.filter(|name| matches!(name, HostName::Exactly(_)));
         Self(listed.into_iter().chain(own).collect())
     }

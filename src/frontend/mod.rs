@@ -1,5 +1,5 @@
 //! The frontends read requests from sockets, and write the replies. The [`Tracker`](crate::tracker::Tracker) decides
-//! about the requests.
+//! what the replies say.
 
 pub mod admin;
 mod announce;

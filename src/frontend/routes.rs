@@ -41,15 +41,15 @@ impl RoutePattern {
             None => true,
             Some((_, name)) if name.is_empty() || name.contains([':', '*']) => false,
             Some(("", _)) if segment.starts_with('*') => n == last,
-            // httprouter takes `/user_:name` too, but not `/file*rest`.
+            // httprouter accepts `/user_:name`, too, but not `/file*rest`.
             Some((before, _)) => !segment.get(before.len()..).is_some_and(|rest| rest.starts_with('*')),
         };
         let is_text = text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '?' && c != '#');
         (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
     }
 
-    /// Whether the pattern matches this path. A `:name` matches one segment, or the rest of one, that is not empty. A
-    /// `*name` matches everything after the slash before it.
+    /// Whether the pattern matches this path. A `:name` matches one whole segment or the rest of one, but no empty
+    /// text. A `*name` matches everything after the slash before it.
     fn matches(&self, path: &[u8]) -> bool {
         let mut segments = path.split(|&byte| byte == b'/');
         for wanted in self.0.split('/') {

@@ -27,24 +27,24 @@ use super::shutdown::StopReceiver;
 use super::tls::handshake;
 use super::udp;
 
-/// How long a worker watches the accept queue after the system stopped opening connections. Some handshakes may still
-/// be under way.
+/// How long a worker watches the accept queue after the system stopped opening connections, because some TCP handshakes
+/// may still be under way.
 const QUIET: Duration = Duration::from_millis(100);
 /// The pause between two looks at the accept queue during [`QUIET`].
 const LOOK: Duration = Duration::from_millis(10);
 /// The number of connections that are accepted before other tasks run.
 const BATCH: usize = 32;
 /// How long a worker pauses when it cannot accept connections, usually because descriptors have run out. The pause is
-/// short if the worker has closed idle connections, and [`ACCEPT_PAUSE`] if there were none to close.
+/// this short if the worker has closed idle connections, and [`ACCEPT_PAUSE`] if there were no idle connections.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 /// The most bytes that an unfinished TLS handshake takes. So the limit for unfinished requests is reached at a thousand
-/// handshakes. Beyond it, some connections that wait for their clients are closed.
+/// handshakes. Beyond that limit, some connections that wait for their clients are closed.
 const HANDSHAKE: usize = 64 * 1024;
 
-/// Starts the workers. After `stop`, each ends within the time that [`Context::drain`] gives.
+/// Starts the workers. After `stop`, each worker ends within the time that [`Context::drain`] gives.
 pub fn start(
     listening: Vec<Listening>,
     workers: usize,
@@ -107,7 +107,7 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 
 /// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
-/// 1. Requests under way finish. New connections are accepted, answered and then closed; `/health` says 503.
+/// 1. Requests under way finish. New connections are accepted, answered and then closed; `/health` answers 503.
 /// 2. The system stops opening connections here, and the worker accepts the connections that are already open.
 /// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
@@ -137,7 +137,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
         file.remove();
     }
     own.accept_remaining(&connections.late).await;
-    // The next process may bind the port now. Until it does, clients are refused.
+    // The next process may bind the port now. Until then, the system refuses clients.
     drop(own);
     connections.late.close();
     tokio::select! {
@@ -182,7 +182,7 @@ impl WorkerListener {
         }
     }
 
-    /// Stops the system from opening connections, and serves those that are already open.
+    /// Stops the system from opening connections, and serves the connections that are already open.
     async fn accept_remaining(&self, tasks: &TaskTracker) {
         self.listener.stop_opening();
         let end = Instant::now() + QUIET;
@@ -254,7 +254,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     fast_path::serve(NewConnection { socket, open, ..fresh }, worker).await
 }
 
-/// Whether a connection could not be accepted because its client has given up.
+/// Whether the error says that the client gave up before its connection was accepted.
 fn is_client_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

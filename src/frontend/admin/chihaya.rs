@@ -43,8 +43,8 @@ async fn check(context: web::Data<Context>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("STILL-ALIVE")
 }
 
-/// Shows the counters of v1.0 that this tracker has too. The query parameter `flatten` joins the names of nested
-/// counters, and `pretty` adds white space.
+/// Shows the counters of Chihaya v1.0 that this tracker has, too. The query parameter `flatten` joins the names of
+/// nested counters, and `pretty` adds white space.
 async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -87,7 +87,8 @@ fn flat(nested: Value) -> Value {
     Value::Object(all)
 }
 
-/// Shows a torrent that has peers or was added. Chihaya lists the seeds and leechers; this tracker only counts them.
+/// Shows a torrent that has peers, or that the API has added. Chihaya lists the seeds and leechers; this tracker only
+/// counts them.
 async fn torrent(request: HttpRequest, context: web::Data<Context>, registered: web::Data<Registered>) -> HttpResponse {
     with_torrent(&request, &context, |hash| {
         let counts = context.tracker.counts(hash);
@@ -172,8 +173,8 @@ fn with_client(
     id.try_into().map_or_else(|_| wrong("the six bytes of a client, such as TR2820"), answer)
 }
 
-/// The last segment of the path, unescaped. The segment is read as bytes here. actix-web would decode it as text, but
-/// an info-hash is not text.
+/// The last segment of the path, unescaped. This function reads the segment as bytes, because an info-hash is not text,
+/// and actix-web would decode the segment as text.
 fn last_segment(request: &HttpRequest) -> Vec<u8> {
     let path = request.uri().path().as_bytes();
     let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();

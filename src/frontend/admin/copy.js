@@ -1,7 +1,7 @@
 // The copy buttons of the front page. Without this script they stay hidden, and the URLs can still be selected.
 "use strict";
 
-// Marks the text of an element, as if the visitor had selected it.
+// Selects the text of an element, as a visitor does with the mouse.
 function select(element) {
   const range = document.createRange();
   range.selectNodeContents(element);
@@ -10,7 +10,7 @@ function select(element) {
   selection.addRange(range);
 }
 
-// Over plain http, browsers have no clipboard but that of execCommand.
+// Over plain http, browsers give no access to the clipboard except by execCommand.
 async function copy(element) {
   try {
     await navigator.clipboard.writeText(element.textContent);

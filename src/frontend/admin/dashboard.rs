@@ -1,4 +1,4 @@
-//! `/dashboard`: a page for operators. It shows what `/api/v1/` says, and asks nothing of any other host.
+//! `/dashboard`: a page for operators. It shows the data of `/api/v1/`, and sends no request to another host.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
@@ -16,7 +16,8 @@ const ASSETS: [(&str, &str, &str); 7] = [
     ("/dashboard/uplot-license", "text/plain; charset=utf-8", include_str!("dashboard/uplot/LICENSE")),
 ];
 
-/// What a browser lets the page do: load its own files and ask its own tracker. No other page may frame it.
+/// What a browser lets the page do: load its own files and send requests to its own tracker. No other page may show
+/// this page in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

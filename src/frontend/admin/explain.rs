@@ -15,7 +15,7 @@ use crate::frontend::client_at::ClientAt;
 use crate::frontend::context::Context;
 use crate::tracker::{Explanation, HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
 
-/// What is asked, from the query.
+/// The question that a query asks.
 struct Question {
     info_hash: InfoHash,
     at: ClientAt,
@@ -51,7 +51,7 @@ pub(super) async fn explain(request: HttpRequest, context: web::Data<Context>) -
 
 impl Question {
     fn read(query: &str) -> Option<Self> {
-        // A form sends a field that is left blank, too.
+        // Blank values count as missing, because a form also sends the fields that were left blank.
         let value = |name: &[u8]| {
             let value: Vec<u8> = unescaped(values(query.as_bytes(), name).next()?).collect();
             Some(value.trim_ascii().to_vec()).filter(|value| !value.is_empty())
@@ -120,7 +120,7 @@ fn token_fault(verdict: AccessVerdict) -> Option<&'static str> {
     if let AccessVerdict::TokenRefused(fault) = verdict { Some(fault) } else { None }
 }
 
-/// The name of the rule.
+/// Returns the name of the rule that hides the peer.
 fn reason(hidden: HiddenPeer) -> &'static str {
     match hidden {
         HiddenPeer::Expired => "expired",

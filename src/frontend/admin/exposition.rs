@@ -1,5 +1,5 @@
 //! Writes the metrics as text. prometheus-client writes OpenMetrics only. Scrapers without an `Accept` header expect
-//! the classic format. It has the same lines, but names counters differently and has no trailer.
+//! the classic format. The classic format has the same lines, but names counters differently and has no trailer.
 
 use std::fmt::{self, Write};
 
@@ -37,7 +37,7 @@ impl Format {
     }
 }
 
-/// A media range in lower case, and its quality from 0 to 1. `None` if it is malformed.
+/// A media range in lower case, and its quality from 0 to 1. `None` if the range is malformed.
 fn range(text: &str) -> Option<(String, f32)> {
     let mut parts = text.split(';').map(str::trim);
     let kind = parts.next()?.to_ascii_lowercase();
@@ -64,7 +64,7 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
 
 /// Converts OpenMetrics to the classic format. In OpenMetrics the name of a counter lacks the `_total` of its samples,
 /// and the name of an info lacks `_info`. The classic format uses the full names. Units and the trailer are left out.
-/// Metrics of unknown type become counters, because they are the counters of the Go retracker.
+/// Metrics of unknown type become counters: only two metrics have this type, and both are counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

@@ -1,4 +1,5 @@
-//! The limits of `/api/v1/status`: what each allows, what is in use, how often it had an effect, and what to do then.
+//! The limits of `/api/v1/status`: what each limit allows, how much of it is in use, how often it had an effect, and
+//! what the operator can do.
 
 use serde_json::{Value, json};
 
@@ -13,15 +14,15 @@ use tracker_protocol::Protocol::{Http, Udp};
 #[derive(Debug)]
 struct Limit {
     name: &'static str,
-    /// The setting that sets the limit, or that names the file which does. `None` for a fixed limit.
+    /// The setting that sets the limit, or that names the file in which the limit is set. `None` for a fixed limit.
     variable: Option<&'static str>,
     /// The most that may be in use. `None` if the system does not say.
     value: Option<u64>,
-    /// What is in use. `None` if that is not counted.
+    /// How much is in use. `None` if the tracker does not count this.
     in_use: Option<u64>,
     /// How often the limit had an effect since the start.
     bites: u64,
-    /// What the operator can do if that happens, as a sentence.
+    /// What the operator can do if the limit has an effect, as a sentence.
     remedy: &'static str,
 }
 
@@ -44,7 +45,7 @@ impl Limit {
     }
 }
 
-/// All limits, those of features that are switched off left out.
+/// Returns all limits, except those of features that are switched off.
 pub(super) fn json(context: &Context) -> Value {
     let forwarding = context.tracker.forwarders().map(|forwarders| forwarding(context, forwarders.limits()));
     let limits = connections(context)
@@ -106,9 +107,10 @@ fn peers(context: &Context) -> Limit {
         name: "peers",
         variable: Some("MAX_PEERS"),
         value: u64::try_from(totals.capacity).ok(),
-        // There may be as many torrents as peers, too.
+        // MAX_PEERS limits the number of peers, and also the number of torrents.
         in_use: u64::try_from(peers.max(totals.swarms)).ok(),
-        // A torrent is mostly evicted with its last peer, so the two are not added up.
+        // When a torrent loses its last peer by eviction, both the peer and the torrent count as evicted. So the two
+        // counts are not added up.
         bites: totals.evicted.max(totals.evicted_peers).unsigned_abs(),
         remedy: "Raise MAX_PEERS if the host has memory for more peers, or lower PEER_AGE.",
     }
@@ -135,7 +137,7 @@ fn forwarding(context: &Context, limits: ForwardLimits) -> [Limit; 4] {
     ]
 }
 
-/// Only a Chihaya file limits the torrents of a scrape.
+/// Returns the limit on the torrents of a scrape. Only a Chihaya file can set it.
 fn scrapes(context: &Context) -> Option<Limit> {
     let policy = context.tracker.policy();
     let most = [Http, Udp].into_iter().filter_map(|protocol| policy.limits(protocol).max_scrape).min()?;

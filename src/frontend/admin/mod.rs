@@ -1,4 +1,4 @@
-//! Pages: the front page for users of a client, and the operator's pages: metrics, health, forwarders and notices.
+//! The front page for people who use a client, and the operator's pages: metrics, health, forwarders and notices.
 
 mod chihaya;
 mod dashboard;
@@ -23,8 +23,8 @@ use crate::frontend::torrents;
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
 
-/// Adds all routes except announces and scrapes. `/metrics` and `/forwarders` exist only if metrics are switched on. If
-/// there are listeners for operators, the operator's pages are served at those only.
+/// Adds all routes except announces and scrapes. `/metrics`, `/forwarders`, `/explain`, `/dashboard` and `/api/v1/`
+/// exist only if metrics are switched on. If there are listeners for operators, only these serve the operator's pages.
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
@@ -65,7 +65,7 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
     }
 }
 
-/// A route for GET, and for HEAD, which is answered like GET without the body.
+/// A route for GET and HEAD. A reply to HEAD is the reply to GET without its body.
 fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }

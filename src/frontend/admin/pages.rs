@@ -53,11 +53,12 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     reply
 }
 
-/// What a browser lets the front page do: as on other pages, and load its script.
+/// What a browser lets the front page do: what it lets other pages do, and to load the page's script.
 const FRONT_PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; \
                                  form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// A URL, with a button that copies it. The page's script shows the button, which does nothing without the script.
+/// Returns a URL with a button that copies it, as HTML. The button is hidden until the page's script shows it, because
+/// the button does nothing without the script.
 fn copyable(url: &str) -> String {
     format!(
         "<div class=\"copyable\"><code class=\"url\">{url}</code>\n\
@@ -73,7 +74,8 @@ pub(super) async fn copy_script() -> HttpResponse {
         .body(include_str!("copy.js"))
 }
 
-/// The first port at which clients announce over UDP. `None` if there is none, or if only proxies send datagrams there.
+/// The first port at which clients announce over UDP. `None` if no port is for UDP, or if all UDP ports are for
+/// proxies.
 fn udp_port(context: &Context) -> Option<&str> {
     context.listening.iter().find_map(|(address, _)| address.strip_prefix("udp://")?.rsplit(':').next())
 }

@@ -1,4 +1,5 @@
-//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. Keys are only ever added.
+//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. Keys are
+//! added, but not removed or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -85,7 +86,7 @@ fn roles([seeds, others]: [i64; 2]) -> Value {
     json!({ "seeds": seeds, "others": others })
 }
 
-/// Both protocols, with their names in figures and keys.
+/// Both protocols, with their names in the keys of the JSON and in the names of figures.
 const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("udp", Protocol::Udp)];
 
 fn by_protocol(requests: &RequestMetrics) -> Value {
@@ -96,7 +97,7 @@ fn by_protocol(requests: &RequestMetrics) -> Value {
     counts.into_iter().collect()
 }
 
-/// The rates of the latest point of the last hour; `null` before the first point.
+/// The rates at the latest point of the history; `null` before the first point.
 fn per_second(history: &History, requests: &str) -> Option<Value> {
     let rates = PROTOCOLS.map(|(name, _)| {
         let rate = |outcome: &str| Some(rounded(history.latest(&format!("{requests}_{outcome}_{name}"))?.into()));
@@ -105,7 +106,7 @@ fn per_second(history: &History, requests: &str) -> Option<Value> {
     rates.into_iter().collect()
 }
 
-/// How long the announces of the last minute took, and how many there were.
+/// Returns how long the announces of the last minute took, and how many announces there were.
 fn announce_seconds(history: &History) -> Value {
     let durations = history.last_minute();
     let quantiles = QUANTILES.map(|(name, share)| (name.to_owned(), json!(durations.quantile(share).map(rounded))));
@@ -117,7 +118,7 @@ fn rounded(value: f64) -> f64 {
     (value * 1_000_000.0).round() / 1_000_000.0
 }
 
-/// The figures of the last hour, or with `?step=60` of the last day.
+/// Shows the figures of the last hour, or those of the last day if the query is `step=60`.
 pub(super) async fn history(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -133,7 +134,8 @@ pub(super) async fn history(request: HttpRequest, context: web::Data<Context>) -
     HttpResponse::Ok().content_type("application/json").body(format!("{body}\n"))
 }
 
-/// The largest torrents: `?sort=peers`, `seeds` or `active`, and `limit=` up to 100.
+/// Lists the largest torrents. `sort=` is `peers`, `seeds` or `active`, and `limit=` is the length of the list, up to
+/// 100.
 pub(super) async fn torrents(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();

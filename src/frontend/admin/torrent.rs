@@ -1,5 +1,5 @@
-//! `/api/v1/torrents/HASH`: one swarm with its peers, and the torrent at each forwarder, as JSON. Keys are only ever
-//! added.
+//! `/api/v1/torrents/HASH`: one swarm with its peers, and the state of the torrent at each forwarder, as JSON. Keys are
+//! added, but not removed or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -61,8 +61,8 @@ pub(super) fn peer(listed: &ListedPeer, context: &Context) -> Map<String, Value>
     ])
 }
 
-/// The beginning of a peer id, which names the client program (BEP 20). The rest is left out, because a client is
-/// recognised by it.
+/// The beginning of a peer id, which names the client program (BEP 20). The rest is left out, because it identifies one
+/// client.
 pub(super) fn client(PeerId(id): PeerId) -> String {
     id.iter().take(8).copied().flat_map(std::ascii::escape_default).map(char::from).collect()
 }

@@ -51,7 +51,7 @@ fn the_usual_headers_count_from_trusted_proxies_only() {
         for stranger in ["8.8.8.8", "2600::1", "203.0.113.9"] {
             assert_eq!(of(&trusted(None), at(stranger), &[header]), stranger, "{header:?}");
         }
-        // A proxy that is not configured.
+        // These proxies are not configured, and on near networks. The tracker cannot know their clients.
         for near in ["127.0.0.1", "fd00::2", "192.168.1.2", "100.64.0.1", "169.254.1.1", "fe80::1"] {
             for rule in [&trusted(None), &ClientAddress::new(ClientAddressOptions::default())] {
                 assert_eq!(of(rule, at(near), &[header]), "?", "{header:?} {near}");
@@ -158,7 +158,7 @@ fn requests_of_web_pages_are_not_clients() {
         (("Sec-Fetch-Dest", "iframe"), page),
         (("Sec-Fetch-Site", "none"), "192.168.1.7"),
         (("Sec-Fetch-Mode", "navigate"), "192.168.1.7"),
-        // Node.js, and so WebTorrent, sends it.
+        // Node.js sends this header, and so does WebTorrent, which runs on Node.js.
         (("Sec-Fetch-Mode", "cors"), "192.168.1.7"),
         (("Accept-Language", "*"), "192.168.1.7"),
         (("Accept-Language", "en"), "192.168.1.7 NoClaims"),
@@ -240,7 +240,7 @@ proptest! {
         added in 0usize..3,
     ) {
         let (name, _) = USUAL[added];
-        // The proxy replaces the client's X-Real-IP. To the other headers, which are lists, it appends.
+        // The proxy replaces the client's X-Real-IP. It appends to the other headers, because they are lists.
         let kept = lies.iter().filter(|(header, _)| added != 0 || *header != 0);
         let mut sent: Vec<_> = kept.map(|(header, value)| (USUAL[*header].0, value.as_str())).collect();
         sent.push((name, if added == 2 { "for=203.0.113.5" } else { "203.0.113.5" }));

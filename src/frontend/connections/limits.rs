@@ -8,9 +8,9 @@ use crate::frontend::descriptors;
 /// The limits as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// The most connections of all clients together. `--max-connections`; `None`: as many as descriptors allow.
+    /// The most connections of all clients together (`--max-connections`). `None` for as many as the descriptors allow.
     pub total: Option<usize>,
-    /// The most connections of one address. `--max-connections-per-address`; `None`: three quarters of `total`.
+    /// The most connections of one address (`--max-connections-per-address`). `None` for three quarters of `total`.
     pub per_address: Option<usize>,
     /// How long clients may take.
     pub timeouts: ConnectionTimeouts,
@@ -50,13 +50,13 @@ impl ConnectionOptions {
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
-    /// For the first byte of its first request.
+    /// How long a client may take to send the first byte of its first request.
     pub first_byte: Duration,
-    /// For the rest of a head, or for a TLS handshake.
+    /// How long a client may take to send the rest of a head, or to complete a TLS handshake.
     pub rest: Duration,
-    /// For reading a chunk of replies.
+    /// How long a client may take to read a chunk of replies.
     pub send: Duration,
-    /// An idle connection is kept for at least this long, and at most twice as long.
+    /// How long an idle connection is kept at least. It is kept for at most twice this time.
     pub idle: Duration,
 }
 
@@ -89,7 +89,7 @@ impl ConnectionLimits {
     /// for these connections are reserved, so clients cannot use them up.
     pub const OPERATORS: Self = Self::up_to(32);
 
-    /// At most this many connections, with the usual timeouts.
+    /// Limits that allow this many connections, with the usual timeouts.
     pub const fn up_to(total: usize) -> Self {
         Self { total, per_address: total, timeouts: ConnectionTimeouts::USUAL, keep_alive: true }
     }
@@ -100,7 +100,7 @@ impl ConnectionLimits {
 pub enum Holder {
     /// A client at this address, or in this /64.
     Client(IpAddr),
-    /// A trusted proxy, whose connections are those of many clients.
+    /// A trusted proxy. Its connections belong to many clients.
     Proxy,
 }
 

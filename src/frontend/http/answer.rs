@@ -30,11 +30,11 @@ pub(super) struct TrackerRequest<'a, H> {
     pub(super) headers: &'a H,
     /// The other end of the socket.
     pub(super) source: Remote,
-    /// Whether the method is HEAD. An announce then changes nothing.
+    /// Whether the method is HEAD. An announce then does not change the tracker's state.
     pub(super) is_head: bool,
 }
 
-/// Appends the body of the reply to `body` if it is ready.
+/// Answers a request. If the reply is ready at once, appends its body to `body`.
 ///
 /// A refusal has status 200, too: clients discard the body of a reply with another status, and after some statuses
 /// libtorrent never announces again.

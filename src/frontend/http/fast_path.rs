@@ -44,7 +44,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// The work of one turn of a connection. A unit is one read, one request, or [`REPLY_UNIT`] bytes of replies.
+/// The units of work that a connection may do before other connections have their turn. A unit is one read, one
+/// request, or [`REPLY_UNIT`] bytes of replies.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
@@ -76,7 +77,7 @@ pub(in crate::frontend) struct NewConnection<'a> {
     /// Bytes that have been read already.
     pub(in crate::frontend) unread: Vec<u8>,
     pub(in crate::frontend) open: OpenConnection<'a>,
-    /// Whether the listener serves clients or operators.
+    /// The audience that the listener serves.
     pub(in crate::frontend) audience: Audience,
 }
 
@@ -106,7 +107,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
                 if let Some(upload) = upload {
                     let body = Box::pin(connection.read_body(upload)).await?;
                     request.extensions_mut().insert(UploadedBody(body));
-                    // The answer may take as long as a long poll.
+                    // The call may be a long poll. The connection must not be closed during the poll.
                     connection.busy()?;
                 }
                 let framing = connection.close_if_draining(framing);
@@ -121,7 +122,8 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             Next::Close => break,
         }
     }
-    // Few connections get here. Both futures are boxed, so that the future of `serve` stays small.
+    // Both futures are boxed, so that the future of `serve` stays small. This costs little time, because few
+    // connections get here.
     if connection.may_send {
         Box::pin(connection.linger()).await?;
     } else if connection.socket.is_tls() {
@@ -163,7 +165,7 @@ enum Next {
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web. `upload`: it is about shared blobs, and may have a body.
+    /// The next request is for actix-web. If the request is about shared blobs, `upload` says how long its body is.
     Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,
@@ -227,7 +229,8 @@ impl<'a> HttpConnection<'a> {
         })
     }
 
-    /// Answers requests one after the other. Returns how many bytes of `requests` it has used.
+    /// Answers requests one after the other. Returns how the turn ends, and the number of bytes of `requests` that were
+    /// used.
     fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next, usize) {
         let mut used = 0;
         self.work += 1;
@@ -334,12 +337,14 @@ impl<'a> HttpConnection<'a> {
         Next::Close
     }
 
-    /// Makes the reply the last one on the connection, if the process is stopping and no other request has been read.
+    /// Makes the reply the last one on the connection if the process is stopping and no bytes of another request have
+    /// been read.
     fn close_if_draining(&self, framing: ReplyFraming) -> ReplyFraming {
         framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }
 
-    /// Becomes ready when the connection must stop waiting for the client, and must end.
+    /// Becomes ready when the connection must end, because the client has taken too long or because another connection
+    /// needs its place.
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();

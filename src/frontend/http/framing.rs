@@ -27,8 +27,8 @@ impl ReplyFraming {
         Self { persistent: self.persistent && !ending, ..self }
     }
 
-    /// Appends the reply to an announce or a scrape. The reply has no `Date`. Clients ignore `Date`, and the reply must
-    /// not be cached.
+    /// Appends the reply to an announce or a scrape. The reply has no `Date`, because clients ignore `Date` and caches
+    /// must not store the reply.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n");
         self.put_rest(body, out);

@@ -1,4 +1,4 @@
-//! The head of a request (RFC 9112, sections 2 to 5): the only place that parses HTTP.
+//! The head of a request (RFC 9112, sections 2 to 5). No other module parses HTTP requests.
 //!
 //! A head is parsed only when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is
 //! lenient: it ignores faults that do not matter for the reply. If a request has a body or a malformed header line, a
@@ -42,7 +42,7 @@ pub(super) enum Read<'a> {
     Part,
     /// A head and its length.
     Whole(Head<'a>, usize),
-    /// A head of this length with folded lines, to be read again after [`unfold`].
+    /// A head of this length with folded lines. The caller must read it again after [`unfold`].
     Folded(usize),
     /// A head that is too long, with the part that has been read.
     TooLong(Head<'a>),
@@ -66,7 +66,7 @@ pub(super) struct Head<'a> {
     lines: Lines<'a>,
 }
 
-/// Names and values of the header lines. The number that clients and proxies usually send fits on the stack.
+/// Names and values of the header lines. As many lines as clients and proxies usually send fit on the stack.
 type Lines<'a> = SmallVec<[(&'a [u8], &'a [u8]); 16]>;
 
 /// What the header lines say about the connection.
@@ -74,14 +74,15 @@ type Lines<'a> = SmallVec<[(&'a [u8], &'a [u8]); 16]>;
 struct BodyFraming {
     close: bool,
     keep_alive: bool,
-    /// A line is malformed, and a proxy may have read it differently.
+    /// Whether a line is malformed. A proxy may have read such a line differently.
     doubtful: bool,
 }
 
 impl<'a> Head<'a> {
     /// Reads a head from the beginning of these bytes. The caller skips empty lines first, with [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
-        // No method begins with this byte. It belongs to another protocol: TLS, or BitTorrent's peer protocol.
+        // No method begins with this byte, so the bytes belong to another protocol, such as TLS or BitTorrent's peer
+        // protocol.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
             return Read::Junk;
         }
@@ -162,7 +163,8 @@ impl<'a> Head<'a> {
                     framing.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            // Some clients send `Content-Length: 0` with every GET. That means no body, even if the header is repeated.
+            // Some clients send `Content-Length: 0` with every GET. This header means that there is no body, even if
+            // the header is repeated.
             14 if name.eq_ignore_ascii_case(b"content-length") => self.body |= !is_zero(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.body = true,
             _ => {}
@@ -234,7 +236,7 @@ fn target(rest: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Whether a length is zero, or all lengths of a list are.
+/// Whether a `Content-Length` is zero. A list of lengths counts as zero if all its lengths are zero.
 fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
@@ -245,7 +247,7 @@ fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }
 
-/// A byte of a header's value (RFC 9110, section 5.5).
+/// Whether the byte may occur in a header's value (RFC 9110, section 5.5).
 fn is_text(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }

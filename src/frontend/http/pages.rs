@@ -1,5 +1,5 @@
-//! Everything but announces and scrapes: actix-web's routes and handlers, called with one request at a time. The fast
-//! path parses the request and frames the reply, so that a connection has only one parser.
+//! Answers all requests except announces and scrapes, by calling actix-web's routes with one request at a time. The
+//! fast path parses the request and frames the reply, so that a connection has only one parser.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,14 +24,15 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Headers that protect the pages. They forbid a browser three things: to guess another content type, to load anything
-/// else into our pages, and to let other pages use our pages (Content Security Policy Level 3; Fetch Standard, "CORP").
-/// There are no CORS headers, because no other page may read these pages.
+/// Headers of every page. They forbid a browser three things: to guess another content type, to let pages of other
+/// sites load our pages (Fetch Standard, "CORP"), and to tell other sites the address of our pages. There are no CORS
+/// headers, because no page of another site may read our pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      cross-origin-resource-policy: same-origin\r\n\
                      referrer-policy: no-referrer\r\n";
 
-/// The policy of pages that have none of their own.
+/// The policy of pages that have no policy of their own (Content Security Policy Level 3). Such a page may load only
+/// its own style and images of this tracker.
 const POLICY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'\r\n";
 
@@ -40,7 +41,7 @@ pub(in crate::frontend) struct Pages {
     clients: Routes,
     /// The routes of listeners for operators. `None` if there are no such listeners.
     operators: Option<Routes>,
-    /// The routes of listeners for shared blobs. `None` if these are switched off.
+    /// The routes of listeners for shared blobs. `None` if shared blobs are switched off.
     torrents: Option<Routes>,
 }
 

@@ -1,8 +1,8 @@
 //! Connections over TCP and Unix sockets. A connection is registered with the event loop only when it has to wait.
 //!
 //! Most clients open a connection for each announce, and have sent the request before the connection is accepted. Such
-//! a connection takes four system calls: accept, receive, send, close. If it were registered with the event loop and
-//! deregistered later, that would take two more.
+//! a connection takes four system calls: accept, receive, send, close. To register it with the event loop and to
+//! deregister it later would take two more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,12 +32,12 @@ enum ListenerKind {
 }
 
 impl Listener {
-    /// Takes over a listener that does not block.
+    /// Takes over a TCP listener, which must be non-blocking.
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         Self::new(listener.into(), ListenerKind::Tcp)
     }
 
-    /// Takes over a listener that does not block.
+    /// Takes over a Unix listener, which must be non-blocking.
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         Self::new(listener.into(), ListenerKind::Unix)
     }
@@ -71,7 +71,7 @@ impl Listener {
             ListenerKind::Unix => None,
             ListenerKind::Tcp => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                // A client that has already gone has no address.
+                // If the client has already gone, the system gives no address.
                 Some(address.ok_or(io::ErrorKind::ConnectionAborted)?)
             }
         };
@@ -130,7 +130,7 @@ enum SocketState {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Calls a method of the registered stream.
+/// Evaluates an expression with the registered stream, whichever type the stream has.
 macro_rules! of_registered {
     ($inner:expr, $stream:ident => $ask:expr) => {
         match $inner {
@@ -165,9 +165,9 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS the function sends nothing.
-    /// The system might not take bytes that are already encrypted. Those bytes would have to be sent before anything
-    /// else, and the task would have to wait for that.
+    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS the function sends nothing
+    /// and returns 0. If it encrypted bytes and the system did not take all of them, the rest would have to be sent
+    /// before anything else, and the task would have to wait.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);
@@ -203,7 +203,7 @@ impl Socket {
         matches!(self.0, SocketState::Tls(_))
     }
 
-    /// The registered TCP stream of a new connection, for a handshake.
+    /// Registers a new connection with the event loop, and returns its TCP stream for a handshake.
     pub fn into_tcp(mut self) -> io::Result<TcpStream> {
         self.registered()?;
         match self.0 {
@@ -235,7 +235,7 @@ impl Socket {
     }
 }
 
-/// Used for reading the PROXY protocol's header.
+/// The PROXY protocol's header is read through this trait.
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Socket::poll_read(self.get_mut(), cx, buf.initialize_unfilled());
@@ -243,7 +243,7 @@ impl AsyncRead for Socket {
     }
 }
 
-/// A connection after its handshake.
+/// Takes over a TLS stream whose handshake is complete.
 impl From<TlsStream<TcpStream>> for Socket {
     fn from(stream: TlsStream<TcpStream>) -> Self {
         Self(SocketState::Tls(Box::new(stream)))

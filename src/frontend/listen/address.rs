@@ -12,13 +12,13 @@ use thiserror::Error;
 use super::binder::{self, BindTarget};
 use super::purpose::{Audience, Purpose, Transport};
 
-/// An address to listen on, and its purpose: `--listen`, `--admin-listen`.
+/// An address to listen on, and its purpose: `--listen`, `--admin-listen`, `--torrents-listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// Whether the address serves clients or operators, and what comes before requests. A prefix of the address says
-    /// what comes before requests: `proxy+tcp://`, `proxy+unix:` or `tls://`.
+    /// The audience of the address, and what comes before requests there. A prefix of the address says what comes
+    /// before requests: `proxy+tcp://`, `proxy+unix:` or `tls://`.
     pub purpose: Purpose,
 }
 
@@ -52,13 +52,13 @@ impl FromStr for Listen {
 }
 
 impl Listen {
-    /// The same address, for operators.
+    /// Returns the same address with operators as its audience.
     #[must_use]
     pub fn for_operators(self) -> Self {
         Self { purpose: Purpose { audience: Audience::Operators, ..self.purpose }, ..self }
     }
 
-    /// The same address, for hosts that share blobs.
+    /// Returns the same address with hosts that share blobs as its audience.
     #[must_use]
     pub fn for_torrents(self) -> Self {
         Self { purpose: Purpose { audience: Audience::Torrents, ..self.purpose }, ..self }
@@ -91,7 +91,7 @@ pub enum ListenAddr {
     Tcp {
         /// An address or a name.
         host: String,
-        /// 0 lets the system choose.
+        /// The port. 0 lets the system choose a port.
         port: u16,
     },
     /// `unix:/run/retracker.sock`.
@@ -146,7 +146,7 @@ impl fmt::Display for ListenAddr {
 
 impl ListenAddr {
     /// The TCP addresses at which this host can reach a server that listens on this address. The server answers at each
-    /// of them.
+    /// of these addresses.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
@@ -184,7 +184,7 @@ fn is_own(ip: IpAddr) -> bool {
 pub struct UdpListenAddr {
     /// An address or a name; `None` for all addresses of both families.
     host: Option<String>,
-    /// 0 lets the system choose.
+    /// The port. 0 lets the system choose a port.
     port: u16,
     /// Whether the address is for proxies (`proxy+udp://`). A proxy begins each datagram with a PROXY protocol header
     /// that names the client.
@@ -222,7 +222,8 @@ impl UdpListenAddr {
         BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
     }
 
-    /// The purpose of the address. It is always for clients, because all other listeners are for HTTP.
+    /// The purpose of the address. Its audience is always clients, because operators and hosts that share blobs use
+    /// HTTP.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }

@@ -1,10 +1,11 @@
 //! Decides which sockets to bind for the configured addresses, TCP and UDP alike.
 //!
-//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts IPv6 and `0.0.0.0`
+//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts only IPv6, and `0.0.0.0`
 //!   accepts IPv4.
 //! - A name stands for all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, if the system can do so. An interface may come
-//!   up late. The system looks for duplicates of a new IPv6 address for a second before the address is usable.
+//! - An address that this host does not have yet is bound nevertheless, if the system can do so. The reasons: an
+//!   interface may come up late, and the system checks a new IPv6 address for duplicates for a second before the
+//!   address can be used.
 //! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
@@ -17,8 +18,8 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// At the start, the look-up of a name is repeated for up to this long, until the name resolves to an address of this
-/// host. Networks and name servers may come up late.
+/// How long the look-up of a name is repeated at the start if the name does not resolve to an address of this host.
+/// Networks and name servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
@@ -28,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// and taken at another.
 const PORTS: usize = 16;
 
-/// `EAFNOSUPPORT` on Linux, which the standard library has no name for.
+/// The value of `EAFNOSUPPORT` on Linux. The standard library has no name for this error.
 const AF_NOT_SUPPORTED: i32 = 97;
 
 /// A configured address.
@@ -36,7 +37,7 @@ const AF_NOT_SUPPORTED: i32 = 97;
 pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; `None` for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
-    /// 0 lets the system choose.
+    /// The port. 0 lets the system choose a port.
     pub(in crate::frontend) port: u16,
     /// The purpose of the socket.
     pub(in crate::frontend) purpose: Purpose,
@@ -47,7 +48,8 @@ pub(in crate::frontend) struct BindTarget<'a> {
 pub(in crate::frontend) struct BindOptions {
     /// Whether `[::]` accepts IPv6 only.
     only_v6: bool,
-    /// Whether another socket of this process uses the same port, at an address that overlaps with that of this socket.
+    /// Whether another socket of this process uses the same port, at an address that overlaps with the address of this
+    /// socket.
     is_shared: bool,
     /// Whether the address is bound even if the host does not have it.
     is_free: bool,
@@ -73,7 +75,7 @@ impl BindOptions {
     }
 }
 
-/// Binds the sockets of one protocol, and remembers them.
+/// Binds the sockets of one protocol, and remembers their addresses.
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct Binder {
     /// The ports for which `0.0.0.0` is configured.
@@ -90,8 +92,8 @@ impl Binder {
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target, except those that are already bound for the same purpose. The argument `bind`
-    /// is a function that also returns the address, with the port that the system chose.
+    /// Binds the addresses of one target, except those that are already bound for the same purpose. The function `bind`
+    /// binds one address. It returns the sockets and the bound address, which has the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
@@ -123,8 +125,8 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound for this purpose. The result is an error if it is bound for another
-    /// purpose.
+    /// Whether the address is already bound for this purpose. The result is an error if the address is bound for
+    /// another purpose.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -144,7 +146,7 @@ impl Binder {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
-            // The host has no IPv6. The configured `0.0.0.0` covers IPv4.
+            // The host has no IPv6, and the configured `0.0.0.0` covers IPv4. So there is nothing to bind.
             Err(error) if is_absent(&error) && self.any_v4.contains(&port) => Ok(None),
             Err(error) if is_absent(&error) => {
                 let any_v4 = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -176,7 +178,7 @@ impl Binder {
         }
     }
 
-    /// Binds all addresses of a name. Looks the name up several times if necessary.
+    /// Binds all addresses of a name. Looks the name up again if a later try may succeed.
     fn name_with_retries<T>(
         &self,
         name: &str,
@@ -270,7 +272,7 @@ impl Binder {
     }
 }
 
-/// Whether the error says that the host does not have the address, or has no address of that family.
+/// Whether the error says that the host does not have the address, or does not have its address family at all.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)

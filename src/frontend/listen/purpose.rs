@@ -1,9 +1,9 @@
-//! The purpose of an address: whether it serves clients or operators, and what comes before requests.
+//! The purpose of an address: its audience, and what comes before requests.
 
 /// What comes before the requests of a connection, or before each datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Nothing.
+    /// Nothing comes before.
     Plain,
     /// A PROXY protocol header, in which a proxy names the client.
     Proxied,
@@ -12,8 +12,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The prefix of an address in the notation of the settings. `has_scheme`: the address begins with `unix:` or
-    /// `udp://`.
+    /// The prefix of an address in the notation of the settings. `has_scheme` says whether the address begins with
+    /// `unix:` or `udp://`.
     pub(super) fn prefix(self, has_scheme: bool) -> &'static str {
         match self {
             Self::Plain => "",
@@ -40,12 +40,12 @@ pub enum Audience {
 pub struct Purpose {
     /// What comes before requests on the socket.
     pub transport: Transport,
-    /// Whether the socket serves clients or operators.
+    /// The audience that the socket serves.
     pub audience: Audience,
 }
 
 impl Purpose {
-    /// For clients.
+    /// The purpose of a socket that serves clients over this transport.
     pub fn clients(transport: Transport) -> Self {
         Self { transport, audience: Audience::Clients }
     }

@@ -21,7 +21,7 @@ pub(super) fn bind_tcp(
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
     // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even if that
-    // process has set the option.
+    // process has set `SO_REUSEPORT`.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;
@@ -39,7 +39,7 @@ pub(super) fn bind_tcp(
 
 fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Lingering connections of a previous run must not block the port.
+    // Connections of a previous run that the system still keeps must not block the port.
     socket.set_reuse_address(true)?;
     options.apply(&socket, address)?;
     // Accepted connections inherit this option. A reply is one write, so the system need not wait for more data.
@@ -51,7 +51,7 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // No process listens on this file. A process left the file behind, because it could not clean up.
+        // No process listens on this file. An earlier process ended before it could remove the file.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -66,7 +66,7 @@ pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixList
     (0..workers).map(|_| Ok((listener.try_clone()?, Arc::clone(&file)))).collect()
 }
 
-/// The file of a Unix socket. It is removed when the last listener is dropped.
+/// The file of a Unix socket. The file is removed when the last listener is dropped.
 #[derive(Debug)]
 pub struct SocketFile(pub(super) PathBuf, Once);
 

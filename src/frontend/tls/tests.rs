@@ -42,7 +42,7 @@ fn server() -> (TlsServer, TlsConnector) {
     (server, TlsConnector::from(Arc::new(client)))
 }
 
-/// A TCP connection before the handshake. The system's buffers for it are small.
+/// A TCP connection before the handshake. The system's buffers for the connection are small.
 async fn connection() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
@@ -53,7 +53,7 @@ async fn connection() -> (TcpStream, Socket) {
     (client, socket)
 }
 
-/// Serves a client that sends these requests. Returns the client, how serving it ended, and how long that took.
+/// Serves a client that sends these requests. Returns the client, the result of serving it, and how long that took.
 async fn served(requests: &[u8]) -> (TlsStream<TcpStream>, io::Result<()>, Duration) {
     let (_stop, stop) = watch::channel(false);
     let context = context();
@@ -98,7 +98,8 @@ async fn a_handshake_that_does_not_end_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_end_with_a_message_that_they_end() {
     let request = b"GET /health HTTP/1.1\r\n\r\n";
-    // The same limits as without TLS: 15 to 30 seconds after a request, 5 before the first, 10 for the rest of a head.
+    // The limits are those of connections without TLS: 15 to 30 seconds after a request, 5 seconds before the first
+    // request, 10 seconds for the rest of a head.
     for (requests, from, to) in [(&request[..], 15, 30), (b"", 5, 5), (&request[..9], 10, 10)] {
         let (mut client, ended, took) = served(requests).await;
         ended.unwrap();

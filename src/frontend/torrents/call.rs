@@ -1,4 +1,4 @@
-//! Which call a request about shared blobs is: its method, path and query, as types.
+//! Finds out which call a request about shared blobs makes, from its method, path and query.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const MAX_SMALL_BODY: usize = 4 * 1024;
 /// The most bytes of a list of keys in JSON: a thousand of the longest keys fit.
 const MAX_LIST_BODY: usize = 300 * 1024;
 
-/// The most bytes of a form with a torrent file in base64, some characters of which are escaped.
+/// The most bytes of a form that holds a torrent file in base64. Some characters of the base64 text are escaped.
 const MAX_FORM_BODY: usize = MAX_METAINFO / 2 * 3;
 
 /// What a request asks for.
@@ -36,7 +36,7 @@ pub(in crate::frontend) enum Call {
     /// `GET /leases/KEY?wait=SECONDS`
     Watch {
         key: BlobKey,
-        /// 0 for an answer at once.
+        /// How long to wait for a change. 0 for an answer at once.
         wait: Duration,
     },
     /// `PUT /leases/KEY/GENERATION`
@@ -49,14 +49,14 @@ pub(in crate::frontend) enum Call {
     WriteNode(BlobKey),
 }
 
-/// Why a request is no call.
+/// Why a request is not a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum NotACall {
     /// There is no such path.
     Path,
-    /// The path has only these methods.
+    /// The path does not have this method, but only these methods.
     Method(&'static str),
-    /// The key has another character, or is too long.
+    /// The key is empty or too long, or has a character that keys may not have.
     Key,
     /// The generation is not a number.
     Generation,

@@ -1,8 +1,8 @@
 //! Who may use the calls about shared blobs.
 //!
-//! The threat: a program that knows the info-hash of a blob can download the blob from the hosts, and one that writes can
-//! send all hosts to a wrong torrent. So writers must be in certain networks. Where the network is not trusted, a token
-//! admits readers and writers.
+//! The threat: a program that knows the info-hash of a blob can download the blob from the hosts. A program that may
+//! write can send all hosts to a wrong torrent. So writers must be in certain networks. In a network that is not
+//! trusted, the operator sets a token, which all readers and writers must send.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -45,16 +45,17 @@ impl fmt::Debug for BearerToken {
 /// Who may use the calls, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateOptions {
-    /// The token of all hosts. `TORRENTS_TOKEN`; `None` if hosts need none.
+    /// The token of all hosts (`TORRENTS_TOKEN`). `None` if hosts need no token.
     pub token: Option<BearerToken>,
-    /// The networks of hosts that may write. `--torrents-from`; `None`: private networks and this host.
+    /// The networks of hosts that may write (`--torrents-from`). `None` for private networks and this host.
     pub writers: Option<Vec<IpNet>>,
 }
 
 /// Who may use the calls.
 #[derive(Debug)]
 pub struct Gate {
-    /// The hash of the token. The time that it takes to compare hashes tells nothing about the token.
+    /// The hash of the token. The gate compares hashes, because the time that it takes to compare two hashes discloses
+    /// nothing about the token.
     token: Option<Digest>,
     writers: Option<NetworkSet>,
 }
@@ -66,7 +67,7 @@ pub(in crate::frontend) enum Denial {
     Token,
     /// A web page sent the request.
     Page,
-    /// A proxy does not name the host, or is not trusted.
+    /// A proxy forwarded the request, and does not name the host or is not trusted.
     Unclear,
     /// The host is in no network of writers.
     Network(IpAddr),

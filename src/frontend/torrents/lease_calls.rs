@@ -21,7 +21,7 @@ struct ClaimBody {
     size: Option<u64>,
 }
 
-/// How far the holder of a lease is.
+/// How much of the blob the holder of a lease has.
 #[derive(Debug, Deserialize)]
 struct ProgressBody {
     have: u64,
@@ -97,7 +97,8 @@ pub(super) async fn watch(
     with_json(blobs, StatusCode::OK, &body)
 }
 
-/// A lease as the host at `asker` sees it. The leader is left out if that host cannot reach it.
+/// A lease as the host at `asker` sees it. The leader, which is the host that holds the lease, is left out if the
+/// asking host cannot reach it.
 fn described(context: &Context, asker: IpAddr, lease: Option<&HeldLease>) -> Value {
     let holder = lease.map(|lease| &lease.holder);
     let leader = holder.and_then(|holder| context.tracker.reachable_at(asker, holder.address, holder.port));

@@ -20,7 +20,7 @@ use self::call::Call;
 use self::request::{TorrentsRequest, UploadedBody};
 use crate::frontend::context::Context;
 
-/// Adds the routes to those for clients.
+/// Adds the routes of the calls to the routes for clients.
 pub(in crate::frontend) fn routes(config: &mut web::ServiceConfig) {
     for path in ["/torrents{rest:.*}", "/leases{rest:.*}", "/v2/keys/torrents{rest:.*}"] {
         config.route(path, web::to(serve));

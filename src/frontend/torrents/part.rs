@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::gate::Gate;
 use crate::torrents::SharedBlobs;
 
-/// What the calls about shared blobs need. It exists only with `--torrents`.
+/// What the calls about shared blobs need. This value exists only with `--torrents`.
 #[derive(Debug)]
 pub struct TorrentsPart {
     /// The torrent files and the leases.

@@ -1,4 +1,4 @@
-//! The call by which a host learns whether others can connect to it.
+//! The call by which a host learns whether other hosts can connect to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -14,17 +14,17 @@ use tokio::time::timeout;
 use super::reply::{bad_body, busy, with_json};
 use crate::torrents::SharedBlobs;
 
-/// For the connection. A host of the same network answers within milliseconds.
+/// How long it may take to connect. A host of the same network answers within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where the host takes BitTorrent connections.
+/// The port at which the host accepts BitTorrent connections.
 #[derive(Debug, Deserialize)]
 struct ReachBody {
     port: NonZeroU16,
 }
 
-/// Connects to the port of the host that asks, and sends nothing. The address is the one from which the host asks, so no host
-/// can make the tracker connect to another one.
+/// Connects to the given port of the host that asks, and sends nothing. The tracker connects only to the address that
+/// the request comes from, so no host can make the tracker connect to another host.
 pub(super) async fn check(blobs: &SharedBlobs, ip: IpAddr, body: &[u8]) -> HttpResponse {
     let port = match serde_json::from_slice(body) {
         Ok(ReachBody { port }) => port.get(),
@@ -40,11 +40,11 @@ pub(super) async fn check(blobs: &SharedBlobs, ip: IpAddr, body: &[u8]) -> HttpR
     let reached = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => {
-            log::debug!("{address} is not reached: {error}");
+            log::debug!("cannot connect to {address}: {error}");
             false
         }
         Err(_) => {
-            log::debug!("{address} is not reached within {CONNECT_TIMEOUT:?}");
+            log::debug!("cannot connect to {address} within {CONNECT_TIMEOUT:?}");
             false
         }
     };

@@ -1,4 +1,4 @@
-//! The replies to calls about shared blobs. Every one has the boot id in `X-Boot`.
+//! The replies to calls about shared blobs. Every reply has the boot id in `X-Boot`.
 
 use std::fmt::Display;
 
@@ -14,7 +14,7 @@ use super::request::RefusedCall;
 use crate::metrics::TorrentsRefusals;
 use crate::torrents::SharedBlobs;
 
-/// After how many seconds a client may ask again when a limit is reached.
+/// The number of seconds after which a client may ask again when a limit is reached.
 const RETRY_SECONDS: &str = "5";
 
 /// Begins a reply.
@@ -24,7 +24,7 @@ pub(super) fn begin(blobs: &SharedBlobs, status: StatusCode) -> HttpResponseBuil
     reply
 }
 
-/// A reply with nothing to say.
+/// A reply without a body.
 pub(super) fn empty(blobs: &SharedBlobs) -> HttpResponse {
     begin(blobs, StatusCode::NO_CONTENT).finish()
 }
@@ -33,7 +33,7 @@ pub(super) fn with_json(blobs: &SharedBlobs, status: StatusCode, body: &Value) -
     begin(blobs, status).content_type("application/json").body(format!("{body}\n"))
 }
 
-/// A reply that is one sentence about what is wrong.
+/// A reply whose body is one sentence about what is wrong.
 pub(super) fn problem(blobs: &SharedBlobs, status: StatusCode, sentence: impl Display) -> HttpResponse {
     with_json(blobs, status, &json!({ "error": sentence.to_string() }))
 }

@@ -1,5 +1,5 @@
-//! Reads the head of a request about shared blobs. Before any byte of the body is read, it is known which call this is,
-//! whether the sender may use it, and how long the body is.
+//! Reads the head of a request about shared blobs. Before any byte of the body is read, this module finds out which
+//! call the request makes, whether the sender may use that call, and how long the body is.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub(in crate::frontend) struct TorrentsRequest {
 /// Why a request is refused before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum RefusedCall {
-    /// It is no call.
+    /// The request is not a call.
     NotACall(NotACall),
     /// The sender may not use the call.
     Denied(Denial),
@@ -29,11 +29,11 @@ pub(in crate::frontend) enum RefusedCall {
     NoLength,
     /// The header lines about the length are wrong.
     BadLength,
-    /// The body is longer than this.
+    /// The body is longer than this number of bytes, which is the most that the call allows.
     TooLong(usize),
 }
 
-/// The body of a request that is still to be read.
+/// A body that is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) struct Upload {
     /// The length in bytes.
@@ -46,7 +46,7 @@ pub(in crate::frontend) struct Upload {
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct UploadedBody(pub(in crate::frontend) Vec<u8>);
 
-/// The line of a request, taken apart.
+/// The parts of a request line.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct RequestLine<'a> {
     pub(in crate::frontend) method: &'a [u8],
@@ -54,8 +54,8 @@ pub(in crate::frontend) struct RequestLine<'a> {
     pub(in crate::frontend) query: &'a [u8],
 }
 
-/// Reads a head. `None` if the request is not about shared blobs, or if they are switched off. A listener for them
-/// serves nothing else.
+/// Reads a head. `None` if the request is not about shared blobs, or if shared blobs are switched off. A listener for
+/// shared blobs serves nothing else, so every request there counts as one about shared blobs.
 pub(in crate::frontend) fn read(
     context: &Context,
     audience: Audience,
@@ -77,8 +77,8 @@ pub(in crate::frontend) fn read(
     Some((request, Upload { length, expects_continue }))
 }
 
-/// The length of the body. If the header lines leave any doubt, the request is refused: a proxy could read them
-/// differently.
+/// The length of the body. If the header lines leave any doubt about the length, the request is refused, because a
+/// proxy could read the lines differently.
 fn body_length(headers: &impl Headers, most: usize) -> Result<usize, RefusedCall> {
     if headers.first("transfer-encoding").is_some() {
         return Err(RefusedCall::NoLength);

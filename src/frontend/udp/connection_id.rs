@@ -2,13 +2,14 @@
 //!
 //! The threat: a sender can forge the source address of a packet. The sender could make the tracker send a victim a
 //! list of peers that is many times as large as the request. The sender could also add and remove peers at addresses of
-//! others. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP 15,
-//! "UDP connections / spoofing").
+//! other hosts. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP
+//! 15, "UDP connections / spoofing").
 //!
-//! An id is a MAC over the address and the second in which it was issued. No id is stored, so a flood of connect
-//! requests fills no memory. Without the key a sender can only guess an id, with a chance of one in 2^56. The sender
-//! does not learn whether the guess was right. As in BEP 15, the port is not part of the MAC: a NAT may give the same
-//! client another port between two packets. Another client behind the same address could only harm that address.
+//! An id is a MAC (message authentication code) over the address and the second in which the id was issued. No id is
+//! stored, so a flood of connect requests fills no memory. Without the key a sender can only guess an id, with a chance
+//! of one in 2^56. The sender does not learn whether the guess was right. As in BEP 15, the port is not part of the
+//! MAC: a NAT may give the same client another port between two packets. Another client behind the same address could
+//! only harm that address.
 //!
 //! A proxy may name the client of each datagram. The client then has the address that the proxy names, but a response
 //! goes to the proxy. In that case both addresses are in the MAC. With only the client's address in the MAC, an
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
-/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so this must be less than 256.
+/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so the lifetime must be less than 256.
 const LIFETIME: u8 = 120;
 
 /// The largest difference that the clocks of instances with one key may have. An id holds its second modulo 256. If the
@@ -56,14 +57,14 @@ pub struct SharedKey {
 }
 
 impl SharedKey {
-    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. At most
-    /// [`MAX_CLOCK_SKEW`] is used.
+    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. A longer `skew` than
+    /// [`MAX_CLOCK_SKEW`] counts as [`MAX_CLOCK_SKEW`].
     pub fn new(text: &str, skew: Duration) -> Self {
         let mut key = [0; 16];
         key.iter_mut()
             .zip(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
             .for_each(|(to, from)| *to = *from);
-        // Parts of a second count as a whole one.
+        // A part of a second counts as a whole second.
         let skew = Duration::from_secs(skew.as_secs() + u64::from(skew.subsec_nanos() > 0)).min(MAX_CLOCK_SKEW);
         Self { key, skew: u8::try_from(skew.as_secs()).unwrap_or_default() }
     }
@@ -185,7 +186,7 @@ mod tests {
         ConnectionIds::shared(&SharedKey::new(text, Duration::from_secs(skew)))
     }
 
-    /// Canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 one.
+    /// Senders at canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 address.
     fn sender() -> impl Strategy<Value = Sender> {
         let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
             client: client.to_canonical(),

@@ -22,16 +22,16 @@ use super::listen::UdpListener;
 use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
-/// The most announces of one worker that wait for upstream trackers at the same time. Each takes some kilobytes. Beyond
-/// this number an announce gets no response. The client sends the announce again after 15 seconds (BEP 15, "Time
-/// outs"). By then the peers from the upstream trackers have arrived.
+/// The most announces of one worker that wait for upstream trackers at the same time. Each waiting announce takes some
+/// kilobytes. Beyond this number an announce gets no response. The client sends the announce again after 15 seconds
+/// (BEP 15, "Time outs"). By then the peers from the upstream trackers have arrived.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers the datagrams at one socket of a listen address until the stop signal. Then answers only the datagrams that
-/// have already arrived. `proxied` is whether the listen address is for proxies, as in
+/// have already arrived. `proxied` says whether the listen address is for proxies, as in
 /// [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
@@ -113,7 +113,7 @@ impl UdpServer {
         self.send();
     }
 
-    /// Sends the responses to the announces that wait for upstream trackers, each when it is ready.
+    /// Sends each response to an announce that waits for upstream trackers as soon as the response is ready.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
             self.responses.extend(waited.ok());
@@ -121,9 +121,9 @@ impl UdpServer {
         }
     }
 
-    /// Answers the first few datagrams. Returns whether there may be more.
+    /// Answers a batch of datagrams. Returns whether there may be more datagrams.
     fn receive(&mut self) -> io::Result<bool> {
-        // The kind of listener is looked at once per batch, not for each datagram.
+        // This checks the kind of the listener once per batch, and not for each datagram.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
@@ -132,7 +132,7 @@ impl UdpServer {
         let Self { socket, is_last, inbox, responder, responses, waiting, .. } = self;
         let now = responder.context.connection_ids.now();
         let take = |datagram: Datagram<'_>| {
-            // As over HTTP, a panic loses only one request, and the socket stays open.
+            // A panic loses only one request, as over HTTP, and the socket stays open.
             let answered = catch_unwind(AssertUnwindSafe(|| {
                 let (sender, request) = open(&datagram, &responder.context)?;
                 answer(responder, waiting, (sender, request), &datagram, now)

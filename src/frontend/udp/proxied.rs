@@ -2,8 +2,8 @@
 //! `proxy-protocol.txt`, section 2.2).
 //!
 //! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without a
-//! header is dropped. A datagram from a sender that is not trusted is dropped too. The handshake of a TCP connection at
-//! least proves the address of the other end. A datagram proves nothing, because its source address can be forged.
+//! header is dropped. A datagram from a sender that is not trusted is dropped, too. The handshake of a TCP connection
+//! at least proves the address of the other end. A datagram proves nothing, because its source address can be forged.
 
 use thiserror::Error;
 

@@ -29,7 +29,8 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// The response to a packet. `None` if the packet gets no response. The address of `sender` is not verified yet.
+    /// Returns the response to a packet. `None` if the packet gets no response. When this is called, the address of
+    /// `sender` is not verified yet.
     pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: u64) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
@@ -80,7 +81,7 @@ impl Responder {
             *response = udp::encode_announced(transaction, reply, ip);
         };
         let (path, query) = route::split(url_data);
-        // Chihaya announces at any path over UDP.
+        // Over UDP, Chihaya answers announces at any path.
         let is_announce = self.context.chihaya.is_some() || is_announce_path(path);
         let parse = || if is_announce { Ok((request, encode)) } else { Err(Refusal::UnknownPath) };
         let mut response = Vec::new();
@@ -95,7 +96,8 @@ impl Responder {
         let metrics = &self.context.metrics;
         let counters = metrics.scrapes.over(Protocol::Udp);
         let mut timer = metrics.time_for_chihaya(Protocol::Udp, "scrape", source);
-        // A token would be in the URL's query, which no client sends with a scrape.
+        // The token for the access rules is in the query of the announce URL. Over UDP, clients send this query only
+        // with announces (BEP 41), so a scrape has no token.
         let admitted = match &self.context.access {
             _ if info_hashes.is_empty() => Err(Refusal::FullScrape),
             None => Ok(()),

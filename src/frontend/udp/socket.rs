@@ -22,8 +22,8 @@ pub(super) use self::system::{Inbox, Outbox};
 /// The most datagrams that are read at once. HTTP connections on the same thread wait while these are answered.
 const BATCH: usize = 32;
 
-/// The most bytes of a request that are read. The largest requests take three quarters of this: an announce with a long
-/// URL, and a scrape of as many torrents as are allowed. No network carries more bytes in one packet.
+/// The most bytes of a request that are read. The largest requests take three quarters of this number: an announce with
+/// a long URL, and a scrape of the most torrents that a request may name. No network carries more bytes in one packet.
 const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
@@ -64,7 +64,7 @@ impl BatchSocket {
         self.0.readable().await
     }
 
-    /// Reads the first few datagrams, if there are any. Returns whether there may be more.
+    /// Reads a batch of datagrams, if there are any. Returns whether there may be more datagrams.
     pub(super) fn receive(&self, inbox: &mut Inbox, take: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         more(inbox.take_batch(&self.0, take))
     }

@@ -1,5 +1,5 @@
 // The dashboard: asks for the status and the history every five seconds, and shows them. Texts from the network are
-// only ever set as text, so that no name can become markup.
+// always set as text and never as HTML, so that no name can become markup.
 "use strict";
 
 const PERIOD = 5000;
@@ -48,7 +48,7 @@ function period(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
-// Only rows that have changed are replaced, and the focus stays where it is.
+// Replaces only the rows that have changed, and keeps the focus on the same link or button.
 function fill(table, rows) {
   const body = byId(table).tBodies[0];
   const focused = body.contains(document.activeElement) ? document.activeElement.textContent : null;
@@ -140,7 +140,7 @@ function showFigures(place, figures) {
   }));
 }
 
-// The points as one list for each figure, with the times of the points first.
+// Returns the times of the points, and one list of values for each figure.
 function columns(history) {
   const count = history.points.length;
   const times = history.points.map((_, n) => history.end - (count - 1 - n) * history.step_seconds);
@@ -157,7 +157,7 @@ function makeCharts() {
     figure.append(element("figcaption", chart.title));
     return figure;
   });
-  // The widths are known once all figures are in place.
+  // The width of a chart is known only when all figure elements are in the page.
   byId("charts").replaceChildren(...figures);
   plots = CHARTS.map((chart, place) => {
     const figure = figures[place];

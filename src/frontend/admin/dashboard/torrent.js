@@ -1,4 +1,4 @@
-// The view of one torrent: `/dashboard#HASH`. It shows what `/api/v1/torrents/HASH` says, every five seconds.
+// The view of one torrent: `/dashboard#HASH`. It asks `/api/v1/torrents/HASH` every five seconds, and shows the reply.
 "use strict";
 
 const HASH = /^#([0-9a-f]{40}|[0-9a-f]{64})$/i;
@@ -72,7 +72,7 @@ function showSources(forwarders) {
   if (!forwarders.length) fill("sources", [["There are none.", "", "", "", "", ""]]);
 }
 
-// A status that does not change is not read aloud again.
+// Screen readers read a status aloud whenever it is set, so a status that does not change is not set again.
 function say(text) {
   if (byId("torrent-state").textContent !== text) byId("torrent-state").textContent = text;
   byId("torrent-figures").hidden = text !== "";
@@ -95,7 +95,7 @@ async function refreshTorrent() {
   }
 }
 
-// Shows what the address of the page names: a torrent or the overview.
+// Shows the view that the address of the page names: a torrent or the overview.
 function choose() {
   const found = HASH.exec(location.hash);
   const before = chosen;
@@ -115,7 +115,7 @@ function choose() {
     refreshTorrent();
   } else if (before) {
     document.title = "retracker: dashboard";
-    // The charts had no width while they were hidden.
+    // Charts that were made while they were hidden have no width, so they are made again.
     makeCharts();
     refresh();
     const link = [...document.querySelectorAll("#torrents a")].find((one) => one.hash === `#${before}`);

@@ -1,4 +1,4 @@
-//! The explanation as a text for people.
+//! Writes the explanation as text for people.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -131,7 +131,7 @@ fn one_forwarder(text: &mut String, ForwarderExplanation { at, list }: &Forwarde
     }
 }
 
-/// What a list has for the client.
+/// Says how many peers of a forwarder's list the client may get, and why it does not get the others.
 fn list_sentence(list: &ListUse, dropped: DroppedPeers, good_for: Duration) -> String {
     let ListUse { useful, unreachable, itself, local, other_family } = *list;
     let [own, repeats, unusable, excess] = [dropped.own, dropped.repeats, dropped.unusable, dropped.excess]
@@ -155,12 +155,12 @@ fn list_sentence(list: &ListUse, dropped: DroppedPeers, good_for: Duration) -> S
     )
 }
 
-/// A text from a file or from the network, without characters that could confuse a terminal.
+/// Replaces the control characters in a text from a file or from the network, because they could confuse a terminal.
 fn shown(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
-/// A period in the largest unit that fits.
+/// Writes a period in seconds, minutes or hours, rounded down.
 fn period(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),

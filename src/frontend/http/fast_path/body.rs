@@ -12,15 +12,15 @@ use crate::clock;
 use crate::frontend::connections::Idle;
 use crate::frontend::torrents::request::Upload;
 
-/// How long a body may take.
+/// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Tells the client to send the body (RFC 9110, section 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl HttpConnection<'_> {
-    /// Reads the body of the request whose head was read last. Meanwhile the connection counts as one whose request is
-    /// unfinished, so the bytes of all bodies together are bounded.
+    /// Reads the body of the request whose head was read last. Meanwhile the bytes count as those of an unfinished
+    /// request, so all bodies together are bounded.
     ///
     /// # Errors
     /// The client is gone or too slow, or the connection was closed to make room.
@@ -36,7 +36,7 @@ impl HttpConnection<'_> {
             timeout(BODY_TIMEOUT, rest).await??;
         }
         self.unread = body.split_off(length.min(body.len()));
-        // All bytes that the client has announced are read.
+        // The whole body has been read, so only bytes of a further request can be unread.
         self.may_send = !self.unread.is_empty();
         Ok(body)
     }

@@ -33,8 +33,8 @@ async fn limited_worker(limits: ConnectionLimits, stop: StopReceiver) -> Worker 
 /// An accepted connection, and its other end.
 async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    // Accepted connections inherit the size of the send buffer. The buffer is small, so that a megabyte of replies does
-    // not fit.
+    // Accepted connections inherit the size of this send buffer. It is small, so that a megabyte of replies does not
+    // fit.
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -52,7 +52,7 @@ async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>)
     )
 }
 
-/// The bytes that a client receives after it has sent these bytes, and how long the connection lasts.
+/// Returns the bytes that a client receives after it has sent `sent`, and how long the connection lasts.
 async fn served(sent: &[u8]) -> (String, Duration) {
     let (_stop, stopped) = watch::channel(false);
     served_by(&worker(stopped).await, sent).await
@@ -303,7 +303,7 @@ async fn a_pipelining_client_does_not_starve_others() {
 
 // --- The same bytes, the same answer --------------------------------------------------------------------------
 
-/// The replies, without their dates, to a client that sends these pieces to a new tracker.
+/// Returns the replies, without their dates, that a client gets if it sends these pieces to a new tracker.
 fn answered(pieces: &[&[u8]]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let replies = runtime.block_on(replies(&context(), pieces)).unwrap();

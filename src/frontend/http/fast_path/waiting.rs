@@ -1,4 +1,4 @@
-//! What a connection waits for, and for how long.
+//! What a connection waits for, and how long it may wait.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use crate::clock;
 use crate::frontend::connections::ConnectionTimeouts;
 use crate::frontend::shutdown::StopReceiver;
 
-/// After the stop signal, how long a connection may take to send its first request.
+/// How long a connection may take to send its first request after the stop signal.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
-/// After the stop signal, how long a connection may take to send another request. The reply to that request ends the
+/// How long a connection may take to send another request after the stop signal. The reply to that request ends the
 /// connection.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
 ///
 /// To save time, a wait usually checks only a few flags. The alarms are set at the first wait and stay set. If the
-/// alarm goes off although requests were answered meanwhile, it is set again.
+/// alarm goes off although requests were answered since it was set, it is set again.
 pub(super) struct Waiting<'a> {
     timeouts: &'a ConnectionTimeouts,
     /// Whether the next wait is a new one: the first, or the first after an answer.
@@ -62,13 +62,13 @@ impl<'a> Waiting<'a> {
         self.was_used = true;
     }
 
-    /// The present time, if a new wait begins. A part of a request begins no new wait, so that a client which sends a
-    /// request bit by bit gains nothing.
+    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client could stay
+    /// among the newest connections by sending a request bit by bit.
     pub(super) fn since(&mut self) -> Option<Duration> {
         std::mem::take(&mut self.is_new).then(clock::coarse)
     }
 
-    /// Becomes ready when the wait has taken too long. `is_asking`: a part of a head has arrived.
+    /// Becomes ready when the wait has taken too long. `is_asking` says whether a part of a head has arrived.
     pub(super) fn poll_over(
         &mut self,
         is_asking: bool,
@@ -87,7 +87,7 @@ impl<'a> Waiting<'a> {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
             // The stop signal must wake this task, so the signal's future is polled here. If the signal has just
-            // arrived, the task is woken at once.
+            // arrived, the task wakes itself.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }

@@ -83,7 +83,7 @@ fn request_lines_of_every_style() {
         ("get /announce?a HTTP/1.1", Method::Get, "/announce", "a"),
         ("  GET   /announce?a HTTP/1.1  ", Method::Get, "/announce", "a"),
         ("GET\t/announce?a HTTP/1.1", Method::Get, "/announce", "a"),
-        // Unescaped spaces at the end may belong to an identifier.
+        // Unescaped spaces at the end may belong to an info-hash or a peer id.
         ("GET /announce?a  HTTP/1.1", Method::Get, "/announce", "a "),
         ("GET /announce?a  HTTP/1.0", Method::Get, "/announce", "a "),
         ("GET /announce?a b  c HTTP/1.1", Method::Get, "/announce", "a b  c"),

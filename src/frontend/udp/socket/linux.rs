@@ -48,8 +48,8 @@ pub(in super::super) struct Inbox {
     /// The first bytes of each datagram. Nearly all datagrams are short, so these buffers are small and lie close
     /// together. With buffers of [`MAX_REQUEST`] bytes, an announce takes 4 % more CPU time.
     buffers: Vec<[u8; USUAL]>,
-    /// The bytes of each datagram that follow the first [`USUAL`] ones. This memory costs nothing while it is not
-    /// touched.
+    /// The bytes of each datagram that follow the first [`USUAL`] ones. The system provides this memory only when bytes
+    /// are written to it.
     overflow: Vec<[u8; MAX_REQUEST - USUAL]>,
     headers: MultiHeaders<SockaddrStorage>,
     /// Whether the socket reports the destinations of datagrams.
@@ -89,7 +89,8 @@ impl Inbox {
         for message in messages {
             count += 1;
             let destination = if self.destinations { destination(&message) } else { None };
-            // Skips a datagram without a destination: its response would have no source address, and would not be sent.
+            // If the socket reports destinations, a datagram without one is skipped: its response would have no source
+            // address, and would not be sent.
             if let Some(source) = source(&message).filter(|_| destination.is_some() == self.destinations) {
                 let mut parts = message.iovs();
                 let first = parts.next().unwrap_or_default();
@@ -131,8 +132,8 @@ impl Outbox {
 
     /// Sends the responses that the system accepts without waiting. Returns how many were not sent.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
-        // All responses of a batch must have the same source address. There are few such batches, because most hosts
-        // have one address, and the others have a few.
+        // All responses of a batch must have the same source address. This makes few batches, because a host has one
+        // address or a few.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
@@ -162,7 +163,7 @@ impl Outbox {
             let flags = MsgFlags::MSG_DONTWAIT;
             sendmmsg(socket.as_raw_fd(), &mut self.headers, &bytes, &to, control, flags).map(Iterator::count)
         };
-        // No interface is set: the system chooses the one that leads to the client.
+        // No interface is set, because the system chooses the interface that leads to the client.
         match responses.first().and_then(|response| response.from) {
             None => send(&[]),
             Some(IpAddr::V4(ip)) => {
