@@ -42,7 +42,7 @@ pub(super) enum CircuitState {
 }
 
 impl CircuitState {
-    /// The state's name in metrics and in JSON.
+    /// Returns the state's name in metrics and in JSON.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -100,7 +100,7 @@ impl Circuit {
         self.since
     }
 
-    /// How an exchange would begin now. If none may begin, the error is the state that prevents it.
+    /// Returns how an exchange would begin now. If none may begin, the error is the state that prevents it.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),

@@ -68,7 +68,7 @@ impl Health {
         &self.outcomes
     }
 
-    /// The mean time to an answer; `None` if the forwarder has never answered.
+    /// Returns the mean time to an answer; `None` if the forwarder has never answered.
     pub(super) fn mean_latency(&self) -> Option<Duration> {
         self.took.checked_div(u32::try_from(*self.outcomes.get("ok")?).ok()?)
     }
