@@ -68,7 +68,7 @@ struct Contents<T> {
     weight: u32,
     used: Instant,
     is_used_again: bool,
-    /// Whether the cache has dropped this value. Then the holder of a handle must look the torrent up again.
+    /// Whether the cache has dropped this value. If so, the holder of a handle must look the torrent up again.
     is_dropped: bool,
 }
 
@@ -150,7 +150,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.evicted.load(Relaxed)
     }
 
-    /// Returns the weight of all values, and the most that they may weigh.
+    /// Returns the weight of all values, and the most that all values may weigh.
     pub fn load(&self) -> (u64, u64) {
         (self.weight.load(Relaxed).try_into().unwrap_or_default(), self.capacity.unsigned_abs())
     }
@@ -241,7 +241,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// Returns the rank of a torrent; `None` if it is in use right now.
+    /// Returns the rank of a torrent; `None` if another thread is using the torrent.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);
@@ -249,7 +249,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         Some(Rank::new(self.weights.of(cell.source), contents.is_used_again, size, idle))
     }
 
-    /// Drops a torrent. Returns whether it was still there.
+    /// Drops a torrent. Returns whether the torrent was still in the cache.
     fn drop_cell(&self, cell: &Arc<Cell<T>>) -> bool {
         let mut contents = cell.contents.lock();
         if std::mem::replace(&mut contents.is_dropped, true) {

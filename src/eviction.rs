@@ -148,8 +148,8 @@ pub(crate) struct SourceWeights {
     in_use: AtomicI64,
 }
 
-/// Where an entry comes from: a host or a claimant. An IPv6 /64 counts as one host. A claimant is a host that announces
-/// peers at addresses other than its own.
+/// The host or the claimant that an entry comes from. An IPv6 /64 counts as one host. A claimant is a host that
+/// announces peers at addresses other than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A host, hashed.
@@ -208,8 +208,8 @@ impl SourceWeights {
     }
 
     /// Returns the most entries that a light source has, in a table with room for `capacity` entries. The limit is
-    /// below the fair share. With a higher limit, a source with its full fair share would count like a source with a
-    /// single entry. A flood from many sources would then push out all other sources.
+    /// below the fair share. With a higher limit, a source with its full fair share would count as no heavier than a
+    /// source with a single entry. A flood from many sources would then evict the entries of all other sources.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)

@@ -151,7 +151,7 @@ impl ForwardedClient {
         self.quiet.is_some_and(|(until, known)| now < until && known == generation)
     }
 
-    /// Computes until when no announce is due.
+    /// Computes the time until which no announce is due.
     pub(super) fn update_quiet(&mut self, generation: Generation, now: Instant) {
         let ends = self.sessions.iter().map(|held| held.session.quiet_until(now));
         let earliest = ends.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other)));

@@ -77,7 +77,7 @@ pub enum ForwardError {
     /// The forwarder sent a redirect that is not followed.
     #[error("its redirect is not followed: {why}")]
     Redirect {
-        /// Why it is not followed.
+        /// Why the redirect is not followed.
         why: BadRedirect,
         /// The HTTP status of the redirect.
         status: u16,
@@ -96,10 +96,11 @@ pub enum BadRedirect {
     /// The redirect has no `Location`, or its `Location` is not an http or https URL.
     #[error("it names no http or https URL")]
     Location,
-    /// It leads to this host or to a link-local address, or from the internet to an address that is not public.
+    /// The redirect leads to this host or to a link-local address, or from the internet to an address that is not
+    /// public.
     #[error("it leads into a private network, or to this host")]
     Private,
-    /// It leads to a URL that this exchange has requested before.
+    /// The redirect leads to a URL that this exchange has requested before.
     #[error("it leads in a circle")]
     Circle,
 }

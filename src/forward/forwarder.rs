@@ -40,7 +40,7 @@ use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::topology::reach::is_outside;
 use tracker_protocol::{AnnounceRequest, InfoHash};
 
-/// The time between two checks of whether a forwarder that is no longer configured can be dropped.
+/// A forwarder that is no longer configured checks this often whether it can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
 /// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change.
@@ -70,7 +70,7 @@ pub(super) struct Exchange {
     /// How the circuit would have admitted the exchange when the exchange was queued.
     pub(super) admission: Admission,
     pub(super) client: ClientKey,
-    /// The serial of the torrent's state in which the exchange began.
+    /// The serial of the torrent's state that began the exchange.
     pub(super) torrent: u64,
     /// The client's latest announce.
     pub(super) request: AnnounceRequest,
@@ -179,8 +179,8 @@ impl Forwarder {
         }
     }
 
-    /// Returns the time at which a torrent became hidden from this forwarder, which means that the torrent is not
-    /// announced to it. `None` if the torrent is not hidden.
+    /// Returns when a torrent became hidden from this forwarder. A hidden torrent is not announced. `None` if the
+    /// torrent is not hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -222,7 +222,7 @@ impl Forwarder {
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Returns whether announces may wait for this forwarder.
+    /// Returns the flag that says whether announces may wait for this forwarder.
     pub(super) fn promptness(&self) -> &Promptness {
         &self.promptness
     }
@@ -231,7 +231,7 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         if self.promptness.set_late() {
             let name = &self.settings.read().options.name;
-            log::info!("forwarder {name} did not reply in time; no announce waits for it until it is prompt again");
+            log::info!("forwarder {name}: did not reply in time; no announce waits for it until it replies in time");
         }
     }
 

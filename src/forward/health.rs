@@ -29,7 +29,7 @@ pub(super) struct Health {
 pub(super) enum HealthChange {
     /// The forwarder begins to fail.
     Fails,
-    /// It answers again.
+    /// The forwarder answers again.
     AnswersAgain,
 }
 

@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 200;
 /// different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
-/// A list is used for at least this long, so that a client that announces every ten minutes always finds one.
+/// A list is used for at least this long, so that a client that announces every ten minutes always finds a list.
 const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
 /// One forwarder's peers of one torrent. Each peer takes only 6 or 18 bytes, because there may be many lists.

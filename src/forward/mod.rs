@@ -248,8 +248,7 @@ impl Forwarders {
         via.names(&self.name)
     }
 
-    /// Waits until one attempt has been made to send each `stopped` that is due now, but not for the `stopped` of
-    /// clients that leave later.
+    /// Waits until one attempt has been made to send each `stopped` that is due.
     pub async fn flush(&self) {
         self.open_stops.close();
         self.open_stops.wait().await;
@@ -282,7 +281,7 @@ impl Forwarders {
         }
     }
 
-    /// Returns a function that reads the gauges when the metrics are scraped.
+    /// Returns a function that reads the gauges. It is called when the metrics are scraped.
     pub fn sampler(&self) -> impl Fn() -> ForwardSample + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || ForwardSample {

@@ -22,7 +22,7 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// Where an upstream is. This decides which addresses it may name.
+/// Where an upstream is. This decides which addresses the upstream may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplyOrigin {
     /// Whether the upstream is on the internet. Such an upstream cannot know private networks.

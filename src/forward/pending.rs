@@ -43,7 +43,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Returns the list. `None` if the exchange brings no list, or if announces no longer wait for the forwarder.
+    /// Waits for the list. `None` if the exchange brings no list, or if announces no longer wait for the forwarder.
     async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
         tokio::select! {
             list = &mut self.list => list.ok(),

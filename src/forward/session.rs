@@ -11,7 +11,7 @@ use tracker_protocol::upstream::{Retry, UpstreamReply};
 /// The interval of an upstream that names no interval.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 
-/// The shortest interval between two announces of one client, whatever the upstream names.
+/// The shortest interval between two announces of one client, even if the upstream names a shorter interval.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The longest interval between two announces of one client. An upstream that names a longer interval is probably
@@ -125,7 +125,7 @@ pub(super) struct Session {
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// A token that is held while a `stopped` is due. Before it ends, the process waits until all tokens are released.
+    /// A token that is held while a `stopped` is due. At its end, the process waits until all such tokens are released.
     open_stop: Option<TaskTrackerToken>,
     /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
@@ -166,7 +166,8 @@ enum Registration {
         is_seed: bool,
         /// Whether the refused announce was `completed`.
         completed: bool,
-        /// When a different announce may be sent. This bounds the requests for a client that keeps changing.
+        /// When a different announce may be sent. This bounds the requests for a client whose announces differ all the
+        /// time.
         others_from: Instant,
     },
 }

@@ -9,7 +9,7 @@ use super::list::UpstreamPeers;
 /// The state of one forwarder.
 #[derive(Clone, Debug)]
 pub struct ForwarderStatus {
-    /// Its name.
+    /// The forwarder's name.
     pub name: String,
     /// `http`, `https` or `udp`.
     pub protocol: String,
@@ -47,7 +47,7 @@ pub struct TorrentAtForwarder {
     pub torrent: Option<UpstreamTorrent>,
 }
 
-/// What a forwarder knows of one torrent through us, and what it gave.
+/// What a forwarder knows of one torrent through us, and the list that it gave.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamTorrent {
     /// How many of our clients are announced to this forwarder, or will be.

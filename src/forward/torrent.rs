@@ -31,8 +31,8 @@ use crate::cache::Weigh;
 /// Bytes in one unit of weight.
 pub(super) const UNIT: u32 = 64;
 
-/// The most bytes that each of these takes: a torrent, its state at one forwarder, a client, and a session of a client.
-/// The peers in lists are counted separately.
+/// The most bytes of a torrent, of its state at one forwarder, of a client and of a session of a client. The peers in
+/// lists are counted separately.
 const TORRENT: usize = 700;
 const AT_FORWARDER: usize = 400;
 const CLIENT: usize = 1000;

@@ -23,12 +23,12 @@ impl Promptness {
         !*self.late.borrow()
     }
 
-    /// Makes all announces stop waiting for the forwarder. Returns whether they could wait until now.
+    /// Makes all announces stop waiting for the forwarder. Returns whether they could wait before.
     pub(super) fn set_late(&self) -> bool {
         !self.late.send_replace(true)
     }
 
-    /// Records how long an exchange took. Its outcome does not matter.
+    /// Records how long an exchange took, whether the exchange succeeded or failed.
     pub(super) fn exchange_took(&self, elapsed: Duration, deadline: Duration) {
         if elapsed <= deadline && !self.is_prompt() {
             self.late.send_replace(false);

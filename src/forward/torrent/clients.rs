@@ -35,13 +35,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// The clients of one torrent.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// The torrent's serial.
+    /// The serial of the torrent's state.
     torrent: u64,
     /// The clients are boxed, because a hash table has more slots than entries, and empty slots should be small.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
-    /// The peer id that announces from an endpoint.
+    /// The peer id that announces from each endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
-    /// The port on which a peer id listens at an address.
+    /// The port on which each peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
     /// How many clients each source has. The counting begins when the torrent is full.
     sources: Option<Box<Map<RequestSource, usize>>>,

@@ -123,7 +123,7 @@ impl TorrentLists {
         self.at.len()
     }
 
-    /// Bytes of the peers in all lists.
+    /// Returns how many bytes the peers in all lists take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
