@@ -1,7 +1,7 @@
 //! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what forwarding keeps about
 //! the torrent. The local swarms have a cache of their own (`store::memory`), because there are more swarms than such
-//! values and each swarm is smaller. When a cache has no more room, it evicts torrents. Both caches choose them by the
-//! same rule ([`crate::eviction`]).
+//! values and each swarm is smaller. A full cache evicts torrents. Both caches choose these torrents by the same rule
+//! ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -28,7 +28,7 @@ const GROWTH: usize = 4;
 
 /// How much room a value takes, in the unit of the cache's capacity.
 pub trait Weigh {
-    /// The present weight. It may change whenever the value does.
+    /// Returns the weight that the value has now. The weight may change whenever the value changes.
     fn weight(&self) -> u32;
 }
 
@@ -52,8 +52,7 @@ pub struct TorrentCache<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
-/// One torrent. An async mutex is not needed, because the lock is held for microseconds only, and never across an
-/// await.
+/// One torrent. Its mutex is not async, because the lock is held for microseconds only, and never across an await.
 #[derive(Debug)]
 struct Cell<T> {
     info_hash: InfoHash,
@@ -69,13 +68,13 @@ struct Contents<T> {
     weight: u32,
     used: Instant,
     is_used_again: bool,
-    /// Whether the cache has dropped this value. Then the holder of a handle must look the torrent up again.
+    /// Whether the cache has dropped this value. If so, the holder of a handle must look the torrent up again.
     is_dropped: bool,
 }
 
 impl<T: Weigh + Default> TorrentCache<T> {
-    /// An empty cache, whose values may weigh `capacity` in total. A torrent that has not been used for `idle` is
-    /// dropped.
+    /// Returns an empty cache, whose values may weigh `capacity` in total. A torrent that has not been used for `idle`
+    /// is dropped.
     pub fn new(capacity: u32, idle: Duration) -> Self {
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
@@ -89,7 +88,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
     }
 
     /// Changes a torrent's value on behalf of a client at `source`. A torrent that is not known gets a default value
-    /// first. This counts as a use of the torrent.
+    /// first. The change counts as a use of the torrent.
     pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
         let mut change = change;
         loop {
@@ -112,7 +111,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.change(&self.find(info_hash)?, used, change).ok()
     }
 
-    /// Changes a torrent's value, unless it has been dropped. This does not count as a use of the torrent.
+    /// Changes a torrent's value, unless the cache has dropped the torrent. The change does not count as a use of the
+    /// torrent.
     pub fn with_handle<R>(&self, Handle(cell): &Handle<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.change(cell, None, change).ok()
     }
@@ -125,7 +125,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// The torrents that are known at present, in no order. Iterating does not count as a use.
+    /// Returns the torrents that are known at present, in no order. Iterating does not count as a use.
     pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
         // The handles of one shard at a time are copied, so that no lock is held while the caller works on the
         // torrents.
@@ -135,27 +135,27 @@ impl<T: Weigh + Default> TorrentCache<T> {
         })
     }
 
-    /// The number of torrents, including unused torrents that are not dropped yet.
+    /// Returns the number of torrents, including unused torrents that are not dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
 
-    /// Whether the cache has no torrents.
+    /// Returns whether the cache has no torrents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of torrents that were dropped since the start because there was no room for them.
+    /// Returns the number of torrents that were dropped since the start because there was no room for them.
     pub fn evicted(&self) -> i64 {
         self.evicted.load(Relaxed)
     }
 
-    /// The weight of all values, and the most that they may weigh.
+    /// Returns the weight of all values, and the most that all values may weigh.
     pub fn load(&self) -> (u64, u64) {
         (self.weight.load(Relaxed).try_into().unwrap_or_default(), self.capacity.unsigned_abs())
     }
 
-    /// The shard of a torrent, by the last byte of the info-hash.
+    /// Returns the shard of a torrent, by the last byte of the info-hash.
     fn shard(&self, InfoHash([.., last]): InfoHash) -> &CacheShard<T> {
         #[allow(clippy::indexing_slicing, reason = "the index is less than the length")]
         &self.shards[usize::from(last) % SHARDS]
@@ -241,7 +241,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// The rank of a torrent; `None` if it is in use right now.
+    /// Returns the rank of a torrent; `None` if another thread is using the torrent.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);
@@ -249,7 +249,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         Some(Rank::new(self.weights.of(cell.source), contents.is_used_again, size, idle))
     }
 
-    /// Drops a torrent. Returns whether it was still there.
+    /// Drops a torrent. Returns whether the torrent was still in the cache.
     fn drop_cell(&self, cell: &Arc<Cell<T>>) -> bool {
         let mut contents = cell.contents.lock();
         if std::mem::replace(&mut contents.is_dropped, true) {

@@ -2,13 +2,14 @@
 //! keeps about torrents.
 //!
 //! The source with the most entries loses an entry first, even if the new entry is from that source. So a flood from
-//! one source takes nothing from others. A rule about size alone or age alone would not protect the others, because the
-//! entries of a flood are always small and new. If two sources have equally many entries, entries that were used only
-//! once are evicted first. Among these entries, the least recently used entry goes first. Entries that were used again
-//! follow, beginning with the smallest one. Of two equally small entries, the less recently used one is evicted first.
+//! one source evicts no entries of other sources. A rule about size alone or age alone would not protect these entries,
+//! because the entries of a flood are always small and new. If two sources have equally many entries, entries that were
+//! used only once are evicted first. Among these entries, the least recently used entry goes first. Entries that were
+//! used again are evicted next, the smallest entry first. Of two equally small entries, the less recently used one is
+//! evicted first.
 //!
-//! Candidates are picked at random, a few at a time, because every announce would cost more if all entries were kept in
-//! order.
+//! Candidates are picked at random, a few at a time, because every announce would take longer if it had to keep all
+//! entries in order.
 
 use std::cmp::Reverse;
 use std::hash::BuildHasher as _;
@@ -20,8 +21,9 @@ use tracker_protocol::Ip as _;
 
 use crate::hash::SEED;
 
-/// A source is light if it has at most this many entries, and at most half of its fair share. All light sources count
-/// as equally heavy, because the counts are not exact, and a client may have a few torrents.
+/// A source is light if it has at most this many entries, and at most half of its fair share, which is the capacity
+/// divided by the number of sources. All light sources count as equally heavy, because the counts are not exact, and a
+/// client may have a few torrents.
 const LIGHT: u32 = 16;
 
 /// The search ends after this many candidates if a candidate's source has more entries than the source of the new
@@ -30,7 +32,7 @@ const ENOUGH: usize = 8;
 /// The search ends after this many candidates in any case.
 const MOST: usize = 32;
 
-/// The most entries of one table that are looked at.
+/// The most entries of one table that become candidates.
 const CANDIDATES: usize = 2;
 /// The most buckets of one table that are searched for entries.
 const LOOKS: usize = 32;
@@ -47,15 +49,15 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// The rank of an entry. `source_weight` is how many entries its source has, and `idle` the time since the entry's
-    /// last use, in any unit.
+    /// Returns the rank of an entry. `source_weight` is how many entries its source has, and `idle` the time since the
+    /// entry's last use, in any unit.
     pub(crate) fn new(source_weight: u32, is_used_again: bool, size: usize, idle: u64) -> Self {
-        // The size of an entry that was used once says nothing.
+        // The size of an entry that was used once is ignored, because nearly every new entry is small.
         let size = Reverse(if is_used_again { size } else { 0 });
         Self { is_empty: false, source_weight, is_used_once: !is_used_again, size, idle }
     }
 
-    /// The rank of an entry that can be evicted without loss.
+    /// Returns the rank of an entry that can be evicted without loss.
     pub(crate) fn empty() -> Self {
         Self { is_empty: true, source_weight: u32::MAX, is_used_once: true, size: Reverse(0), idle: 0 }
     }
@@ -74,8 +76,8 @@ pub(crate) struct Search<T> {
 }
 
 impl<T> Search<T> {
-    /// A search on behalf of a source that has `weight` entries, in a table with room for `capacity`. Sources with up
-    /// to `light` entries count as equally heavy.
+    /// Returns a search on behalf of a source that has `weight` entries, in a table with room for `capacity`. Sources
+    /// with up to `light` entries count as equally heavy.
     pub(crate) fn new(weight: u32, light: u32, capacity: i64) -> Self {
         let weight = weight.max(light);
         // If the source of the new entry has more than half of the entries, no other source has more. Then a candidate
@@ -93,24 +95,24 @@ impl<T> Search<T> {
         }
     }
 
-    /// Whether enough candidates have been looked at. Some sources may have more entries than the source of the new
-    /// entry. If such sources fill a part of the table, they usually own one of these candidates.
+    /// Returns whether enough candidates have been looked at. If sources with more entries than the source of the new
+    /// entry own a part of the table, one of these candidates usually belongs to such a source.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
     }
 
-    /// The entry to evict. `None` if the sources of all candidates have fewer entries than the source of the new entry.
-    /// Then the new entry is evicted.
+    /// Returns the entry to evict. `None` if the sources of all candidates have fewer entries than the source of the
+    /// new entry. Then the new entry is evicted.
     pub(crate) fn victim(self) -> Option<T> {
         self.best.filter(|(best, _)| best.source_weight >= self.weight).map(|(_, victim)| victim)
     }
 }
 
-/// The numbers below a power of two, in an order that differs each time.
+/// Returns the numbers below a power of two, in an order that differs each time.
 ///
 /// Counting up from a random number would be unfair. The first candidate after a long stretch of numbers without
-/// candidates would be picked most often, and so the stretch would grow.
+/// candidates would be picked and evicted most often, and so the stretch would grow.
 pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
     let start = fastrand::usize(..);
     // An odd step reaches every number once.
@@ -118,7 +120,7 @@ pub fn random_order(power_of_two: usize) -> impl Iterator<Item = usize> {
     (0..power_of_two).map(move |n| start.wrapping_add(n.wrapping_mul(step)) & (power_of_two - 1))
 }
 
-/// A few entries of a table, from a place that is picked at random.
+/// Returns a few entries of a table, from a place that is picked at random.
 pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     let buckets = table.num_buckets();
     let start = fastrand::usize(..buckets.max(1));
@@ -126,16 +128,16 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// The number of counters in each of the two rows. A quarter of this number was too small. With a thousand sources, one
-/// source in 18,000 then shared each of its two counters with two other sources. Such a source counted as heavy, and
-/// lost its entries.
+/// The number of counters in each of the two rows. A quarter of this number was too small: with a thousand sources, one
+/// source in 18,000 shared each of its two counters with two other sources. Such a source counted as heavy, and lost
+/// its entries.
 const COUNTERS: usize = 1 << 15;
 
 /// How many claimants are distinguished (see [`Source`]).
 pub(crate) const CLAIMANTS: u8 = 64;
 
-/// How many entries each source has, in a table of fixed size. Two sources may share one of their two counters, but
-/// rarely both.
+/// How many entries each source has, in a table of fixed size. Each source has one counter in each row. Two sources may
+/// share one of their two counters, but rarely both.
 #[derive(Debug)]
 pub(crate) struct SourceWeights {
     rows: [Box<[AtomicU32]>; 2],
@@ -146,8 +148,8 @@ pub(crate) struct SourceWeights {
     in_use: AtomicI64,
 }
 
-/// Where an entry comes from: a host or a claimant. An IPv6 /64 counts as one host. A claimant is a host that announces
-/// peers at addresses other than its own.
+/// The host or the claimant that an entry comes from. An IPv6 /64 counts as one host. A claimant is a host that
+/// announces peers at addresses other than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A host, hashed.
@@ -157,12 +159,12 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The source of a peer that announces for itself.
+    /// Returns the source of a peer that announces for itself.
     pub(crate) fn own(ip: IpAddr) -> Self {
         Self::Own(hash(ip))
     }
 
-    /// The number of the claimant at this address, below [`CLAIMANTS`].
+    /// Returns the number of the claimant at this address, below [`CLAIMANTS`].
     pub(crate) fn claimant(source: IpAddr) -> u8 {
         let [byte, ..] = hash(source).to_be_bytes();
         byte % CLAIMANTS
@@ -177,7 +179,7 @@ fn hash(ip: IpAddr) -> u64 {
 }
 
 impl SourceWeights {
-    /// No entries yet.
+    /// Returns a table that has counted no entries.
     pub(crate) fn new() -> Self {
         let counters = |count: usize| std::iter::repeat_with(AtomicU32::default).take(count).collect();
         Self {
@@ -205,15 +207,16 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// The most entries that a light source has, in a table with room for `capacity` entries. The limit is below the
-    /// fair share. With a higher limit, a source with its full fair share would count like a source with a single
-    /// entry. A flood from many sources would then push out all other sources.
+    /// Returns the most entries that a light source has, in a table with room for `capacity` entries. The limit is
+    /// below the fair share. With a higher limit, a source with its full fair share would count as no heavier than a
+    /// source with a single entry. A flood from many sources would then evict the entries of all other sources.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)
     }
 
-    /// How many entries a source has. In rare cases the result is too large, because other sources share both counters.
+    /// Returns how many entries a source has. In rare cases the result is too large, because other sources share both
+    /// counters.
     pub(crate) fn of(&self, source: Source) -> u32 {
         self.counters(source).into_iter().flatten().map(|counter| counter.load(Relaxed)).min().unwrap_or(0)
     }

@@ -48,11 +48,12 @@ pub use self::udp::UdpMetrics;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Untyped,
-    /// Announces. One that is answered may get no peers.
+    /// Announces. An announce counts as answered even if its reply has no peers.
     pub announces: RequestMetrics,
     /// Scrapes.
     pub scrapes: RequestMetrics,
-    /// Scrapes of more torrents than are answered. Only a Chihaya file sets this limit.
+    /// Scrapes that were answered in part, because they had more torrents than a scrape may have. Only a Chihaya file
+    /// sets this limit.
     pub scrapes_cut: Counter,
     /// The time from the request's arrival until the reply is ready. `None` if metrics are not exposed, because reading
     /// the clock takes time.
@@ -124,7 +125,7 @@ struct ReasonLabels {
 }
 
 impl Metrics {
-    /// Handles of metrics that are counted but not exposed.
+    /// Returns handles of metrics that are counted but not exposed.
     pub fn unexposed() -> Self {
         Self { announce_duration: None, ..Self::register(&mut Registry::default()) }
     }
@@ -216,8 +217,8 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the numbers of peers in the zones, which are read at each scrape of `/metrics`. Only for a tracker that
-    /// has zones.
+    /// Registers the numbers of peers in the zones, which are read at each scrape of `/metrics`. Only a tracker with
+    /// zones registers them.
     pub fn register_zones(registry: &mut Registry, sample: impl Fn() -> ZoneSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
@@ -237,7 +238,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// The handles of one forwarder. Forwarders of the same name are counted together.
+    /// Returns the handles of one forwarder. Forwarders of the same name are counted together.
     pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
         self.forwarders.forwarder(name)
     }
@@ -263,12 +264,12 @@ impl Metrics {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }
 
-    /// How long announces took since the start; no durations if metrics are not exposed.
+    /// Returns how long announces took since the start; no durations if metrics are not exposed.
     pub fn announce_durations(&self) -> DurationCounts {
         self.announce_duration.as_ref().map(DurationHistogram::counts).unwrap_or_default()
     }
 
-    /// How many descriptors of the process are open, and how many may be. `None` if the system does not say.
+    /// Returns how many descriptors of the process are open, and how many may be. `None` if the system does not say.
     pub fn descriptors() -> Option<[u64; 2]> {
         #[cfg(target_os = "linux")]
         return process::descriptors();

@@ -25,7 +25,7 @@ impl FilledCache {
         Self { cache: TorrentCache::new(CAPACITY, IDLE), start: clock::now() }
     }
 
-    /// Each torrent is used by a different host.
+    /// Uses torrent `n` from a host that uses no other torrent, and adds `by` to the weight of the torrent.
     fn grow(&self, n: u32, minute: u64, by: u32) {
         self.grow_from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into(), n, minute, by);
     }
@@ -46,7 +46,7 @@ impl FilledCache {
         self.cache.iter().map(|handle| self.cache.with_handle(&handle, |thing| thing.0).unwrap_or_default()).sum()
     }
 
-    /// The torrents that are in the cache.
+    /// Returns the torrents that are in the cache.
     fn here(&self) -> Vec<u32> {
         let mut here: Vec<_> = self.cache.iter().map(|Handle(cell)| number(cell.info_hash)).collect();
         here.sort_unstable();

@@ -29,8 +29,8 @@ pub struct UpstreamAnnounce<'a> {
 }
 
 impl UpstreamAnnounce<'_> {
-    /// The client; `None` if the announce has no port. Other peers cannot connect to a client without a port, so it is
-    /// not announced upstream.
+    /// Returns the client; `None` if the announce has no port. A client without a port is not announced upstream,
+    /// because other peers cannot connect to it.
     pub(super) fn client(&self) -> Option<ClientKey> {
         Some(ClientKey { peer_id: self.request.peer_id, port: self.request.port? })
     }

@@ -9,7 +9,8 @@ use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
-/// How many gzip members of one body are read. Each takes a new decoder, even if it is empty.
+/// How many gzip members of one body are read. There is a limit, because each member takes a new decoder, even if the
+/// member is empty.
 const MAX_MEMBERS: usize = 16;
 
 /// The first bytes of a gzip member.
@@ -28,7 +29,7 @@ pub(super) struct Decoded<'a> {
 pub(super) enum BodyError {
     /// The body inflates to more than the bound.
     TooLarge,
-    /// The body is malformed in this way.
+    /// The body is malformed. The text names the defect.
     Junk(String),
 }
 
@@ -37,7 +38,8 @@ pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) ->
     let encoding = encoding.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match encoding.as_slice() {
         b"gzip" | b"x-gzip" => gzip(raw, most),
-        // Bencode never starts with these bytes. So a server in between has compressed the body without saying so.
+        // Bencode never starts with these bytes. So a server in between has compressed the body and has not set
+        // `Content-Encoding`.
         b"" | b"identity" if raw.starts_with(GZIP) => gzip(raw, most),
         b"" | b"identity" => Ok(Decoded { bytes: Cow::Borrowed(raw), is_complete: true }),
         b"deflate" if is_zlib(raw) => inflate(ZlibDecoder::new(raw), most),
@@ -46,7 +48,7 @@ pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) ->
     }
 }
 
-/// Whether data begin with a zlib header (RFC 1950): method 8, and a 16-bit number that is a multiple of 31.
+/// Returns whether data begin with a zlib header (RFC 1950): method 8, and a 16-bit number that is a multiple of 31.
 fn is_zlib(raw: &[u8]) -> bool {
     matches!(raw, [method, flags, ..] if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31))
 }

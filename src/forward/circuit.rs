@@ -16,7 +16,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// How long a forwarder that answers 429 without `Retry-After` is paused.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
-/// The shortest pause. It also applies to 429 with `Retry-After: 0`, because such a reply contradicts itself.
+/// The shortest pause. A reply with 429 and `Retry-After: 0` contradicts itself, and causes this pause, too.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest pause.
@@ -42,7 +42,7 @@ pub(super) enum CircuitState {
 }
 
 impl CircuitState {
-    /// The state's name in metrics and in JSON.
+    /// Returns the state's name in metrics and in JSON.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -100,7 +100,7 @@ impl Circuit {
         self.since
     }
 
-    /// How an exchange would begin now. If none may begin, the error is the state that prevents it.
+    /// Returns how an exchange would begin now. If none may begin, the error is the state that prevents it.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
@@ -130,6 +130,7 @@ impl Circuit {
     /// Records how an exchange ended.
     pub(super) fn ended(&mut self, admission: Admission, call: CallOutcome, now: Instant) {
         match (call, self.state, admission) {
+            // An exchange that began before the pause does not end the pause.
             (CallOutcome::Alive, CircuitState::Paused { .. }, _) => {}
             (CallOutcome::Alive, ..) => {
                 self.failures = 0;
@@ -155,7 +156,8 @@ impl Circuit {
             (CallOutcome::NotMade, CircuitState::Probing, Admission::Probe) => {
                 self.set_state(CircuitState::Open { until: now }, now);
             }
-            // If an exchange began before the circuit opened, its failure does not count any more.
+            // The failure of an exchange that began before the circuit opened does not count any more. A request that
+            // was not sent says nothing about the forwarder.
             (CallOutcome::Failed | CallOutcome::NotMade, ..) => {}
         }
     }

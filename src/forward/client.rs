@@ -5,8 +5,9 @@
 //! only sees our own address.
 //!
 //! # Which announces count
-//! Peer ids are public. If another host announces with the same id, upstream trackers keep what they know of this
-//! client. An announce that only claims an address with `ip=` does not count if a host announces from that address.
+//! Peer ids are public, so another host may announce with the id of this client. Such an announce does not change what
+//! upstream trackers know of this client. An announce that only claims an address with `ip=` does not count if a host
+//! announces from that address.
 
 mod held_session;
 mod host;
@@ -43,7 +44,8 @@ pub(super) struct ForwardedClient {
     /// The source of the client's first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// A forwarder that cannot distinguish several hosts gets the announces of the first host that is still here.
+    /// The addresses that the client announces from. A forwarder that cannot distinguish several hosts gets the
+    /// announces of the first host that is still here.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
     /// No announce is due before this time. The time was computed for the configuration of this generation.
@@ -58,12 +60,12 @@ pub(super) struct ForwardedClient {
 /// What an announce changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostUpdate {
-    /// The host's latest announce.
+    /// The announce has replaced the earlier announce of its host.
     Updated,
-    /// Nothing has changed yet: the host is new to this client, or had left.
+    /// Nothing yet: the host is new to this client, or had left.
     NewHost,
-    /// Nothing, and the announce is not forwarded. It came from elsewhere and only claims this address with `ip=`, but a host
-    /// that really announces from this address is known.
+    /// Nothing, and the announce is not forwarded. The announce only claims its address with `ip=`, but a known host
+    /// announces from that address.
     Ignored,
 }
 
@@ -97,8 +99,8 @@ impl ForwardedClient {
         let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return HostUpdate::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return HostUpdate::NewHost };
         if !host.is_here() {
-            // The host had left, and another client may have taken its endpoint. The caller checks that before it stores
-            // the announce.
+            // The host had left, and another client may have taken its endpoint. The caller checks the endpoint before
+            // it stores the announce.
             return HostUpdate::NewHost;
         }
         if announce.is_claim && !host.is_claim {
@@ -129,7 +131,7 @@ impl ForwardedClient {
         self.update_sessions(at, announce.request.event == Some(Event::Completed));
     }
 
-    /// Updates the sessions that announce this host.
+    /// Updates the sessions that announce the host with this index.
     fn update_sessions(&mut self, at: usize, completed: bool) {
         self.quiet = None;
         let Some(host) = self.hosts.get(at) else { return };
@@ -144,19 +146,20 @@ impl ForwardedClient {
         }
     }
 
-    /// Whether no announce is due before an exchange ends or the client changes.
+    /// Returns whether no announce is due before an exchange ends or the client changes.
     pub(super) fn is_quiet(&self, generation: Generation, now: Instant) -> bool {
         self.quiet.is_some_and(|(until, known)| now < until && known == generation)
     }
 
-    /// Computes until when no announce is due.
+    /// Computes the time until which no announce is due.
     pub(super) fn update_quiet(&mut self, generation: Generation, now: Instant) {
         let ends = self.sessions.iter().map(|held| held.session.quiet_until(now));
         let earliest = ends.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other)));
         self.quiet = earliest.flatten().map(|until| (until, generation));
     }
 
-    /// The session that announces the host at this address to a forwarder. If there is no such session, it is created.
+    /// Returns the session that announces the host at this address to a forwarder. If there is no such session, it is
+    /// created.
     pub(super) fn session(&mut self, forwarder: &Arc<Forwarder>, ip: IpAddr) -> Option<&mut HeldSession> {
         let sent = self.hosts.iter().find(|host| host.ip == ip).and_then(|host| forwarder.announced_ip(host.outside));
         let is_it = |held: &HeldSession| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == sent;
@@ -175,13 +178,13 @@ impl ForwardedClient {
         self.sessions.iter_mut().find(|held| is_it(held))
     }
 
-    /// When the client is due to be announced to a forwarder. `None` if it has no session there, or if it is being
-    /// announced now.
+    /// Returns when the client is due to be announced to a forwarder. `None` if the client has no session there, or is
+    /// being announced there now.
     pub(super) fn due_at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> Option<Instant> {
         self.sessions_at(forwarder).filter_map(|held| held.session.due_at(now)).min()
     }
 
-    /// Whether the client has a session at a forwarder.
+    /// Returns whether the client has a session at a forwarder.
     pub(super) fn is_at(&self, forwarder: &Arc<Forwarder>) -> bool {
         self.sessions_at(forwarder).next().is_some()
     }
@@ -190,7 +193,7 @@ impl ForwardedClient {
         self.sessions.iter().filter(move |held| Arc::ptr_eq(&held.forwarder, forwarder))
     }
 
-    /// Whether an announce is due in the session with this serial.
+    /// Returns whether an announce is due in the session with this serial.
     pub(super) fn is_due(&self, serial: u64, now: Instant) -> bool {
         let held = self.sessions.iter().find(|held| held.session.serial == serial);
         held.is_some_and(|held| held.session.due(held.presence(&self.hosts, self.info_hash).0, now).is_some())
@@ -212,8 +215,8 @@ impl ForwardedClient {
         out.extend(serials.into_iter().filter_map(|serial| self.begin(serial, torrent, now)?.ok()));
     }
 
-    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless: the client
-    /// left before its first announce went upstream, or the session is gone.
+    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless: the
+    /// client left before its first announce went upstream, or the session is gone.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         let Some(held) = self.sessions.iter().find(|held| held.session.serial == exchange.session) else {
             return false;
@@ -257,8 +260,8 @@ impl ForwardedClient {
         next
     }
 
-    /// Records that the host at this address has left. `stopped` is the announce with which the host left, if it sent
-    /// one, and whether this announce only claimed the address. Returns whether the host was here.
+    /// Records that the host at this address has left. `stopped` is the announce with which the host left, if there was
+    /// such an announce, and whether that announce only claimed the address. Returns whether the host was here.
     pub(super) fn host_left(
         &mut self,
         ip: IpAddr,
@@ -340,28 +343,28 @@ impl ForwardedClient {
         }
     }
 
-    /// Whether no forwarder can list the client.
+    /// Returns whether no forwarder can list the client.
     pub(super) fn is_unknown_upstream(&self) -> bool {
         self.sessions.iter().all(|held| held.session.is_over(Presence::Left))
     }
 
-    /// Whether one of the client's hosts is here.
+    /// Returns whether one of the client's hosts is here.
     pub(super) fn is_here(&self) -> bool {
         self.hosts.iter().any(Host::is_here)
     }
 
-    /// Whether the client can be forgotten.
+    /// Returns whether the client can be forgotten.
     pub(super) fn is_gone(&self) -> bool {
         !self.is_here() && self.sessions.is_empty()
     }
 
-    /// The forwarders to which the client's `stopped` has still to be sent.
+    /// Returns the forwarders to which the client's `stopped` has still to be sent.
     pub(super) fn unstopped_forwarders(&self) -> impl Iterator<Item = &Arc<Forwarder>> {
         let is_gone = |held: &&HeldSession| held.presence(&self.hosts, self.info_hash).0 != Presence::Here;
         self.sessions.iter().filter(is_gone).map(|held| &held.forwarder)
     }
 
-    /// When the client announced last.
+    /// Returns when the client announced last.
     pub(super) fn seen(&self) -> Option<Instant> {
         self.hosts.iter().map(|host| host.seen).max()
     }
@@ -370,7 +373,7 @@ impl ForwardedClient {
         &self.hosts
     }
 
-    /// Whether a host announces from this address, as opposed to only claiming it.
+    /// Returns whether a host announces from this address, as opposed to only claiming it.
     pub(super) fn announces_from(&self, ip: IpAddr) -> bool {
         self.hosts.iter().any(|host| host.ip == ip && host.is_here() && !host.is_claim)
     }

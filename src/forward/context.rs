@@ -47,7 +47,7 @@ impl ExchangeContext {
         Self { permits: Semaphore::new(permits), most: permits, delayed, proxies, listeners, reported }
     }
 
-    /// How many exchanges may be under way, how many are, and how many had to wait.
+    /// Returns how many exchanges may be under way, how many are under way, and how many had to wait.
     pub(super) fn limit(&self) -> LimitUse {
         let in_use = self.most.saturating_sub(self.permits.available_permits());
         LimitUse { most: self.most as u64, in_use: in_use as u64, bites: self.delayed.get() }
@@ -70,7 +70,8 @@ impl ExchangeContext {
         }
     }
 
-    /// Logs that an exchange could not be carried out, because this host failed. `what` names the failure.
+    /// Logs that an exchange could not be carried out, because this host failed. `what` names the failure. Only one
+    /// line is logged in each [`REPORT_PAUSE`].
     pub(super) fn report(&self, what: &str) {
         let now = Instant::now();
         let mut reported = self.reported.lock();

@@ -20,7 +20,7 @@ const SWEEP_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration:
 /// How many torrents are swept before other tasks get a turn.
 const SWEPT_AT_ONCE: usize = 64;
 
-/// Carries out the exchanges. It must run within a tokio `LocalSet`.
+/// Carries out the exchanges. The engine must run within a tokio `LocalSet`.
 #[derive(Debug)]
 pub struct ForwardEngine {
     pub(super) shared: Arc<ForwardState>,
@@ -90,12 +90,13 @@ async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     shared.end(&admitted.exchange, outcome, answer, clock::now());
 }
 
-/// Sweeps all torrents, again and again.
+/// Sweeps all torrents, again and again. A sweep begins the `stopped` announces that are due, and drops what has
+/// expired.
 async fn sweep(shared: Arc<ForwardState>) {
     let pause = (shared.peer_age / 8).clamp(SWEEP_PAUSE.0, SWEEP_PAUSE.1);
     loop {
-        // When a forwarder has been removed, the sweep begins at once, because it sends the `stopped` announces to the
-        // upstream of that forwarder.
+        // When a forwarder has been removed, the sweep begins at once, because the sweep begins the `stopped` announces
+        // to that forwarder.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();

@@ -42,7 +42,7 @@ pub enum ForwardError {
         /// `Retry-After`, with 429 and 503 only.
         retry_after: Option<Duration>,
     },
-    /// The tracker refused the announce. Whatever else it sent with the refusal is ignored.
+    /// The tracker refused the announce. The rest of its reply is ignored.
     #[error("it refuses: {}", .reason.escape_ascii())]
     Refused {
         /// The tracker's `failure reason`, unescaped. Parts that may be our passkey are replaced.
@@ -77,7 +77,7 @@ pub enum ForwardError {
     /// The forwarder sent a redirect that is not followed.
     #[error("its redirect is not followed: {why}")]
     Redirect {
-        /// Why it is not followed.
+        /// Why the redirect is not followed.
         why: BadRedirect,
         /// The HTTP status of the redirect.
         status: u16,
@@ -96,16 +96,17 @@ pub enum BadRedirect {
     /// The redirect has no `Location`, or its `Location` is not an http or https URL.
     #[error("it names no http or https URL")]
     Location,
-    /// It leads to this host or to a link-local address, or from the internet to an address that is not public.
+    /// The redirect leads to this host or to a link-local address, or from the internet to an address that is not
+    /// public.
     #[error("it leads into a private network, or to this host")]
     Private,
-    /// It leads to a URL that this exchange has requested before.
+    /// The redirect leads to a URL that this exchange has requested before.
     #[error("it leads in a circle")]
     Circle,
 }
 
 impl ForwardError {
-    /// The cause's name in metrics.
+    /// Returns the cause's name in metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Local(_) => "local",
@@ -124,7 +125,7 @@ impl ForwardError {
         }
     }
 
-    /// The HTTP status, if the head of an HTTP reply was read.
+    /// Returns the HTTP status, if the head of an HTTP reply was read.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { code: status, .. } | Self::Redirect { status, .. } => Some(*status),
@@ -142,7 +143,7 @@ impl ForwardError {
         }
     }
 
-    /// `Retry-After`, if the forwarder sent it with 429 or 503.
+    /// Returns `Retry-After`, if the forwarder sent it with 429 or 503.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } | Self::Refused { retry_after, .. } => *retry_after,
@@ -150,14 +151,14 @@ impl ForwardError {
         }
     }
 
-    /// Whether the forwarder is to blame, and not this announce or this host. A forwarder that refuses a torrent has
-    /// not failed.
+    /// Returns whether the forwarder is to blame, and not this announce or this host. A forwarder that refuses a
+    /// torrent has not failed.
     pub fn is_forwarder_fault(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
 
-    /// The error to report after several addresses have failed: the latest error that is not a failure of this host. If
-    /// this host lacks an address family, for example, that says nothing about the upstream.
+    /// Returns the error to report after several addresses have failed: the latest error that is not a failure of this
+    /// host. A failure of this host, such as a missing address family, says nothing about the upstream.
     pub(super) fn after(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if matches!(self, Self::Local(_)) => earlier,
@@ -166,7 +167,7 @@ impl ForwardError {
     }
 }
 
-/// Whether an error means that this host lacks something that every connection needs.
+/// Returns whether an error means that this host lacks something that every connection needs.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     let lacking = [
         Errno::MFILE,

@@ -13,8 +13,8 @@ use super::error::ForwardError;
 use super::http::HttpUpstream;
 use super::proxy::UpstreamProxies;
 
-/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. An error says
-/// "it" for the document's host, so the caller must name the host before the error.
+/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error calls the document's
+/// host "it", so the caller must name the host before the error.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 pub async fn fetch(

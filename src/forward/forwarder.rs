@@ -40,7 +40,7 @@ use crate::metrics::{ForwarderMetrics, ForwarderSample, Metrics};
 use crate::topology::reach::is_outside;
 use tracker_protocol::{AnnounceRequest, InfoHash};
 
-/// The time between two checks of whether a forwarder that is no longer configured can be dropped.
+/// A forwarder that is no longer configured checks this often whether it can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
 /// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change.
@@ -70,7 +70,7 @@ pub(super) struct Exchange {
     /// How the circuit would have admitted the exchange when the exchange was queued.
     pub(super) admission: Admission,
     pub(super) client: ClientKey,
-    /// The serial of its torrent.
+    /// The serial of the torrent's state that began the exchange.
     pub(super) torrent: u64,
     /// The client's latest announce.
     pub(super) request: AnnounceRequest,
@@ -79,14 +79,14 @@ pub(super) struct Exchange {
     pub(super) source: RequestSource,
     pub(super) headers: PassedHeaders,
     pub(super) event: UpstreamEvent,
-    /// The serial of its session.
+    /// The serial of the client's session with the forwarder.
     pub(super) session: u64,
     pub(super) tracker_id: Option<Vec<u8>>,
 }
 
 impl Exchange {
-    /// Whether the exchange is expected to bring a list. A `stopped` brings no list, and a probe of a failed forwarder
-    /// is not expected to bring one.
+    /// Returns whether the exchange is expected to bring a list. A `stopped` brings no list, and a probe of a failed
+    /// forwarder is not expected to bring one.
     pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
@@ -141,7 +141,7 @@ impl Forwarder {
     }
 
     /// Adopts the settings of an entry and returns true. If the entry differs in something that the upstream sees,
-    /// nothing changes and the result is false. `timeout` applies if the entry names no timeout.
+    /// keeps the old settings and returns false. `timeout` applies if the entry names no timeout.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -151,7 +151,7 @@ impl Forwarder {
         looks_same
     }
 
-    /// Whether the torrent of this announce is announced to this forwarder.
+    /// Returns whether the torrent of this announce is announced to this forwarder.
     pub(super) fn is_told(&self, announce: &UpstreamAnnounce<'_>) -> bool {
         let settings = self.settings.read();
         settings.serves(announce.request.info_hash) && (!announce.is_confidential || settings.names_torrents())
@@ -159,7 +159,7 @@ impl Forwarder {
 
     /// Records that the forwarder is no longer configured.
     pub(super) fn retire(&self) {
-        // A forwarder is retired only once, so this cannot fail.
+        // `set` cannot fail, because a forwarder is retired only once.
         let _ = self.retired.set(clock::now());
         self.settings.write().metrics = ForwarderMetrics::unexposed();
     }
@@ -168,7 +168,7 @@ impl Forwarder {
         self.retired.get().is_some()
     }
 
-    /// Completes when the forwarder is no longer configured and has nothing more to send.
+    /// Waits until the forwarder is no longer configured and has nothing more to send.
     pub(super) async fn is_unused(&self) {
         loop {
             sleep(UNUSED_CHECK).await;
@@ -179,7 +179,8 @@ impl Forwarder {
         }
     }
 
-    /// Since when a torrent is hidden from this forwarder (not announced to it). `None` if the torrent is not hidden.
+    /// Returns when a torrent became hidden from this forwarder. A hidden torrent is not announced. `None` if the
+    /// torrent is not hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -195,7 +196,7 @@ impl Forwarder {
         self.lists.fetch_add(change, Relaxed);
     }
 
-    /// How the circuit would admit an exchange now.
+    /// Returns how the circuit would admit an exchange now.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, Skipped> {
         self.circuit.lock().would_admit(now).map_err(Skipped::by)
     }
@@ -209,18 +210,19 @@ impl Forwarder {
         dropped
     }
 
-    /// The next exchange whose turn it is, with its permit.
+    /// Returns the next exchange whose turn it is, with its permit.
     pub(super) async fn next_turn(&self) -> (Exchange, OwnedSemaphorePermit) {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// How the circuit admits an exchange; `None` if it admits none. An exchange that is admitted must be carried out.
+    /// Returns how the circuit admits an exchange; `None` if it admits none. An exchange that is admitted must be
+    /// carried out.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
     }
 
-    /// Whether announces may wait for this forwarder.
+    /// Returns the flag that says whether announces may wait for this forwarder.
     pub(super) fn promptness(&self) -> &Promptness {
         &self.promptness
     }
@@ -229,11 +231,11 @@ impl Forwarder {
     pub(super) fn set_late(&self) {
         if self.promptness.set_late() {
             let name = &self.settings.read().options.name;
-            log::info!("forwarder {name} did not reply in time; no announce waits for it until it is prompt again");
+            log::info!("forwarder {name}: did not reply in time; no announce waits for it until it replies in time");
         }
     }
 
-    /// The address that is sent to the upstream for a client at this address.
+    /// Returns the address that is sent to the upstream for a client at this address.
     pub(super) fn announced_ip(&self, client: IpAddr) -> Option<IpAddr> {
         match self.ip {
             AnnouncedIp::AsSeen => None,
@@ -311,22 +313,23 @@ impl Forwarder {
         };
         let sent = AssertUnwindSafe(self.upstream.announce(&outgoing, settings.timeout)).catch_unwind().await;
         sent.unwrap_or_else(|_| {
-            // This is a bug, ours or a library's. The exchange must count as failed, because a probe that never ended
-            // would keep the circuit open.
+            // A panic is a bug, ours or a library's. The exchange must count as failed, because a probe that never
+            // ended would keep the circuit open.
             log::error!("forwarder {}: an exchange panicked", settings.options.name);
             Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
         })
     }
 
-    /// The addresses under which the upstream that sent this reply may list our clients.
+    /// Returns the addresses under which the upstream that sent this reply may list our clients.
     pub(super) fn our_addresses(&self, answer: &ExchangeReply) -> Vec<IpAddr> {
         let fixed = match self.settings.read().options.ip {
             AnnouncedIp::Fixed(ip) => Some(ip),
             AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
         };
         let mut external_ips = self.external_ips.lock();
-        // This address is used for replies of this upstream only. Peers at our address are dropped if they look like
-        // our own clients. If an upstream lies about our address, the lie must not drop peers of other upstreams.
+        // The address that an upstream reports as ours is used for replies of this upstream only. Peers at our
+        // addresses are dropped if they look like our own clients. A false report must not drop peers that other
+        // upstreams list.
         if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
             let [v4, v6] = &mut *external_ips;
             *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
@@ -372,12 +375,12 @@ impl Forwarder {
         }
     }
 
-    /// How many exchanges wait for their turn, and how many were dropped because too many waited.
+    /// Returns how many exchanges wait for their turn, and how many were dropped because too many waited.
     pub(super) fn queue(&self) -> (usize, u64) {
         (self.turns.waiting(), self.settings.read().metrics.skipped_busy.get())
     }
 
-    /// The gauges of the metrics.
+    /// Returns the gauges of the metrics.
     pub(super) fn sample(&self) -> ForwarderSample {
         ForwarderSample {
             name: self.settings.read().options.name.clone(),

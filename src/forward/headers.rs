@@ -16,8 +16,8 @@ pub(super) struct PassedHeaders {
 }
 
 impl PassedHeaders {
-    /// Our own `User-Agent` replaces one that is missing or cannot be sent. Upstream trackers refuse requests without a
-    /// `User-Agent`. A `User-Agent` that is too long is cut.
+    /// Prepares the headers. Our own `User-Agent` replaces a `User-Agent` that is missing or that HTTP cannot carry,
+    /// because upstream trackers refuse requests without this header. A `User-Agent` that is too long is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
         let user_agent = user_agent.unwrap_or_default().trim_ascii();
         let user_agent = user_agent.get(..MAX_USER_AGENT).unwrap_or(user_agent).trim_ascii_end();
@@ -29,7 +29,7 @@ impl PassedHeaders {
         }
     }
 
-    /// The value of `Via`; empty if there is none.
+    /// Returns the value of `Via`; empty if there is none.
     pub(super) fn via(&self) -> &[u8] {
         self.via.as_ref().map_or(&[], HeaderValue::as_bytes)
     }

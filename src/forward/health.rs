@@ -29,7 +29,7 @@ pub(super) struct Health {
 pub(super) enum HealthChange {
     /// The forwarder begins to fail.
     Fails,
-    /// It answers again.
+    /// The forwarder answers again.
     AnswersAgain,
 }
 
@@ -68,7 +68,7 @@ impl Health {
         &self.outcomes
     }
 
-    /// The mean time to an answer; `None` if the forwarder has never answered.
+    /// Returns the mean time to an answer; `None` if the forwarder has never answered.
     pub(super) fn mean_latency(&self) -> Option<Duration> {
         self.took.checked_div(u32::try_from(*self.outcomes.get("ok")?).ok()?)
     }

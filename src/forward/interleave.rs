@@ -16,13 +16,13 @@ pub struct Interleaved<A> {
 }
 
 impl<A: Ip> Interleaved<A> {
-    /// The peers of one list, which has no repeats, in their order.
+    /// Returns the peers of one list, which has no repeats, in their order.
     pub(super) fn of_distinct(peers: impl Into<Box<[Endpoint<A>]>>) -> Self {
         let peers = peers.into();
         Self { even: peers.len(), public: peers.iter().all(|peer| is_public(peer.ip.into())), peers }
     }
 
-    /// The first `most` peers of several lists, one of each list in turn.
+    /// Returns the first `most` peers of several lists, one of each list in turn.
     pub(super) fn of_all(lists: &[&Self], most: usize) -> Self {
         let lengths = || lists.iter().map(|list| list.peers.len());
         let shortest = lengths().min().unwrap_or(0);
@@ -38,31 +38,31 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// All peers, for a client that takes the first `room` of them. If there are more than `room` peers, a random peer
-    /// comes first, so that each client gets a different part.
+    /// Returns all peers, for a client that takes the first `room` of them. If there are more than `room` peers, a
+    /// random peer comes first, so that each client gets a different part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;
         rotated(even, is_enough).chain(rotated(rest, !is_enough && self.peers.len() > room))
     }
 
-    /// Whether all peers have public addresses. If so, the caller need not check each peer.
+    /// Returns whether all peers have public addresses. If so, the caller need not check each peer.
     pub fn is_public(&self) -> bool {
         self.public
     }
 
-    /// All peers in their order.
+    /// Returns all peers in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint<A>> {
         self.peers.iter()
     }
 
-    /// Bytes of the peers.
+    /// Returns how many bytes the peers take.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.peers)
     }
 }
 
-/// All elements. If `random` is true, a random element comes first, and the elements before it come last.
+/// Returns all elements. If `random` is true, a random element comes first, and the elements before it come last.
 fn rotated<T>(all: &[T], random: bool) -> impl Iterator<Item = &T> {
     let start = if random && !all.is_empty() { fastrand::usize(..all.len()) } else { 0 };
     let (end, beginning) = all.split_at_checked(start).unwrap_or_default();
@@ -91,7 +91,7 @@ mod tests {
             let part: Vec<_> = interleave.part(room).collect();
             let unique: HashSet<_> = part.iter().collect();
             prop_assert_eq!(unique.len(), lengths.iter().map(|&length| usize::from(length)).sum::<usize>());
-            // As long as no list is exhausted, each gives its share.
+            // As long as no list is exhausted, each list gives its share.
             let even = usize::from(*lengths.iter().min().unwrap()) * lengths.len();
             let share = room.min(even) / lengths.len();
             for (list, _) in (0..).zip(&lengths) {

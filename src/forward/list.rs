@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 200;
 /// different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
-/// A list is used for at least this long, so that a client that announces every ten minutes always finds one.
+/// A list is used for at least this long, so that a client that announces every ten minutes always finds a list.
 const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
 /// One forwarder's peers of one torrent. Each peer takes only 6 or 18 bytes, because there may be many lists.
@@ -40,7 +40,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// The peers of a reply, without our own clients. `interval` is the time until the next announce is due.
+    /// Returns the peers of a reply, without our own clients. `interval` is the time until the next announce is due.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         let mut dropped = reply.dropped;
         let v4 = Interleaved::of_distinct(kept(&reply.peers.v4, own, &mut dropped));
@@ -51,7 +51,7 @@ impl UpstreamPeers {
             dropped,
             complete: reply.complete,
             incomplete: reply.incomplete,
-            // Twice the interval, as one refresh may fail.
+            // Twice the interval, because one refresh may fail.
             good_until: now + (interval * 2).max(MIN_LIST_AGE),
         }
     }
@@ -73,30 +73,30 @@ impl UpstreamPeers {
         })
     }
 
-    /// Whether the list is still recent enough to be used.
+    /// Returns whether the list is still recent enough to be used.
     pub(super) fn is_good(&self, now: Instant) -> bool {
         now < self.good_until
     }
 
-    /// A list of these peers, as if an upstream had sent them.
+    /// Returns a list of these peers, as if an upstream had sent them.
     #[cfg(test)]
     pub(crate) fn simulated(peers: &tracker_protocol::PeerLists, complete: u32, incomplete: u32) -> Self {
         let reply = UpstreamReply { peers: peers.clone(), complete, incomplete, ..UpstreamReply::default() };
         Self::new(&reply, Duration::ZERO, &OwnPeers::default(), Instant::now())
     }
 
-    /// For how long the list may still be used.
+    /// Returns for how long the list may still be used.
     pub(super) fn good_for(&self, now: Instant) -> Duration {
         self.good_until.saturating_duration_since(now)
     }
 
-    /// Bytes of its peers.
+    /// Returns how many bytes the peers take.
     pub(super) fn size(&self) -> usize {
         self.v4.size() + self.v6.size()
     }
 }
 
-/// The peers of one family that are kept: the first ones that are not our own clients, without repeats.
+/// Returns the peers of one family that are kept: the first ones that are not our own clients, without repeats.
 fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) -> Vec<Endpoint<A>> {
     let mut known = HashSet::new();
     let mut kept = Vec::new();
@@ -145,13 +145,14 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// The list for clients that download, or the list for clients that do not. `None` if that list is no longer good.
+    /// Returns the list for clients that download, or the list for clients that do not. `None` if that list is no
+    /// longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))
     }
 
-    /// The list of [`Self::exact`], or else the other list.
+    /// Returns the list of [`Self::exact`], or else the other list.
     pub(super) fn best(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         self.exact(downloads, now).or_else(|| self.exact(!downloads, now))
     }

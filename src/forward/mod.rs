@@ -5,8 +5,8 @@
 //! A *session* (`session`) records what one forwarder knows of one client and decides which announce is due. A due
 //! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits the exchange. The [`ForwardEngine`]
 //! carries out all exchanges on a thread of its own. The returned peers are kept as lists (`list`) by torrent
-//! (`torrent`), and every client is answered from the lists at once. An announce waits only for forwarders that have no
-//! list for the torrent yet. The wait ends at the deadline.
+//! (`torrent`), and every announce is answered from these lists at once. An announce waits only for forwarders that
+//! have no list for the torrent yet. The wait ends at the deadline.
 //!
 //! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are
 //! unaffected.
@@ -97,7 +97,8 @@ pub struct Forwarders {
 }
 
 impl Forwarders {
-    /// Prepares the forwarders, and the engine that must run for them. The error is a sentence that names the entry.
+    /// Creates the forwarders and the engine. The engine must run, because it carries out the exchanges. The error is a
+    /// sentence that names the entry.
     pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<(Self, ForwardEngine), String> {
         let (forwarders, engine) = Self::none(options, metrics);
         forwarders.replace(&options.forwarders)?;
@@ -116,7 +117,7 @@ impl Forwarders {
         (forwarders, ForwardEngine { shared, forwarders: received })
     }
 
-    /// Forwarders with these upstream trackers, by name. The engine must run.
+    /// Creates forwarders for these upstream trackers, each with its name. The engine must run.
     #[cfg(test)]
     pub(crate) fn simulated(
         upstreams: &[(&str, &simulation::SimulatedUpstream)],
@@ -145,11 +146,11 @@ impl Forwarders {
     }
 
     /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees
-    /// has changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error
-    /// nothing changes.
+    /// has changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error, the
+    /// old forwarders stay.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
-        // All checks come before the first change.
+        // All checks come before the first change, so that an error changes no forwarder.
         let upstreams = entries.iter().map(|entry| {
             let upstream = UpstreamClient::new(entry, &self.shared.context);
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
@@ -178,8 +179,8 @@ impl Forwarders {
         Ok(())
     }
 
-    /// What each forwarder knows of a torrent, for the operator. `downloads`: for a client that downloads. Nothing
-    /// changes, and no upstream is asked.
+    /// Returns what each forwarder knows of a torrent, for the operator. `downloads` says whether the lists are those
+    /// for clients that download. The call changes no state and asks no upstream.
     pub fn explain(&self, info_hash: InfoHash, downloads: bool) -> Vec<TorrentAtForwarder> {
         let now = clock::now();
         let explain = |forwarder: &Arc<Forwarder>| TorrentAtForwarder {
@@ -200,8 +201,8 @@ impl Forwarders {
     }
 
     /// Announces a client to each forwarder where an announce is due, and returns the lists that the forwarders have
-    /// given so far. The answer is pending only if one of the exchanges that begin now is expected to bring a list of a
-    /// forwarder that has no good list for this torrent.
+    /// given so far. The answer is pending only if a forwarder has no good list for this torrent, and an exchange that
+    /// begins now is expected to bring the list.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
@@ -242,25 +243,24 @@ impl Forwarders {
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
-    /// Whether we have passed this announce on before, so that it has now come back to us.
+    /// Returns whether this announce has come back to us after we passed it on.
     pub fn is_loop(&self, via: &Via) -> bool {
         via.names(&self.name)
     }
 
-    /// Completes when one attempt has been made to send each `stopped` that is due now. It does not wait for the
-    /// `stopped` of clients that leave later.
+    /// Waits until one attempt has been made to send each `stopped` that is due.
     pub async fn flush(&self) {
         self.open_stops.close();
         self.open_stops.wait().await;
     }
 
-    /// The state of each forwarder, in the order of configuration.
+    /// Returns the state of each forwarder, in the order of configuration.
     pub fn status(&self) -> Vec<ForwarderStatus> {
         let now = clock::now();
         self.shared.set.read().forwarders.iter().map(|forwarder| forwarder.status(now)).collect()
     }
 
-    /// The limits of forwarding, and what is in use of them.
+    /// Returns the limits of forwarding, and how much of each limit is in use.
     pub fn limits(&self) -> ForwardLimits {
         let ForwardState { torrents, context, set, .. } = &*self.shared;
         let (waiting, dropped): (Vec<_>, Vec<_>) =
@@ -281,7 +281,7 @@ impl Forwarders {
         }
     }
 
-    /// Returns a function that reads the gauges when the metrics are scraped.
+    /// Returns a function that reads the gauges. It is called when the metrics are scraped.
     pub fn sampler(&self) -> impl Fn() -> ForwardSample + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || ForwardSample {

@@ -32,7 +32,7 @@ pub struct ForwardOptions {
     /// How long a client counts as present after its last announce. `--peer-age`.
     pub peer_age: Duration,
     /// The most exchanges that may be under way with all upstream trackers together: `--max-exchanges`, or as many as
-    /// the limit of open files allows. `None`: 1024.
+    /// the limit of open files allows. `None` means 1024.
     pub max_exchanges: Option<usize>,
     /// The proxies between this host and upstream trackers: `http_proxy` and so on.
     pub proxies: UpstreamProxies,

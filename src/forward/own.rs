@@ -22,12 +22,12 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
 
-/// Where an upstream is. This decides which addresses it may name.
+/// Where an upstream is. This decides which addresses the upstream may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplyOrigin {
-    /// Whether the upstream is on the internet. From there it cannot know private networks.
+    /// Whether the upstream is on the internet. Such an upstream cannot know private networks.
     pub(super) is_public: bool,
-    /// Its address, if that is known.
+    /// The upstream's address, if it is known.
     pub(super) ip: Option<IpAddr>,
 }
 
@@ -36,11 +36,11 @@ impl ReplyOrigin {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// An upstream whose address is not known is treated as public, which is the stricter case: peers at private addresses
-    /// are dropped from its replies, and it may not redirect to private addresses.
+    /// An upstream whose address is not known is treated as public, which is the stricter case: peers at private
+    /// addresses are dropped from its replies, and its redirects to private addresses are not followed.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other
+    /// Returns whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other
     /// addresses on loopback.
     fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
@@ -56,7 +56,7 @@ impl Listeners {
         *self.0.write() = addresses;
     }
 
-    /// Whether this process listens at an endpoint.
+    /// Returns whether this process listens at an endpoint.
     fn contains(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
         self.0.read().iter().any(|listener| {
@@ -69,8 +69,9 @@ impl Listeners {
         self.0.read().iter().any(|listener| listener.port() == port)
     }
 
-    /// Whether an upstream may redirect to an address. It may not redirect to this host, to this process or to a
-    /// link-local address. An upstream on the internet may redirect only to public addresses.
+    /// Returns whether an upstream may redirect to an address. No upstream may redirect to this process, to a
+    /// link-local address or to [`METADATA`]. Only an upstream on this host may redirect to this host. An upstream on
+    /// the internet may redirect only to public addresses.
     pub(super) fn allows_redirect(&self, origin: ReplyOrigin, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reaches = match Reach::of(ip) {
@@ -85,9 +86,9 @@ impl Listeners {
             && (origin.is_loopback() || origin.ip == Some(ip) || !is_this_host(ip))
     }
 
-    /// Drops peers that cannot be peers or that the upstream cannot know. Peers with loopback or link-local addresses
-    /// are dropped, and so is this process. Peers in private networks are dropped if the upstream is on the internet.
-    /// Returns how many were dropped.
+    /// Drops entries that cannot be peers, and peers that the upstream cannot know. Peers with loopback or link-local
+    /// addresses are dropped, and so is this process. Peers in private networks are dropped if the upstream is on the
+    /// internet. Returns how many entries were dropped.
     pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) -> usize {
         let before = peers.len();
         let mut comparisons = MAX_COMPARISONS;
@@ -126,13 +127,13 @@ impl Listeners {
     }
 }
 
-/// Whether packets to an address stay on this host.
+/// Returns whether packets to an address stay on this host.
 pub(super) fn is_this_host(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified() || address_towards((ip, 9).into()) == Some(ip)
 }
 
-/// The address from which this host would send to a remote address. No packet is sent.
+/// Returns the address from which this host would send to a remote address. No packet is sent.
 pub(super) fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;

@@ -18,7 +18,8 @@ pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 /// The lists for an announce.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPeerSet {
-    /// The lists that were there, in the order of configuration, followed by those that were waited for.
+    /// The lists that were there at once, in the order of configuration, followed by the lists for which the announce
+    /// waited.
     pub lists: UpstreamLists,
     /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again
     /// soon.
@@ -42,7 +43,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// The list. `None` if the exchange brings no list, or if announces no longer wait for the forwarder.
+    /// Waits for the list. `None` if the exchange brings no list, or if announces no longer wait for the forwarder.
     async fn list(&mut self) -> Option<Arc<UpstreamPeers>> {
         tokio::select! {
             list = &mut self.list => list.ok(),
@@ -52,13 +53,14 @@ impl Wait {
 }
 
 impl PendingLists {
-    /// Waits until each exchange has brought its list or failed, the lists are `enough`, or the deadline has passed.
+    /// Waits until each exchange has brought its list or failed, or the lists are `enough`, or the deadline has passed.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> UpstreamPeerSet {
         let Self { gathered: UpstreamPeerSet { mut lists, pending }, waits, deadline, metrics } = self;
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // If there is no list, the forwarder may be late. Then its list is still to come.
+            // The forwarder is returned too: if there is no list because the forwarder is late, its list is still to
+            // come.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();

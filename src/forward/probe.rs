@@ -32,7 +32,7 @@ pub struct Probed {
 }
 
 /// Announces a random torrent in the same way as a client's torrent, and then sends `stopped`. If the entry names no
-/// timeout, the longer of `timeout` and the default applies.
+/// timeout, the longer of `timeout` and the default timeout applies.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 ///

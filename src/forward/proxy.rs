@@ -71,7 +71,7 @@ impl UpstreamProxies {
         }
     }
 
-    /// The proxy for a URL, if there is one. The error continues a sentence that names the forwarder.
+    /// Returns the proxy for a URL, if there is one. The error continues a sentence that names the forwarder.
     pub(super) fn proxy_for(&self, url: &Url) -> Result<Option<&Arc<Proxy>>, String> {
         let named = if url.scheme() == "https" { &self.https } else { &self.http };
         match named {
@@ -82,7 +82,7 @@ impl UpstreamProxies {
         }
     }
 
-    /// Whether any proxy is set.
+    /// Returns whether any proxy is set.
     pub(super) fn any(&self) -> bool {
         self.http.is_some() || self.https.is_some()
     }
@@ -94,7 +94,7 @@ impl Proxy {
         let (kind, port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (ProxyScheme::Http, 80),
             "socks5" | "socks5h" => (ProxyScheme::Socks5, 1080),
-            // The value is not shown, as it may contain a password.
+            // The value is not shown, because it may contain a password.
             _ => {
                 return Err(format!(
                     "it needs the proxy of {variable}, whose value must begin with http:// or socks5://"
@@ -111,7 +111,7 @@ impl Proxy {
         Ok(Arc::new(Self { variable, kind, address, login: login(&given), resolver: Resolver::new() }))
     }
 
-    /// Its addresses, in the order in which to try them.
+    /// Returns the proxy's addresses, in the order in which to try them.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
         self.resolver.addresses(&self.address).await.map_err(|error| match error {
             ForwardError::Dns(what) => self.error(format_args!("its name cannot be resolved: {what}")),
@@ -124,22 +124,22 @@ impl Proxy {
         self.resolver.answered(address);
     }
 
-    /// Whether it accepts requests with a whole URL, without a tunnel.
+    /// Returns whether the proxy accepts requests with a whole URL, without a tunnel.
     pub(super) fn accepts_requests(&self) -> bool {
         self.kind == ProxyScheme::Http
     }
 
-    /// The value of `Proxy-Authorization`, if a login is configured.
+    /// Returns the value of `Proxy-Authorization`, if a login is configured.
     pub(super) fn authorization(&self) -> Option<String> {
         self.login.as_ref().map(|(user, password)| format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))
     }
 
-    /// An error of the proxy.
+    /// Returns an error of the proxy.
     pub(super) fn error(&self, what: impl fmt::Display) -> ForwardError {
         ForwardError::Proxy(self.describe(what))
     }
 
-    /// Says which proxy an error comes from.
+    /// Returns a text that says which proxy an error comes from.
     pub(super) fn describe(&self, what: impl fmt::Display) -> String {
         format!("the proxy {self}: {what}")
     }

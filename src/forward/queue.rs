@@ -1,8 +1,8 @@
 //! A queue in which sources take turns.
 //!
-//! The rate of exchanges with a forwarder is bounded, and further exchanges wait. As the sources take turns, a client
-//! that invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a
-//! little later.
+//! The rate of exchanges with a forwarder is bounded, and further exchanges wait. Because the sources take turns, a
+//! client that invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in
+//! full, a little later.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -33,7 +33,7 @@ pub(super) struct FairQueue<T> {
     by_source: HashMap<RequestSource, VecDeque<T>, foldhash::fast::RandomState>,
     /// The sources that have items, in the order of their turns.
     turns: VecDeque<RequestSource>,
-    /// The same sources, ordered by how many items they have.
+    /// The sources that have items, ordered by how many items each source has.
     by_length: BTreeSet<(usize, RequestSource)>,
     length: usize,
     most: usize,
@@ -123,7 +123,7 @@ impl ExchangeRate {
     }
 }
 
-/// The earliest turn that is still available. Turns that were not taken expire after a second.
+/// Returns the earliest turn that is still available. Turns that were not taken expire after a second.
 fn unused_since(now: Instant) -> Instant {
     now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
 }

@@ -19,7 +19,7 @@ use super::error::{ForwardError, is_shortage};
 /// How many addresses of one name are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// How long the addresses of a name are cached. The system does not tell their TTL.
+/// How long the addresses of a name are cached. The system's resolver does not return their TTL.
 const ADDRESS_LIFETIME: Duration = Duration::from_mins(2);
 
 /// How long a failed look-up is cached.
@@ -35,7 +35,7 @@ const MAX_NAMES: u64 = 16;
 ///
 /// The system's resolver blocks a thread until it has a result, even if no announce waits for the result any more. With
 /// a dead name server this takes 10 s or more. With one look-up per announce, all threads would soon be blocked and the
-/// queue would grow without end.
+/// queue would grow without end. So announces share look-ups, and the number of look-ups is bounded.
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
@@ -55,7 +55,8 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a URL's host, in the order in which to try them. The one that answered last comes first.
+    /// Returns the addresses of a URL's host, in the order in which to try them. The address that answered last comes
+    /// first.
     pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         let port = url.port_or_known_default().unwrap_or(80);
         let name = match url.host() {
@@ -109,8 +110,8 @@ fn unresolved(what: impl Display) -> ForwardError {
     ForwardError::Dns(what.to_string())
 }
 
-/// Why a look-up failed. If no descriptor is free, the system's resolver reports the name as unknown. So the function
-/// opens a socket to find out whether descriptors are missing.
+/// Returns why a look-up failed. If no descriptor is free, the system's resolver reports the name as unknown. So this
+/// function opens a socket to find out whether descriptors are missing.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),
@@ -119,7 +120,7 @@ fn failed(error: &io::Error) -> ForwardError {
     }
 }
 
-/// The addresses of both families in turn, so that a family that does not work costs little time.
+/// Returns the addresses of both families in turn, so that a family that does not work costs little time.
 fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);

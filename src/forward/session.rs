@@ -8,13 +8,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracker_protocol::Event;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// The interval of an upstream that names none.
+/// The interval of an upstream that names no interval.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 
-/// The shortest interval between two announces of one client, whatever the upstream names.
+/// The shortest interval between two announces of one client, even if the upstream names a shorter interval.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The longest interval between two announces of one client. An upstream that names a longer one is probably broken.
+/// The longest interval between two announces of one client. An upstream that names a longer interval is probably
+/// broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
 /// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
@@ -34,8 +35,8 @@ pub(super) enum UpstreamEvent {
 }
 
 impl UpstreamEvent {
-    /// The event to send. `client` is the event of the client's own announce. The `paused` of a partial seed is passed
-    /// on with each announce that has no other event (BEP 21).
+    /// Returns the event to send. `client` is the event of the client's own announce. The `paused` of a partial seed is
+    /// passed on with each announce that has no other event (BEP 21).
     pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
@@ -45,7 +46,7 @@ impl UpstreamEvent {
         }
     }
 
-    /// Its name in the log.
+    /// Returns the event's name in the log.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -61,7 +62,7 @@ impl UpstreamEvent {
 pub(super) enum Presence {
     /// The client is here.
     Here,
-    /// It has left.
+    /// The client has left.
     Left,
     /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. If the forwarder may list
     /// the client, it gets `stopped`, and nothing else.
@@ -124,7 +125,7 @@ pub(super) struct Session {
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// A token that is held while a `stopped` is due. Before the process ends, it waits for the release of the token.
+    /// A token that is held while a `stopped` is due. At its end, the process waits until all such tokens are released.
     open_stop: Option<TaskTrackerToken>,
     /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
@@ -161,11 +162,12 @@ enum Registration {
         until: Option<Instant>,
         /// Whether the upstream may have listed the client before the refusal.
         is_listed: bool,
-        /// Whether the announce was that of a seed.
+        /// Whether the refused announce was that of a seed.
         is_seed: bool,
-        /// Whether the announce was `completed`.
+        /// Whether the refused announce was `completed`.
         completed: bool,
-        /// When a different announce may be sent. This bounds the requests for a client that keeps changing.
+        /// When a different announce may be sent. This bounds the requests for a client whose announces differ all the
+        /// time.
         others_from: Instant,
     },
 }
@@ -227,7 +229,7 @@ impl Session {
         self.open_stop = None;
     }
 
-    /// The announce that is due now, if one is.
+    /// Returns the announce that is due now, if one is.
     pub(super) fn due(&self, presence: Presence, now: Instant) -> Option<UpstreamEvent> {
         if self.under_way.is_some() {
             return None;
@@ -245,7 +247,7 @@ impl Session {
         }
     }
 
-    /// When the next announce is due for a client that is here: at the end of the upstream's interval or of its
+    /// Returns when the next announce is due for a client that is here: at the end of the upstream's interval or of its
     /// refusal. `None` if an announce is due now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
@@ -262,13 +264,13 @@ impl Session {
         Some(until).filter(|&until| now < until)
     }
 
-    /// When the next announce is due for a client that is here. `None` while an exchange is under way.
+    /// Returns when the next announce is due for a client that is here. `None` while an exchange is under way.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
         self.under_way.is_none().then(|| self.waits_until(now).unwrap_or(now))
     }
 
-    /// The time until which nothing is due for a client that is here. The end of an exchange, or a change of the
-    /// client, ends that time early. `None` if something is due already.
+    /// Returns the time until which nothing is due for a client that is here. The end of an exchange, or a change of
+    /// the client, ends that time early. `None` if something is due already.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }
     }
@@ -281,7 +283,8 @@ impl Session {
         self.tracker_id.clone()
     }
 
-    /// Records that the exchange under way has ended. Returns what is due at once, before the client's next announce.
+    /// Records that the exchange under way has ended. Returns the announce that is due at once, and does not wait for
+    /// the client's next announce.
     pub(super) fn ended(
         &mut self,
         outcome: ExchangeOutcome,
@@ -303,8 +306,9 @@ impl Session {
         }
         match outcome {
             ExchangeOutcome::Accepted { interval, tracker_id } => {
-                // The interval counts from the beginning of the exchange, not from the reply. A client that announces
-                // every half hour would otherwise announce a little before the announce upstream is due.
+                // The interval counts from the beginning of the exchange. If it counted from the reply, a client that
+                // announces every half hour would announce a little too early, and would be announced upstream only
+                // every other time.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
@@ -320,12 +324,12 @@ impl Session {
             ExchangeOutcome::Unsure if !self.may_be_listed() => self.registration = Registration::Unsure,
             ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
-        // A lost announce is sent later: a failing upstream must not be asked in a loop.
+        // A lost announce is sent later, because a failing upstream must not be asked in a loop.
         let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }
 
-    /// The announce that is due for a client that is no longer here.
+    /// Returns the announce that is due for a client that is no longer here.
     fn due_after_leaving(&self, presence: Presence) -> Option<UpstreamEvent> {
         let refused = matches!(self.registration, Registration::Refused { .. });
         if presence == Presence::Left && self.completed == Completed::Due && !refused {
@@ -346,7 +350,7 @@ impl Session {
         (!leaving && !lost).then_some(UpstreamEvent::Started)
     }
 
-    /// Whether there is nothing more to send for a client that is no longer here.
+    /// Returns whether there is nothing more to send for a client that is no longer here.
     pub(super) fn is_over(&self, presence: Presence) -> bool {
         self.under_way.is_none()
             && (self.due_after_leaving(presence).is_none() || self.stop_attempts >= MAX_STOP_ATTEMPTS)

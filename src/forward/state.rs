@@ -20,10 +20,10 @@ use crate::clock;
 use crate::metrics::Metrics;
 
 /// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
-/// first the torrents of the source that added the most.
+/// first the torrents of the source that added the most torrents.
 const MAX_MEMORY: u32 = 256 * 1024 * 1024;
 
-/// What workers and engine share.
+/// What the workers and the engine share.
 #[derive(Debug)]
 pub(super) struct ForwardState {
     pub(super) set: RwLock<ForwarderSet>,
@@ -42,7 +42,7 @@ pub(super) struct ForwardState {
 }
 
 impl ForwardState {
-    /// A state without forwarders. The receiver gives the engine each forwarder that is started.
+    /// Returns a state without forwarders. The receiver gives the engine each forwarder that is started.
     pub(super) fn new(
         options: &ForwardOptions,
         metrics: &Metrics,

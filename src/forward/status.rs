@@ -9,7 +9,7 @@ use super::list::UpstreamPeers;
 /// The state of one forwarder.
 #[derive(Clone, Debug)]
 pub struct ForwarderStatus {
-    /// Its name.
+    /// The forwarder's name.
     pub name: String,
     /// `http`, `https` or `udp`.
     pub protocol: String,
@@ -23,7 +23,7 @@ pub struct ForwarderStatus {
     pub in_flight: usize,
     /// Exchanges that wait for their turn.
     pub waiting: usize,
-    /// Sessions: clients that are, or are about to be, announced to it.
+    /// Clients that are announced to this forwarder, or will be.
     pub sessions: i64,
     /// Lists of peers from this forwarder that are kept.
     pub lists: i64,
@@ -42,14 +42,15 @@ pub struct TorrentAtForwarder {
     pub forwarder: ForwarderStatus,
     /// Whether the torrent is not announced to this forwarder, because of the forwarder's `only` or `except`.
     pub is_hidden: bool,
-    /// What is known of the torrent. `None` if no client has announced it since the forwarders were configured.
+    /// What is known of the torrent. `None` if nothing is kept about the torrent, for example because no client has
+    /// announced it.
     pub torrent: Option<UpstreamTorrent>,
 }
 
-/// What a forwarder knows of one torrent through us, and what it gave.
+/// What a forwarder knows of one torrent through us, and the list that it gave.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamTorrent {
-    /// How many of our clients are announced to this forwarder, or are to be.
+    /// How many of our clients are announced to this forwarder, or will be.
     pub clients: usize,
     /// The time until the first of these clients is due to be announced again. `None` if there are no clients, or if
     /// all of them are being announced now.

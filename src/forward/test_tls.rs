@@ -37,7 +37,7 @@ pub(super) fn with_test_root(mut roots: RootCertStore) -> RootCertStore {
     roots
 }
 
-/// A TLS server with the name `tracker.test`.
+/// Returns a TLS server with the name `tracker.test`.
 pub(super) fn acceptor() -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)

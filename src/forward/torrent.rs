@@ -31,8 +31,8 @@ use crate::cache::Weigh;
 /// Bytes in one unit of weight.
 pub(super) const UNIT: u32 = 64;
 
-/// The most bytes that each of these takes: a torrent, its state at one forwarder, a client, and a session of a client.
-/// The peers in lists are counted separately.
+/// The most bytes of a torrent, of its state at one forwarder, of a client and of a session of a client. The peers in
+/// lists are counted separately.
 const TORRENT: usize = 700;
 const AT_FORWARDER: usize = 400;
 const CLIENT: usize = 1000;
@@ -57,8 +57,8 @@ impl Default for Torrent {
 /// What an announce gets, and the exchanges that it begins.
 #[derive(Default)]
 pub(super) struct StartedExchanges {
-    /// The lists that are available now. If exchanges may begin, these are the lists of the forwarders that have one.
-    /// Otherwise it is a single list, which combines the lists of all forwarders.
+    /// The lists that are available now. If exchanges may begin, each forwarder that has a list gives its list. If no
+    /// exchange may begin, there is a single list, which combines the lists of all forwarders.
     pub(super) lists: UpstreamLists,
     /// The exchanges that the announce begins.
     pub(super) exchanges: Vec<Exchange>,
@@ -69,7 +69,7 @@ pub(super) struct StartedExchanges {
 }
 
 impl Torrent {
-    /// Handles an announce of a client that is here. `headers` makes the headers that are passed on.
+    /// Handles an announce other than `stopped`. `headers` makes the headers that are passed on.
     pub(super) fn announce(
         &mut self,
         set: &ForwarderSet,
@@ -148,7 +148,8 @@ impl Torrent {
         client.update_quiet(set.generation, now);
     }
 
-    /// What a forwarder knows of the torrent, and the list that a client gets which downloads or does not.
+    /// Returns what a forwarder knows of the torrent, and the list that a client gets. `downloads` says whether this
+    /// client downloads.
     pub(super) fn explain(&self, forwarder: &Arc<Forwarder>, downloads: bool, now: Instant) -> UpstreamTorrent {
         let (clients, due) = self.clients.at(forwarder, now);
         let at = self.lists.known_at(forwarder);
@@ -162,7 +163,7 @@ impl Torrent {
         }
     }
 
-    /// What an announce gets if no exchange may begin for it.
+    /// Returns what an announce gets if no exchange may begin for it.
     fn cached(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> StartedExchanges {
         let list = self.combined_list(set, downloads, now);
         StartedExchanges {
@@ -172,7 +173,7 @@ impl Torrent {
         }
     }
 
-    /// One list that combines the lists of all these forwarders; `None` if there is no list.
+    /// Returns one list that combines the lists of all these forwarders; `None` if there is no list.
     pub(super) fn combined_list(
         &mut self,
         set: &ForwarderSet,
@@ -195,8 +196,8 @@ impl Torrent {
         exchanges
     }
 
-    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless: the client
-    /// left before its first announce went upstream.
+    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless: the
+    /// client left before its first announce went upstream.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         if exchange.torrent != self.serial {
             return exchange.event == UpstreamEvent::Stopped;
@@ -229,8 +230,8 @@ impl Torrent {
         next
     }
 
-    /// Begins `stopped` for each client that has not announced for `age`, and at each forwarder that should no longer
-    /// list a client. Returns these exchanges. Drops lists that have expired.
+    /// Begins `stopped` for each client that has not announced for `age`, and for each client that a forwarder should
+    /// no longer list. Returns these exchanges. Drops lists that have expired.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

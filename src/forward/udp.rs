@@ -22,17 +22,17 @@ use super::uri::{Secrets, host_and_port};
 use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError};
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The most bytes that the path and the query may have together. An announce also names the retrackers that have passed
-/// it on. With a longer path and query it could exceed 1280 bytes. Every IPv6 network carries packets of up to 1280
-/// bytes unfragmented, and many networks lose fragments.
+/// it on. With a longer path and query the announce could exceed 1280 bytes. Every IPv6 network carries packets of up
+/// to 1280 bytes unfragmented, and many networks lose fragments.
 const MAX_URL_DATA: usize = 768;
 
 /// How long to wait for a response to the first packet. The wait doubles with every further packet. BEP 15 starts with
-/// 15 seconds. By default, an announce of a client waits only two seconds for upstream trackers. A lost packet must be
-/// sent again within that time.
+/// 15 seconds. That is too long here: by default, a client's announce waits only two seconds for upstream trackers, and
+/// a lost packet must be sent again within that time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a socket is used, before a new socket on another port replaces it. An attacker who wants to answer in the
@@ -78,7 +78,8 @@ impl UdpUpstream {
     /// Sends one announce and reads the reply. `timeout` covers everything: the look-up of the name, the connection id,
     /// and repeated packets.
     ///
-    /// The future must be polled within a tokio `LocalSet`, always on the same thread: a task there reads the socket.
+    /// The future must be polled within a tokio `LocalSet`, always on the same thread, because a task on that thread
+    /// reads the socket.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,
@@ -142,15 +143,15 @@ impl UdpUpstream {
             }
             drop(unconfirmed);
             log::debug!(
-                "forwarder at {address}: it did not answer an announce with the cached connection id, or refused it; requesting a \
-                 new id"
+                "forwarder at {address}: did not answer, or refused, an announce with the cached connection id; a new id is \
+                 requested"
             );
         }
         let id = self.connect(&link).await?;
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// The link to an address. A new link is made if there is none, or if the last one is too old.
+    /// Returns the link to an address. A new link is made if there is none, or if the last one is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
         // Links to old addresses of an upstream must not accumulate. Exchanges under way keep their links.
@@ -213,7 +214,7 @@ impl fmt::Debug for UdpUpstream {
     }
 }
 
-/// Path and query, unless both are empty.
+/// Returns path and query, unless both are empty.
 fn url_data(uri: &Url) -> Vec<u8> {
     match (uri.path(), uri.query()) {
         ("" | "/", None) => Vec::new(),
@@ -222,7 +223,7 @@ fn url_data(uri: &Url) -> Vec<u8> {
     }
 }
 
-/// How long to wait for a response each time that a packet is sent.
+/// Returns how long to wait for a response each time that a packet is sent.
 fn waits() -> impl Iterator<Item = Duration> {
     successors(Some(FIRST_WAIT), |wait| Some(wait.saturating_mul(2)))
 }

@@ -35,7 +35,8 @@ enum ProtocolClient {
 }
 
 impl UpstreamClient {
-    /// The error is for the operator, and continues a sentence that names the forwarder.
+    /// Checks an entry, and makes the client for its upstream. The error is for the operator, and continues a sentence
+    /// that names the forwarder.
     pub(super) fn new(options: &ForwarderOptions, context: &Arc<ExchangeContext>) -> Result<Self, String> {
         let ForwarderOptions { uri, host, ip, ca, .. } = options;
         let context = Arc::clone(context);
@@ -55,8 +56,8 @@ impl UpstreamClient {
         Ok(Self { client: ProtocolClient::Udp(Box::new(UdpUpstream::new(uri)?)), context })
     }
 
-    /// What the log says about the upstream's proxy, if any proxy is set. The text continues a sentence that names the
-    /// forwarder.
+    /// Returns what the log says about the upstream's proxy, if any proxy is set. The text continues a sentence that
+    /// names the forwarder.
     pub(super) fn proxy_note(&self) -> Option<String> {
         match &self.client {
             ProtocolClient::Http(http) => http.proxy().map(|proxy| format!("requests go through the proxy {proxy}")),
@@ -70,7 +71,7 @@ impl UpstreamClient {
         }
     }
 
-    /// A client for tests with simulated time.
+    /// Returns a client for tests with simulated time.
     #[cfg(test)]
     pub(super) fn simulated(upstream: SimulatedUpstream) -> Self {
         Self { client: ProtocolClient::Simulated(upstream), context: Arc::default() }

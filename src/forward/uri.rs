@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-/// The longest `failure reason` that is kept. It goes into logs and to clients.
+/// The most bytes of a `failure reason` that are kept. The reason goes into logs and to clients.
 const MAX_REASON: usize = 512;
 
 /// The fewest bytes that a part of a uri must have to count as a passkey.
@@ -15,8 +15,8 @@ const REDACTED: &[u8] = b"***";
 /// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// The path and the query of a URL, with our query appended. If the URL's query already has an info-hash, our query is
-/// not appended, because the URL comes from a redirect.
+/// Returns the path and the query of a URL, with our query appended. If the URL's query already has an info-hash, our
+/// query is not appended, because the URL then comes from a redirect that has copied our query.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
     if url.query().is_none() && query.is_empty() {
@@ -34,7 +34,8 @@ pub(super) fn target(url: &Url, query: &str) -> String {
     target
 }
 
-/// The host as in `Host`: with its port, unless the port is the scheme's default. It is not secret.
+/// Returns the host as in `Host`: with its port, unless the port is the scheme's default. The result contains no
+/// secret.
 pub fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -48,7 +49,7 @@ pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     (a.scheme(), a.host(), a.port()) == (b.scheme(), b.host(), b.port())
 }
 
-/// The URL with another host, which may have a port.
+/// Returns the URL with another host, which may have a port.
 pub(super) fn with_host(url: &Url, host: &str) -> Option<Url> {
     if host.contains(['/', '\\', '?', '#', '@']) || host.trim() != host {
         return None;
@@ -59,7 +60,7 @@ pub(super) fn with_host(url: &Url, host: &str) -> Option<Url> {
     Some(other)
 }
 
-/// The user and the password in a URL, which are sent as Basic authentication.
+/// Returns the user and the password in a URL, which are sent as Basic authentication.
 pub(super) fn login(url: &Url) -> Option<(String, String)> {
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
     let password = url.password().unwrap_or_default();
@@ -90,7 +91,7 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// A `failure reason` without our passkey, cut to [`MAX_REASON`].
+    /// Returns a `failure reason` without our passkey, cut to [`MAX_REASON`].
     pub(super) fn redact(&self, reason: &[u8]) -> Vec<u8> {
         let mut rest = reason;
         let mut kept = Vec::new();

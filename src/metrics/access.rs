@@ -65,7 +65,7 @@ impl AccessMetrics {
         metrics
     }
 
-    /// The counter of announces and scrapes that were refused because of their token for this reason.
+    /// Returns the counter of announces and scrapes whose token was refused for this reason.
     pub fn token_fault(&self, reason: &'static str) -> Counter {
         self.token_faults.get_or_create_owned(&TokenLabels { reason })
     }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use super::instruments::LATENCY_BOUNDS;
 
-/// One bucket for each bound, and one for what takes longer.
+/// One bucket for each bound, and one for durations above the last bound.
 const BUCKETS: usize = LATENCY_BOUNDS.len() + 1;
 
 /// A histogram of durations that all workers share without a lock. Clones share the counts.
@@ -34,7 +34,7 @@ impl DurationHistogram {
         self.0.nanoseconds.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// The counts since the start.
+    /// Returns the counts since the start.
     pub(super) fn counts(&self) -> DurationCounts {
         DurationCounts(self.0.buckets.each_ref().map(|bucket| bucket.load(Relaxed)))
     }
@@ -63,7 +63,7 @@ impl EncodeMetric for DurationHistogram {
 pub struct DurationCounts([u64; BUCKETS]);
 
 impl DurationCounts {
-    /// The durations since `earlier`.
+    /// Returns the durations since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut counts = *self;
@@ -71,14 +71,14 @@ impl DurationCounts {
         counts
     }
 
-    /// How many durations there were.
+    /// Returns how many durations there were.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The duration in seconds that this share of the durations does not exceed; `None` if there were none. A bucket's
-    /// durations are taken to be evenly spread between its bounds. The last bucket has no upper bound, so its lower one
-    /// is returned.
+    /// Returns the duration in seconds that this share of the durations does not exceed; `None` if there were no
+    /// durations. A bucket's durations are taken to be evenly spread between its bounds. The last bucket has no upper
+    /// bound, so its lower bound is returned.
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.total() as f64;

@@ -89,7 +89,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// The handles of one forwarder's metrics. Forwarders of the same name share these metrics.
+    /// Returns the handles of one forwarder's metrics. Forwarders of the same name share these metrics.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -134,7 +134,7 @@ struct StatusLabels {
     status: Status,
 }
 
-/// An HTTP status. Without one, the label is `error`, as in the Go retracker.
+/// An HTTP status. If there is no status, the label is `error`, as in the Go retracker.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 struct Status(Option<u16>);
 
@@ -148,7 +148,7 @@ impl EncodeLabelValue for Status {
 }
 
 impl ForwarderMetrics {
-    /// Unexposed handles for a forwarder that is no longer configured.
+    /// Returns handles that are counted but not exposed, for a forwarder that is no longer configured.
     pub fn unexposed() -> Self {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }

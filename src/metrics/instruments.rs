@@ -12,7 +12,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 pub(super) const LATENCY_BOUNDS: [f64; 16] =
     [0.000_025, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// A histogram with these buckets.
+/// Returns a histogram with the buckets of [`LATENCY_BOUNDS`].
 pub(super) fn latencies() -> Histogram {
     Histogram::new(LATENCY_BOUNDS)
 }

@@ -40,7 +40,7 @@ impl RequestMetrics {
         metrics
     }
 
-    /// The counters of requests over this protocol.
+    /// Returns the counters of requests over this protocol.
     pub fn over(&self, protocol: Protocol) -> &OutcomeMetrics {
         match protocol {
             Protocol::Http => &self.http,
@@ -48,12 +48,12 @@ impl RequestMetrics {
         }
     }
 
-    /// How many requests were answered, over all protocols.
+    /// Returns how many requests were answered, over all protocols.
     pub fn answered(&self) -> u64 {
         self.http.answered.get() + self.udp.answered.get()
     }
 
-    /// How many requests were refused, over all protocols.
+    /// Returns how many requests were refused, over all protocols.
     pub fn refused(&self) -> u64 {
         self.http.refused.get() + self.udp.refused.get()
     }

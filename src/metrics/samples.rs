@@ -7,7 +7,7 @@ pub struct ForwardSample {
     pub forwarders: Vec<ForwarderSample>,
     /// Torrents that are announced to upstream trackers.
     pub torrents: i64,
-    /// Torrents that were dropped because there were too many.
+    /// Torrents that were dropped because the kept torrents took too much memory.
     pub evicted: u64,
 }
 

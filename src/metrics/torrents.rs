@@ -18,9 +18,9 @@ pub struct TorrentsMetrics {
     pub granted: Counter,
     /// Leases that ended because their holder did not renew them in time.
     pub expired: Counter,
-    /// Ports of hosts to which there was a connection.
+    /// Checks of a host's port that succeeded, because a connection was made.
     pub reached: Counter,
-    /// Ports of hosts to which there was none.
+    /// Checks of a host's port that failed.
     pub unreached: Counter,
     /// Requests that were refused, by reason.
     pub refused: TorrentsRefusals,
@@ -35,7 +35,7 @@ pub struct TorrentsRefusals {
     pub network: Counter,
     /// The request is malformed: its path, method, length or body.
     pub request: Counter,
-    /// The blob has another torrent file.
+    /// Another torrent file is registered for the blob.
     pub conflict: Counter,
     /// The lease has ended.
     pub stale: Counter,

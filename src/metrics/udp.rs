@@ -17,7 +17,7 @@ pub struct UdpMetrics {
     pub unproxied: Counter,
     /// Requests whose connection id is too old, was issued to another address or is forged.
     pub unknown_id: Counter,
-    /// Announces that got no response because too many waited for upstream trackers.
+    /// Announces that got no response because too many announces waited for upstream trackers.
     pub busy: Counter,
     /// Responses that the system did not send.
     pub unsent: Counter,

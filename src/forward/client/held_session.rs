@@ -30,14 +30,14 @@ impl HeldSession {
         self.forwarder.announced_ip(host.outside) == self.ip
     }
 
-    /// The host whose announces this session passes on: the first host that is still here. If all hosts have left, the
-    /// result is the last host.
+    /// Returns the host whose announces this session passes on: the first host that is still here. If all hosts have
+    /// left, the result is the last host.
     pub(super) fn announcing_host<'a>(&self, hosts: &'a [Host]) -> Option<&'a Host> {
         let covered = || hosts.iter().filter(|host| self.covers(host));
         covered().find(|host| host.is_here()).or_else(|| covered().next_back())
     }
 
-    /// Whether the forwarder should list the client, and, if it should not, since when.
+    /// Returns whether the forwarder should list the client, and, if it should not, since when.
     pub(super) fn presence(&self, hosts: &[Host], info_hash: InfoHash) -> (Presence, Option<Instant>) {
         if let Some(since) = self.forwarder.hidden_since(info_hash) {
             return (Presence::Hidden, Some(since));

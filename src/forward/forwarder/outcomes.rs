@@ -5,7 +5,7 @@ use crate::forward::error::ForwardError;
 use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::upstream::Retry;
 
-/// What an error says about the forwarder.
+/// Returns what an error says about the forwarder.
 pub(super) fn call_outcome(error: &ForwardError) -> CallOutcome {
     match error {
         ForwardError::TooLong | ForwardError::Local(_) => CallOutcome::NotMade,
@@ -24,7 +24,7 @@ pub(super) fn call_outcome(error: &ForwardError) -> CallOutcome {
     }
 }
 
-/// What an error says about the client's session.
+/// Returns what an error says about the client's session.
 pub(super) fn exchange_outcome(error: &ForwardError) -> ExchangeOutcome {
     match (error, call_outcome(error)) {
         (ForwardError::Local(_) | ForwardError::Proxy(_), _) => ExchangeOutcome::Lost,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Whether announces may wait for a forwarder. If an announce waits until its deadline and gets no list, announces stop
-/// waiting. They wait again after the forwarder has replied in time.
+/// waiting for the forwarder. They may wait again after an exchange with the forwarder has ended within the deadline.
 #[derive(Debug)]
 pub(in crate::forward) struct Promptness {
     late: watch::Sender<bool>,
@@ -18,24 +18,24 @@ impl Default for Promptness {
 }
 
 impl Promptness {
-    /// Whether announces may wait.
+    /// Returns whether announces may wait.
     pub(in crate::forward) fn is_prompt(&self) -> bool {
         !*self.late.borrow()
     }
 
-    /// All announces stop waiting. Returns whether they waited until now.
+    /// Makes all announces stop waiting for the forwarder. Returns whether they could wait before.
     pub(super) fn set_late(&self) -> bool {
         !self.late.send_replace(true)
     }
 
-    /// Records how long an exchange took that ended well.
+    /// Records how long an exchange took, whether the exchange succeeded or failed.
     pub(super) fn exchange_took(&self, elapsed: Duration, deadline: Duration) {
         if elapsed <= deadline && !self.is_prompt() {
             self.late.send_replace(false);
         }
     }
 
-    /// Completes when announces no longer wait.
+    /// Waits until announces may no longer wait for the forwarder.
     pub(in crate::forward) async fn becomes_late(&self) {
         // `wait_for` fails only when the forwarder has been dropped. The borrow of `self` prevents that.
         let _ = self.late.subscribe().wait_for(|late| *late).await;

@@ -1,4 +1,4 @@
-//! The settings of a forwarder, which may change while it is in use.
+//! The settings of a forwarder, which may change while the forwarder is in use.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// `timeout` applies if the entry names no timeout.
+    /// Takes the settings from an entry. `timeout` applies if the entry names no timeout.
     pub(super) fn new(options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> Self {
         Self {
             options: options.clone(),
@@ -30,7 +30,7 @@ impl Settings {
         }
     }
 
-    /// Whether these options and the current ones look the same to the upstream. If so, the forwarder is kept.
+    /// Returns whether these options and the current ones look the same to the upstream. If so, the forwarder is kept.
     pub(super) fn looks_like(&self, options: &ForwarderOptions) -> bool {
         let own = &self.options;
         (&own.uri, &own.host, own.ip, &own.ca) == (&options.uri, &options.host, options.ip, &options.ca)
@@ -44,7 +44,7 @@ impl Settings {
         }
     }
 
-    /// Whether the entry names the torrents that are announced to the forwarder.
+    /// Returns whether the entry names the torrents that are announced to the forwarder.
     pub(super) fn names_torrents(&self) -> bool {
         matches!(self.options.torrents, Torrents::Only(_))
     }
@@ -53,7 +53,7 @@ impl Settings {
         self.options.numwant.unwrap_or(DEFAULT_NUMWANT)
     }
 
-    /// How many exchanges may begin in a second.
+    /// Returns how many exchanges may begin in a second.
     pub(super) fn rate(&self) -> u32 {
         self.options.rate.unwrap_or(DEFAULT_RATE).get()
     }

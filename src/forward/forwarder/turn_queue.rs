@@ -46,7 +46,7 @@ impl<T> TurnQueue<T> {
             while self.waiting() == 0 {
                 self.added.notified().await;
             }
-            // The semaphore is never closed.
+            // `acquire_owned` fails only if the semaphore is closed, and this semaphore is never closed.
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
@@ -58,12 +58,12 @@ impl<T> TurnQueue<T> {
         }
     }
 
-    /// How many items wait.
+    /// Returns how many items wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.lock().len()
     }
 
-    /// How many permits are in use.
+    /// Returns how many permits are in use.
     pub(super) fn in_flight(&self) -> usize {
         MAX_IN_FLIGHT.saturating_sub(self.permits.available_permits())
     }

@@ -38,7 +38,7 @@ impl Cookies {
         }
     }
 
-    /// The value of `Cookie` for this host.
+    /// Returns the value of `Cookie` for this host.
     pub(super) fn for_host(&self, url: &Url) -> Option<HeaderValue> {
         let own = self.0.iter().filter(|cookie| Some(cookie.host.as_str()) == url.host_str());
         let pairs: Vec<_> = own.map(|cookie| [&cookie.name[..], b"=", &cookie.value].concat()).collect();

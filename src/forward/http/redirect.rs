@@ -11,7 +11,7 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where a redirect leads, if it is an http or https URL.
+/// Returns where a redirect leads, if it is an http or https URL.
 pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     // `Location` often contains raw bytes in an unknown encoding.
     let location = percent_encode(headers.get(LOCATION)?.as_bytes(), CONTROLS).to_string();

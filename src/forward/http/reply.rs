@@ -43,8 +43,8 @@ where
     let raw = if status == StatusCode::OK {
         raw.await.map_err(|error| body_error(error, code))?
     } else {
-        // The error is the status, even if the body cannot be read, because the status says more. This read ends at the
-        // deadline by itself. If the caller's timeout ended it, the status would be lost.
+        // If the body cannot be read, the error is the status, because the status says more. This read has its own
+        // timeout, because the status would be lost if the caller's timeout ended the read.
         let raw = tokio::time::timeout_at(deadline, raw).await;
         raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
     };
@@ -105,7 +105,7 @@ fn parse(
     }
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+/// Reads `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;

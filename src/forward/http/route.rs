@@ -47,33 +47,33 @@ impl Router {
         Self { configured, seen, resolver: Resolver::new(), tls, context }
     }
 
-    /// The URL of the first request.
+    /// Returns the URL of the first request.
     pub(super) fn start(&self) -> &Url {
         &self.seen
     }
 
-    /// The proxy for the configured uri, if there is one.
+    /// Returns the proxy for the configured uri, if there is one.
     pub(super) fn proxy(&self) -> Option<&Arc<Proxy>> {
         self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
-    /// Whether a URL leads to the configured upstream, under its name in the uri or its name in `host:`. The upstream
-    /// uses the name in `host:` in its redirects. The login and `host:` are sent to no other URL.
+    /// Returns whether a URL leads to the configured upstream, under its name in the uri or its name in `host:`. The
+    /// upstream uses the name in `host:` in its redirects. The login and `host:` are sent to no other URL.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
 
-    /// The URL whose host is sent in `Host` for a request to `url`. A request to the upstream always has the host that
-    /// the upstream sees, whichever of its two names is in `url`.
+    /// Returns the URL whose host is sent in `Host` for a request to `url`. A request to the upstream always has the
+    /// host that the upstream sees, whichever of its two names is in `url`.
     pub(super) fn seen_as<'a>(&'a self, url: &'a Url) -> &'a Url {
         if self.is_own(url) { &self.seen } else { url }
     }
 
-    /// The route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came from;
-    /// `None` for the first request.
+    /// Returns the route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came
+    /// from; `None` for the first request.
     ///
     /// The addresses that are checked here are also the ones that are dialled. So a name cannot evade the check by a
-    /// change of its address. If there is a proxy, it resolves names itself, so only the name can be checked here.
+    /// change of its address. A proxy resolves names itself, so with a proxy only the name can be checked here.
     pub(super) async fn route(
         &self,
         url: &Url,
@@ -132,7 +132,7 @@ impl Router {
         Ok(Some(UpstreamRoute { addresses, proxy: Some(Arc::clone(proxy)), connect, authorization }))
     }
 
-    /// Whether an upstream may redirect to a host that a proxy connects to.
+    /// Returns whether an upstream may redirect to this URL, if a proxy connects to the URL's host.
     fn allows_redirect(&self, origin: ReplyOrigin, url: &Url) -> bool {
         let port = url.port_or_known_default().unwrap_or(80);
         let listeners = &self.context.listeners;
@@ -152,8 +152,9 @@ impl Router {
         }
     }
 
-    /// Where the upstream is that answers the first request, before any redirects. If a proxy resolves the upstream's host
-    /// name, the upstream's address is not known here. Then the upstream is treated as public, see [`ReplyOrigin::UNKNOWN`].
+    /// Returns where the upstream of the first request is. Redirects do not change this. If a proxy resolves the
+    /// upstream's host name, the upstream's address is not known here. Then the upstream is treated as public, see
+    /// [`ReplyOrigin::UNKNOWN`].
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),
@@ -164,8 +165,8 @@ impl Router {
     }
 }
 
-/// Whether the name stands for a different host in each network. This is true of special-use names (RFC 6761, RFC 6762,
-/// RFC 8375, RFC 9476) and names without a dot.
+/// Returns whether the name may mean a different host in each network. This is true of special-use names (RFC 6761, RFC
+/// 6762, RFC 8375, RFC 9476) and names without a dot.
 fn names_a_private_host(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let last = name.rsplit_once('.').map(|(_, last)| last);

@@ -56,7 +56,8 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> Str
     request
 }
 
-/// A tracker that sends these replies, one in each connection. It passes the requests that it receives to the test.
+/// Starts a tracker that sends these replies, one in each connection. Returns its address, and the requests that it
+/// receives.
 async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -20,7 +20,7 @@ pub(in crate::forward) struct Target {
 }
 
 impl Target {
-    /// The host and the port of a URL.
+    /// Returns the host and the port of a URL.
     pub(in crate::forward) fn of(url: &Url) -> Option<Self> {
         Some(Self { host: url.host()?.to_owned(), port: url.port_or_known_default()? })
     }
@@ -123,7 +123,7 @@ async fn log_in(
     if status == 0 { Ok(()) } else { refused("it refuses the login") }
 }
 
-/// The request to connect us to a target (RFC 1928, section 4).
+/// Returns the request to connect us to a target (RFC 1928, section 4).
 fn connect_request(to: &Target) -> Result<Vec<u8>, TunnelError> {
     let mut request = vec![5, 1, 0];
     match &to.host {
@@ -145,7 +145,7 @@ fn connect_request(to: &Target) -> Result<Vec<u8>, TunnelError> {
     Ok(request)
 }
 
-/// What the status of a reply means (RFC 1928, section 6).
+/// Returns what the status of a reply means (RFC 1928, section 6).
 fn status_text(status: u8) -> &'static str {
     match status {
         2 => "its rules forbid it",

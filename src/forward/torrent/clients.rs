@@ -22,8 +22,8 @@ use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there. More
-/// clients are of no use to any upstream.
+/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there,
+/// because more clients are of no use to any upstream.
 const MAX_CLIENTS: usize = 10_000;
 
 /// How many clients of the heaviest source are removed when there is no room for a new client. Several are removed at
@@ -35,13 +35,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// The clients of one torrent.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// The torrent's serial.
+    /// The serial of the torrent's state.
     torrent: u64,
     /// The clients are boxed, because a hash table has more slots than entries, and empty slots should be small.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
-    /// The peer id that announces from an endpoint.
+    /// The peer id that announces from each endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
-    /// The port on which a peer id listens at an address.
+    /// The port on which each peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
     /// How many clients each source has. The counting begins when the torrent is full.
     sources: Option<Box<Map<RequestSource, usize>>>,
@@ -57,7 +57,7 @@ impl Clients {
         self.by_key.len()
     }
 
-    /// How many clients have a session at a forwarder, and when the first of them is due to be announced.
+    /// Returns how many clients have a session at a forwarder, and when the first of them is due to be announced.
     pub(super) fn at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> (usize, Option<Instant>) {
         let here = || self.by_key.values().filter(|client| client.is_at(forwarder));
         (here().count(), here().filter_map(|client| client.due_at(forwarder, now)).min())
@@ -126,8 +126,8 @@ impl Clients {
         }
     }
 
-    /// The forwarders to which this client is not announced yet. They must first get the `stopped` of a client that
-    /// this client has replaced.
+    /// Returns the forwarders to which this client may not be announced yet, because they must first get the `stopped`
+    /// of a client that this client has replaced. Begins each such `stopped` that is due.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -191,9 +191,9 @@ impl Clients {
         self.sources.take_if(|_| self.by_key.len() < MAX_CLIENTS / 2);
     }
 
-    /// Whether there is room for another client of this source. If the torrent is full, the source with the most
-    /// clients loses some clients. Clients that no forwarder lists go first, then the clients that have been silent for
-    /// longest.
+    /// Returns whether there is room for another client of this source. If the torrent is full, the source with the
+    /// most clients loses some clients. Clients that no forwarder lists go first, then the clients that have been
+    /// silent for longest.
     fn make_room(&mut self, source: RequestSource) -> bool {
         if self.by_key.len() < MAX_CLIENTS {
             return true;
@@ -249,7 +249,7 @@ impl Clients {
         exchanges
     }
 
-    /// Brings an exchange up to date when its turn has come. False if the exchange has become pointless.
+    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }
@@ -276,8 +276,8 @@ impl Clients {
         next
     }
 
-    /// Begins `stopped` for each client that has not announced for `age`, and at each forwarder that should no longer
-    /// list a client. Returns these exchanges.
+    /// Begins `stopped` for each client that has not announced for `age`, and for each client that a forwarder should
+    /// no longer list. Returns these exchanges.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {
@@ -295,8 +295,8 @@ impl Clients {
         exchanges
     }
 
-    /// Our own clients that may be among the peers of a reply. The upstream may list them under their own addresses or
-    /// under `addresses`, our own addresses as the upstream knows them.
+    /// Returns our own clients that may be among the peers of a reply. The upstream may list them under their own
+    /// addresses or under `addresses`, our own addresses as the upstream knows them.
     pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
         let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();

@@ -31,12 +31,12 @@ struct Combined {
 }
 
 impl TorrentLists {
-    /// The torrent's state at a forwarder, if it exists.
+    /// Returns the torrent's state at a forwarder, if it exists.
     pub(super) fn known_at(&self, forwarder: &Arc<Forwarder>) -> Option<&AtForwarder> {
         self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))
     }
 
-    /// The torrent's state at a forwarder. The state is created if it does not exist.
+    /// Returns the torrent's state at a forwarder. The state is created if it does not exist.
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
         if !self.at.iter().any(is_it) {
@@ -61,7 +61,7 @@ impl TorrentLists {
         self.under_way > 0
     }
 
-    /// The lists of all forwarders in `set` as one list. `None` if no forwarder has a list.
+    /// Returns the lists of all forwarders in `set` as one list. `None` if no forwarder has a list.
     pub(super) fn combined(&mut self, set: &ForwarderSet, downloads: bool, now: Instant) -> Option<Arc<UpstreamPeers>> {
         if self.combined.generation != set.generation {
             self.combined = Combined { generation: set.generation, ..Combined::default() };
@@ -118,12 +118,12 @@ impl TorrentLists {
         self.bytes = self.at.iter().map(|at| at.lists.size()).chain(combined).sum();
     }
 
-    /// The number of forwarders at which the torrent has a state.
+    /// Returns the number of forwarders at which the torrent has a state.
     pub(super) fn forwarder_count(&self) -> usize {
         self.at.len()
     }
 
-    /// Bytes of the peers in all lists.
+    /// Returns how many bytes the peers in all lists take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

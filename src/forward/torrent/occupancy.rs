@@ -57,12 +57,12 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         Self(HashMap::default())
     }
 
-    /// The occupant that announced last.
+    /// Returns the occupant that announced last.
     pub(super) fn current(&self, key: &K) -> Option<T> {
         self.0.get(key).map(|occupancy| occupancy.current)
     }
 
-    /// All occupants that a key may have now: several if the key is shared.
+    /// Returns all occupants that a key may have now: several if the key is shared.
     pub(super) fn all(&self, key: &K) -> impl Iterator<Item = T> + '_ {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }

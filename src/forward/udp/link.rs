@@ -48,7 +48,7 @@ struct ReceivedId {
     received: Instant,
 }
 
-/// A response, or why there will be none.
+/// A response, or the reason why no response will come.
 type ResponseResult = Result<Vec<u8>, ForwardError>;
 
 impl Link {
@@ -87,7 +87,7 @@ impl Link {
         Err(ForwardError::Timeout)
     }
 
-    /// The connection id, unless it is too old.
+    /// Returns the connection id, unless it is too old.
     pub(super) fn id(&self) -> Option<ConnectionId> {
         self.id.lock().filter(|id| id.received.elapsed() < ID_LIFETIME).map(|id| id.id)
     }
@@ -101,7 +101,7 @@ impl Link {
         self.id.lock().take_if(|received| received.id == id);
     }
 
-    /// How many requests wait for a response.
+    /// Returns how many requests wait for a response.
     #[cfg(test)]
     pub(super) fn pending(&self) -> usize {
         self.pending.0.lock().len()
@@ -181,7 +181,7 @@ impl Drop for PendingRequest<'_> {
     }
 }
 
-/// A connected socket on a random port that the system chooses.
+/// Returns a connected socket on a random port that the system chooses.
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -189,7 +189,7 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Reads responses for as long as the socket lasts.
+/// Reads responses until the link is dropped, which aborts this task.
 async fn read(socket: Arc<UdpSocket>, pending: Arc<PendingRequests>) {
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -203,7 +203,8 @@ async fn read(socket: Arc<UdpSocket>, pending: Arc<PendingRequests>) {
     }
 }
 
-/// An error of a socket: a refused connection comes from the upstream's side, everything else from this host.
+/// Converts an error of a socket. A refused connection comes from the upstream's side, every other error from this
+/// host.
 fn socket_error(error: &io::Error) -> ForwardError {
     match error.kind() {
         _ if is_shortage(error) => ForwardError::Local(error.to_string()),

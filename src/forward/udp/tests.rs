@@ -60,8 +60,8 @@ impl ScriptedTracker {
         (Request::parse(&buffer[..length]).unwrap(), from)
     }
 
-    /// The next request. Repetitions are skipped: on a busy machine a response may be late, and the request is sent
-    /// again.
+    /// Returns the next request. Repetitions are skipped: on a busy machine a response may be late, and the request is
+    /// sent again.
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
@@ -75,8 +75,8 @@ impl ScriptedTracker {
         }
     }
 
-    /// Whether no packet has come. Loopback delivers packets in order. So when an answer to a later packet has arrived,
-    /// every earlier packet is here.
+    /// Returns whether no packet has come. Loopback delivers packets in order. So when an answer to a later packet has
+    /// arrived, every earlier packet is here.
     fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
@@ -188,7 +188,7 @@ async fn announce(upstream: &UdpUpstream, timeout: Duration) -> Result<ExchangeR
     announce_of(upstream, &request(), None, timeout).await
 }
 
-/// The interval, which identifies an answer.
+/// Returns the interval, which identifies an answer.
 fn interval(answer: Result<ExchangeReply, ForwardError>) -> u32 {
     answer.unwrap().reply.interval.unwrap()
 }

@@ -8,7 +8,7 @@ use awc::error::{ConnectError, PayloadError, SendRequestError};
 use super::stream_error::StreamError;
 use crate::forward::error::{ForwardError, is_shortage};
 
-/// Why the head of a response was not received.
+/// Returns why the head of a response was not received.
 pub(in super::super) fn send_error(error: SendRequestError) -> ForwardError {
     match error {
         SendRequestError::Connect(ConnectError::Io(error)) => {
@@ -25,7 +25,7 @@ pub(in super::super) fn send_error(error: SendRequestError) -> ForwardError {
     }
 }
 
-/// Why the body of a response was not received.
+/// Returns why the body of a response was not received.
 pub(in super::super) fn body_error(error: PayloadError, code: u16) -> ForwardError {
     match error {
         PayloadError::Overflow => ForwardError::TooLarge { status: Some(code) },
@@ -47,7 +47,7 @@ fn io_error(error: &std::io::Error, status: Option<u16>) -> ForwardError {
     }
 }
 
-/// The error of our stream under awc; `None` if the error comes from elsewhere.
+/// Returns the error of our stream under awc; `None` if the error comes from elsewhere.
 fn from_stream(error: &std::io::Error, status: Option<u16>) -> Option<ForwardError> {
     Some(match StreamError::find(error)? {
         StreamError::Tls(what) => ForwardError::Tls(what),

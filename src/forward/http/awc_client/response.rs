@@ -82,7 +82,7 @@ impl UpstreamResponse {
         Ok(())
     }
 
-    /// Passes on bytes that were read with the head. False if none are left.
+    /// Passes on bytes that were read with the head. Returns false if none are left.
     pub(super) fn take(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Self::Body { bytes, taken, .. } = self else { return false };
         let rest = bytes.get(*taken..).unwrap_or_default();
@@ -104,7 +104,7 @@ impl UpstreamResponse {
     }
 }
 
-/// Whether the first bytes are, or may become, a status line.
+/// Returns whether the first bytes are, or may become, a status line.
 fn may_be_http(bytes: &[u8]) -> bool {
     let line = status_line(bytes);
     HTTP_1.iter().zip(line).all(|(a, b)| a == b)
@@ -112,14 +112,15 @@ fn may_be_http(bytes: &[u8]) -> bool {
 
 const HTTP_1: &[u8] = b"HTTP/1.";
 
-/// The bytes from the status line on. Empty lines before the status line are skipped, because awc skips them too.
+/// Returns the bytes from the status line on. Empty lines before the status line are skipped, because awc skips them
+/// too.
 fn status_line(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     bytes.get(blank..).unwrap_or_default()
 }
 
-/// The length of the head, with the empty line that ends it; `None` if the head is incomplete. `searched` keeps the
-/// position for the next call.
+/// Returns the length of the head, with the empty line that ends it; `None` if the head is incomplete. `searched` keeps
+/// the position for the next call.
 fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let blank = bytes.len() - status_line(bytes).len();
     let mut at = blank.max(*searched);
@@ -197,14 +198,15 @@ fn rewrite(head: &mut [u8]) -> HeadKind {
     }
 }
 
-/// The name and the value of a header line.
+/// Returns the name and the value of a header line.
 fn header(line: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = line.splitn(2, |&byte| byte == b':');
     let name = parts.next().unwrap_or_default().trim_ascii_end();
     (name, parts.next().unwrap_or_default().trim_ascii())
 }
 
-/// The length in a `Content-Length`, which may be a list of equal values.
+/// Returns the length in a `Content-Length`, which may be a list of equal values. `None` if the value is malformed or
+/// its lengths differ.
 fn one_length(value: &[u8]) -> Option<u64> {
     let mut lengths = value.split(|&byte| byte == b',').map(|length| {
         let length = length.trim_ascii();
@@ -243,7 +245,7 @@ fn keep_one_length(head: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// What awc would read of a reply that arrives in pieces of this many bytes.
+    /// Returns what awc would read of a reply that arrives in pieces of this many bytes.
     fn shown(reply: &[u8], piece: usize) -> Result<Vec<u8>, StreamError> {
         let mut state = UpstreamResponse::default();
         for chunk in reply.chunks(piece) {

@@ -60,7 +60,7 @@ impl AsyncWrite for Counted {
 #[derive(Debug)]
 pub(super) struct UpstreamStream {
     io: Io,
-    /// The start of the request, if it differs from awc's.
+    /// The start that replaces awc's start of the request, if the request goes to a proxy without a tunnel.
     start: Option<RequestStart>,
     response: UpstreamResponse,
 }
@@ -76,7 +76,7 @@ struct RequestStart {
 const METHOD: &[u8] = b"GET ";
 
 impl UpstreamStream {
-    /// A stream without TLS. `absolute` goes before the path in the request line.
+    /// Returns a stream without TLS. `absolute` goes before the path in the request line.
     pub(super) fn plain(tcp: Counted, absolute: Option<&str>) -> Self {
         let start = absolute.map(|absolute| RequestStart { bytes: format!("GET {absolute}").into_bytes(), written: 0 });
         Self { io: Io::Plain(tcp), start, response: UpstreamResponse::default() }
@@ -130,8 +130,8 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// Reads. A reset, or an end without TLS `close_notify`, counts as the end of the connection. The reply itself shows
-/// whether it is complete.
+/// Reads from the connection. A reset, or an end without TLS `close_notify`, counts as the end of the connection. The
+/// reply itself shows whether it is complete.
 fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let read = match io {
         Io::Plain(io) => Pin::new(io).poll_read(cx, buf),

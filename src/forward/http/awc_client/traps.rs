@@ -1,5 +1,5 @@
-//! What awc does without our stream and connector. When one of these tests fails, awc has changed, and the work-around
-//! for what the test names can be removed.
+//! Each test shows what awc does without our stream and connector. When a test fails, awc has changed, and the
+//! work-around for the fault that the test names can be removed.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
 
-/// A server that sends these bytes to its first client.
+/// Starts a server that sends these bytes to its first client. Returns the server's address.
 async fn server(reply: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ enum PlainError {
     Body(PayloadError),
 }
 
-/// The status and the body that awc reads from a reply without our stream.
+/// Returns the status and the body that awc reads from a reply without our stream.
 async fn plain(reply: &[u8]) -> Result<(u16, Vec<u8>), PlainError> {
     let uri = format!("http://{}/", server(reply.to_vec()).await);
     let mut response = awc::Client::new().get(uri).send().await.map_err(PlainError::Send)?;
