@@ -53,7 +53,7 @@ fn sum(mut rest: &str) -> Option<u128> {
     }
 }
 
-/// The nanoseconds of the first part, and what follows it.
+/// Returns the nanoseconds of the first part, and the text after this part.
 fn part(text: &str) -> Option<(u128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);

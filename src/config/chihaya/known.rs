@@ -1,6 +1,7 @@
 //! Keys that mean nothing to Chihaya: keys that only documentation and examples have, and misspelt keys.
 
-/// Keys that documentation shows and no code of Chihaya reads: the section, the key, and an explanation.
+/// Keys that documentation shows, although Chihaya does not read them, or reads them in one old version only: the
+/// section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (
@@ -13,7 +14,7 @@ const DEAD: &[(&str, &str, &str)] = &[
     (
         "",
         "jwkTTL",
-        "v1.0 keeps keys as long as the reply's caching headers say, and here they are kept until the set has others",
+        "v1.0 keeps keys as long as the caching headers of the set say, and here keys are kept until the set has other keys",
     ),
     ("http.", "request_timeout", "only v2.0.0-rc.1 reads it"),
 ];
@@ -61,7 +62,7 @@ pub(super) fn is_secret(key: &str) -> bool {
     nearest(key, &["private_key", "redis_broker"]).is_some()
 }
 
-/// Whether no version of Chihaya reads the key, although documentation shows it.
+/// Whether [`DEAD`] has this key of this section.
 pub(super) fn is_dead(section: &str, key: &str) -> bool {
     DEAD.iter().any(|(other, dead, _)| *other == section && *dead == key)
 }

@@ -11,7 +11,7 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 pub enum Severity {
     /// Nothing is wrong.
     Fine,
-    /// The effect differs from what the file says, or is one that the operator should know about.
+    /// The effect differs from what the file says, or the operator should know about the effect.
     Warning,
     /// Something that restricts access is not in force.
     NotInForce,
@@ -84,7 +84,7 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// Reports a key that Chihaya does not know. `restricts`: the key may have been meant to restrict access.
+    /// Reports a key that Chihaya does not know. `restricts` is whether the key may have been meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));

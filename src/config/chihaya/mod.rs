@@ -72,7 +72,7 @@ impl ChihayaFile {
         Ok(Self { origin, path, read })
     }
 
-    /// The configuration. If values are wrong, an error about the first one.
+    /// Returns the configuration. If values are wrong, returns an error about the first wrong value.
     pub fn checked(&self) -> Result<&ChihayaConfig, ConfigError> {
         match self.read.findings.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(&self.read.config),
@@ -109,7 +109,7 @@ impl fmt::Display for ChihayaFile {
         let verdict = match (count(Severity::Error), count(Severity::NotInForce)) {
             (0, 0) => "All that restricts access is in force".to_owned(),
             (0, lets) => format!("Restrictions of access that are not in force: {lets}"),
-            (wrong, _) => format!("Values are wrong (lines: {wrong})"),
+            (wrong, _) => format!("Wrong values: {wrong}"),
         };
         writeln!(f, "{verdict}; warnings: {}.", count(Severity::Warning))
     }

@@ -92,7 +92,7 @@ pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     number.filter(|number| *number >= 0).map(|number| sign * number).ok_or(expected)
 }
 
-/// A number with or without fraction.
+/// Parses a number with or without a fraction.
 pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     let expected = "a number such as 1.25";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
@@ -191,7 +191,8 @@ pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
     if is_fetched { Ok(KeySetUrl::Url(url)) } else { Err(expected) }
 }
 
-/// Client ids. Each is six bytes of a peer id: those behind its hyphen, or its first six bytes if it has no hyphen.
+/// Parses client ids. Each id is six bytes of a peer id: the bytes after the leading hyphen, or the first six bytes of
+/// a peer id without a leading hyphen.
 pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     let ids = texts
         .iter()

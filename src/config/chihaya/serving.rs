@@ -31,8 +31,8 @@ use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
 use tracker_protocol::route::{Route, route};
 
-/// The settings that a file replaces. To give one of them together with the file is an error, because the file already
-/// sets the same thing.
+/// The settings that a file replaces. It is an error to give one of these settings beside the file, because the file
+/// already sets the same thing.
 static COVERED: [&dyn Declared; 11] = [
     &LISTEN,
     &UDP_LISTEN,
@@ -124,7 +124,8 @@ pub(in crate::config) fn apply(
     Ok(())
 }
 
-/// In the list of the settings in force, the settings that the file replaces have no value and come from the file.
+/// Marks the settings that the file replaces, in the list of the settings in force: they have no value, and come from
+/// the file.
 fn say_where_values_come_from(config: &mut Config, sources: &Sources<'_>) {
     let origin = CHIHAYA.typed(sources).map(|(origin, _)| origin.to_string());
     let is_covered = |variable| COVERED.iter().any(|covered| covered.about().variable == variable);
@@ -144,7 +145,7 @@ fn limit_connections(config: &mut Config, http: &ChihayaHttp) {
     config.drain = http.timeouts.drain.unwrap_or(config.drain);
 }
 
-/// Stands for no limit. A timer needs a time, and no connection lasts for a year.
+/// Stands for no limit, because a timer needs a time. No connection lasts for a year.
 const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
 
 fn timeouts(HttpTimeouts { read, write, idle, .. }: HttpTimeouts) -> ConnectionTimeouts {
@@ -162,7 +163,7 @@ fn udp_key(udp: &ChihayaUdp) -> Option<SharedKey> {
     udp.private_key.as_ref().map(|PrivateKey(text)| SharedKey::new(text, udp.max_clock_skew))
 }
 
-/// The intervals and numbers of the file.
+/// Returns the intervals and numbers in the file.
 fn policy(chihaya: &ChihayaConfig) -> Policy {
     let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
     let limits = |requests: Option<RequestRules>| requests.map(limits).unwrap_or_default();

@@ -686,7 +686,7 @@ fn keys_in_every_notation_of_yaml_have_their_lines() {
             "line 1: announce_interval: 10m -> interval 600 s (--announce-interval)",
             "line 1: prometheus_addr: :1 -> /metrics at :1",
             "line 2: http.addr: :2 -> listens on :2 (--listen)",
-            "line 3: http.read_timeout: 5s -> a request has to arrive in 5 s",
+            "line 3: http.read_timeout: 5s -> a request has to arrive within 5 s",
         ]
     );
     let text = "times: &times\n  read_timeout: 7s\n  write_timeout: 8s\nchihaya:\n  http:\n    <<: *times\n    addr: :80\n    write_timeout: 9s\n";

@@ -1,4 +1,4 @@
-//! `chihaya.yaml` of Chihaya v2: what is below its top-level key `chihaya`.
+//! Reads the keys below the top-level key `chihaya` in `chihaya.yaml` of Chihaya v2.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ fn interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> u32 {
     let outcome = |interval: &Option<u32>| match interval {
         None => Outcome::Warns(format!("interval {INTERVAL} s"), "zero or less is no interval".to_owned()),
         Some(interval) if is_rc1 => {
-            Outcome::Becomes(format!("interval {interval} s, and as long a minimal interval (--announce-interval)"))
+            Outcome::Becomes(format!("interval and minimal interval {interval} s (--announce-interval)"))
         }
         Some(interval) => outcomes::interval(*interval),
     };
