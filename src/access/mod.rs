@@ -65,23 +65,23 @@ impl Clearance {
     pub const OPEN: Self = Self { is_confidential: false };
 }
 
-/// What the rules say about announces of one torrent from one address, as far as that depends on what is known of the
+/// What the rules say about announces of one torrent from one address. The answer depends on what is known of the
 /// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessVerdict {
-    /// They admit all of them.
+    /// The rules admit all these announces.
     Admitted,
-    /// They refuse the address.
+    /// The rules refuse the address.
     NetworkRefused,
-    /// They refuse the client program.
+    /// The rules refuse the client program.
     ClientRefused,
-    /// They refuse the torrent.
+    /// The rules refuse the torrent.
     TorrentRefused,
-    /// They admit announces with a token for the torrent.
+    /// The rules admit announces with a token for the torrent.
     NeedsToken,
-    /// They refuse the token, for this reason: a sentence about `jwt`.
+    /// The rules refuse the token, for this reason: a sentence about `jwt`.
     TokenRefused(&'static str),
-    /// They admit announces of some client programs.
+    /// The rules admit announces of some client programs, and the client program is not known.
     DependsOnClient,
 }
 
@@ -92,9 +92,9 @@ pub struct DescribedAnnounce<'a> {
     pub ip: IpAddr,
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The beginning of the client's peer id. `None` if it is not known.
+    /// The beginning of the client's peer id. `None` if the peer id is not known.
     pub client: Option<&'a ClientPrefix>,
-    /// Its token. `None` if it is not known.
+    /// The client's token. `None` if the token is not known.
     pub token: Option<&'a [u8]>,
 }
 
@@ -117,7 +117,7 @@ pub struct Access {
     metrics: AccessMetrics,
     /// Counts refused tokens, by the fault's name in metrics.
     token_faults: BTreeMap<&'static str, Counter>,
-    /// Woken when the rules change, so that the keys for the new rules are fetched.
+    /// Wakes [`Access::keep_keys`] when the rules change, so that it fetches the keys for the new rules.
     changed: tokio::sync::Notify,
 }
 
@@ -177,7 +177,7 @@ impl Rules {
 }
 
 impl Access {
-    /// Sets up the rules. [`Self::keep_keys`] fetches their keys through these proxies.
+    /// Sets up the rules. [`Self::keep_keys`] fetches the keys for tokens through these proxies.
     pub fn new(options: AccessOptions, proxies: UpstreamProxies, metrics: AccessMetrics) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(options, None, &metrics)));
         let labels = JwtFault::ALL.map(JwtFault::label);
@@ -205,7 +205,7 @@ impl Access {
                 metrics.networks.inc();
                 return Err(Refusal::Denied("the tracker's access rules refuse announces from your network"));
             }
-            // A whole id leaves nothing open.
+            // `DependsOnClient` cannot occur here, because the rules get the whole peer id.
             ListVerdict::ClientRefused | ListVerdict::DependsOnClient => {
                 metrics.clients.inc();
                 return Err(rules.wording.client());
@@ -226,7 +226,7 @@ impl Access {
         Ok(Clearance { is_confidential: true })
     }
 
-    /// What the rules say about an announce. Nothing is counted or remembered, and no key is fetched.
+    /// Returns what the rules say about an announce. The call counts and remembers nothing, and fetches no key.
     pub fn verdict(&self, announce: DescribedAnnounce<'_>) -> AccessVerdict {
         let DescribedAnnounce { ip, info_hash, client, token } = announce;
         let rules = Arc::clone(&self.rules.read());

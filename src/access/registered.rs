@@ -8,8 +8,8 @@ use tracker_protocol::InfoHash;
 /// The most torrents, and the most clients, that the API can add.
 const MOST: usize = 1_000_000;
 
-/// A client program, which Chihaya calls a "client ID": the six bytes that follow the leading dash of a peer id. If the
-/// peer id does not begin with a dash, its first six bytes.
+/// A client program, which Chihaya calls a "client ID": the six bytes after the leading dash of a peer id, or the first
+/// six bytes of a peer id without a leading dash.
 pub type ClientProgram = [u8; 6];
 
 /// What the API has added.

@@ -51,7 +51,7 @@ pub(super) fn sentence(fault: JwtFault) -> &'static str {
     own(fault).0
 }
 
-/// The sentence, and whether the refusal is final: no later try with the same token can succeed.
+/// Returns the sentence, and whether the refusal is final. It is final if no later try with the same token can succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {
         JwtFault::Missing | JwtFault::Empty => ("jwt is missing: this tracker needs a token in the announce URL", true),

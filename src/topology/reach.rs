@@ -66,7 +66,7 @@ impl Reach {
             [0x2001, 1, 0, 0, 0, 0, 0, 1..=3] | [0x2001, 3 | 0x20..=0x3f, ..] | [0x2001, 4, 0x112, ..] => {
                 Self::Everywhere
             }
-            // Benchmarks (RFC 5180); ULA, and site-local before it.
+            // Benchmarks (RFC 5180); ULA, and its predecessor site-local.
             [0x2001, 2, 0, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Site,
             // Other protocols, the old ORCHIDs among them.
             [0x2001, 0..=0x1ff, ..] => Self::Nowhere,
@@ -82,8 +82,8 @@ impl Reach {
         }
     }
 
-    /// The reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet, so it leads
-    /// nowhere if the IPv4 address is not a public one.
+    /// The reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet. So it leads
+    /// nowhere if the IPv4 address is not public.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,

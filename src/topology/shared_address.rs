@@ -38,8 +38,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address. Other addresses may have the same bit by chance. An announce takes a lock only
-    /// if the bit of its address is set, or if its swarm has other clients at that address.
+    /// A bit for each watched address, which other addresses may have too by chance. An announce takes a lock only if
+    /// the bit of its address is set, or if its swarm has other clients at that address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -65,12 +65,12 @@ pub struct Sighting {
     pub others: usize,
 }
 
-/// An address with more than one client in a swarm, which may be shared.
+/// An address that may be shared, because more than one client of a swarm has it.
 #[derive(Debug)]
 struct Suspect {
     ip: IpAddr,
     swarm: InfoHash,
-    /// Announces that were seen.
+    /// How many announces were seen.
     seen: u32,
     stays: Vec<Stay>,
     /// When the address is forgotten, unless another client arrives there before.
@@ -101,7 +101,7 @@ impl SharedAddressDetector {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Takes note of an announce. Returns the warning for the client, if its address is shared.
+    /// Takes note of an announce. Returns the warning for the client, if the client's address is shared.
     pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
         let ip = sighting.source;
         let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;

@@ -33,7 +33,7 @@ impl Topology {
         Self { external, zone_externals, networks, own_family_only: false, zone_names }
     }
 
-    /// The same, but each client gets peers of its own address family only.
+    /// Returns the same topology, but each client gets peers of its own address family only.
     #[must_use]
     pub fn with_own_family_only(self) -> Self {
         Self { own_family_only: true, ..self }
@@ -64,9 +64,9 @@ impl Topology {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }
 
-    /// The address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites use the
-    /// same private network, only `source` distinguishes them. So the function takes the zone of `source` if this zone
-    /// also contains `ip`.
+    /// Returns the address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites
+    /// use the same private network, only `source` distinguishes them. So the function takes the zone of `source` if
+    /// this zone also contains `ip`.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
@@ -77,8 +77,8 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address at which the client at `asks` reaches a peer. The client uses the peer's own port with this address.
-    /// `None` if the client cannot reach the peer.
+    /// Returns the address at which the client at `asks` reaches a peer. The client uses the peer's own port with this
+    /// address. `None` if the client cannot reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
@@ -99,8 +99,8 @@ impl Topology {
         }
     }
 
-    /// The external address of a peer's zone. If the peer is in no zone, the external address of clients outside of all
-    /// zones.
+    /// Returns the external address of a peer's zone. If the peer is in no zone, returns the external address of
+    /// clients outside of all zones.
     fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
         let external = match peer.zone {
             Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),

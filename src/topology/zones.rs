@@ -28,16 +28,16 @@ impl ExternalAddress {
 /// A part of the network whose members reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
-    /// Its name in the operator's file.
+    /// The zone's name in the operator's file.
     pub name: String,
-    /// The addresses of its members.
+    /// The networks of the zone's members.
     pub networks: Vec<IpNet>,
     /// The address at which other zones and the rest of the world reach the zone's members. If this address is private,
     /// only other zones get it.
     pub external: ExternalAddress,
 }
 
-/// Identifies a configured zone. The id takes only one byte, because one is stored with every peer.
+/// Identifies a configured zone. The id takes only one byte, because every peer is stored with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 

@@ -9,7 +9,7 @@ pub(in crate::access) const TOO_MANY: &str = "too_many";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::access) enum JwtFault {
     Missing,
-    /// There is a `jwt` without a value.
+    /// The query has a `jwt` without a value.
     Empty,
     TooLong,
     Malformed,

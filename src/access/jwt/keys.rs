@@ -31,12 +31,12 @@ pub(super) struct KeySet {
 
 /// One key.
 pub(super) struct JwtKey {
-    /// `kid`.
+    /// The `kid` of the key.
     name: Option<String>,
     pub(super) decoding: DecodingKey,
     /// The algorithms that the key's type and its `alg` allow.
     algorithms: &'static [Algorithm],
-    /// A hash of the key. By this hash a key is recognised when the keys are fetched again.
+    /// A hash of the key, by which the key is recognised when the keys are fetched again.
     pub(super) serial: u64,
 }
 

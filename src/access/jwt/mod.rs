@@ -99,7 +99,7 @@ pub(super) struct JwtRule {
     /// same hash as a verified token.
     hash_key: [u8; 16],
     failures: Failures,
-    /// Woken when a token names an unknown key. The keys are then fetched again.
+    /// Wakes `keep_keys` when a token names an unknown key, so that it fetches the keys again.
     unknown_key: Notify,
 }
 
@@ -147,8 +147,8 @@ impl JwtRule {
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {
-            "There are no keys to check tokens with, so every announce is refused. See in the log why they could not be \
-             fetched, and correct their source in the access rules or at the issuer."
+            "There are no keys to check tokens with, so every announce is refused. See in the log why the keys could not \
+             be fetched, and correct the source of the keys in the access rules or at the issuer."
                 .to_owned()
         })
     }
@@ -160,7 +160,7 @@ impl JwtRule {
         self.check(&verified, info_hash, now)
     }
 
-    /// Decides about a token like [`Self::admit`], but for the operator: nothing is counted or remembered.
+    /// Decides about a token as [`Self::admit`] does, but for the operator: the call counts and remembers nothing.
     pub(super) fn examine(&self, info_hash: InfoHash, token: &[u8], now: u64) -> Result<(), JwtFault> {
         let token = token::checked(token)?;
         let keys = Arc::clone(&self.keys.read());
@@ -237,7 +237,8 @@ impl JwtRule {
         Err(fault)
     }
 
-    /// Replaces the keys. Remembered tokens of a removed key are verified again, and thus refused.
+    /// Replaces the keys. Remembered tokens of a removed key are verified again, which fails, so these tokens are
+    /// refused.
     fn set_keys(&self, keys: KeySet) {
         self.key_count.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
         *self.keys.write() = Arc::new(keys);

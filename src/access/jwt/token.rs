@@ -18,10 +18,11 @@ const MAX_TOKEN: usize = 8192;
 /// What a verified token says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    /// The torrent. Two info-hashes only if the claim may mean either.
+    /// The info-hash of the torrent. The two values differ only if the claim may mean either.
     pub(super) info_hashes: [InfoHash; 2],
-    /// When the token begins and ceases to be valid, in seconds since 1970.
+    /// When the token begins to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,
+    /// When the token ceases to be valid, in seconds since 1970.
     pub(super) expires: Option<u64>,
     /// The serial of the key that signed the token.
     pub(super) key: u64,
@@ -78,7 +79,7 @@ pub(super) fn header(token: &[u8]) -> Result<(Algorithm, Option<String>), JwtFau
     Ok((alg.parse().map_err(|_| JwtFault::Signature)?, kid))
 }
 
-/// The claims that are read from a token, beside those about issuer and audience.
+/// The claims that are read from a token, beside the claims about issuer and audience.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
