@@ -309,7 +309,7 @@ proptest! {
         let mut peers: HashMap<String, (PeerId, Role, u64)> = HashMap::new();
         for (host, wanders, is_v4, what) in steps {
             let host_ip = if is_v4 { format!("10.0.0.{host}:1") } else { format!("[fd00::{host}]:1") };
-            // The client is the host's own client, or one that wanders from host to host.
+            // The client is the host's own client, or a client that wanders from host to host.
             let peer_id = PeerId([if wanders { 100 + host % 2 } else { host }; 20]);
             let role = if what % 2 == 0 { Role::Seed } else { Role::Leecher };
             let announcement = Announcement { peer_id, role, ..from(&host_ip) };
@@ -363,7 +363,7 @@ fn a_client_with_one_id_at_very_many_addresses_does_not_slow_others_down() {
         let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
-    // A hash table with that many entries of the same hash would take minutes.
+    // With this many entries of the same hash, a hash table would take minutes.
     (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
     (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
     assert_eq!(store.scrape(at(1), hash(1)).incomplete, 1);
@@ -384,7 +384,7 @@ fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
 
-/// The peers that a client gets when it only reads the swarm.
+/// Returns the peers that a client gets when it only reads the swarm.
 fn seen(store: &Store, now: Timestamp, asks: &str) -> HashSet<String> {
     addresses_of(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
 }
@@ -842,7 +842,8 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // The store has room for two peers, and the seed outside of all zones is one of three. Any of the three may be evicted.
+    // The store has room for two peers, and the seed outside of all zones is one of three. Any of these three peers may
+    // be evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);
@@ -860,7 +861,7 @@ fn an_unused_swarm_is_dropped() {
     announce(&store, at(1), hash(2), &done);
     announce(&store, at(2), hash(2), &Announcement { action: Action::Leave, ..done });
     let after = |seconds| {
-        // As many calls as it takes to check all shards.
+        // These are enough calls to check all shards.
         (0..60).for_each(|_| store.housekeep(at(seconds)));
         (store.totals().swarms, store.totals().peers)
     };
@@ -904,7 +905,7 @@ fn the_few_peers_left_of_a_huge_swarm_are_found_wherever_they_are() {
         Announcement { place, want: 0, peer_id: from(&format!("{}:1", place.ip)).peer_id, ..from("10.0.0.1:1") }
     };
     let asks = Announcement { port: None, want: 1, ..from("10.9.9.9:9") };
-    // In several swarms, because the result in a single one may be luck.
+    // The test uses several swarms, because the result in a single swarm may be luck.
     for swarm in 1..=8 {
         (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
         // These peers are at the start of the list, where a sweep begins. So the sweep finds few expired peers.
@@ -1022,7 +1023,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// 300 swarms of one peer each: all peers are on one host, or each peer is on a host of its own.
+/// Announces to 300 swarms of one peer each. All peers are on one host, or each peer is on a host of its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));

@@ -9,7 +9,7 @@ use crate::topology::ZoneId;
 use crate::topology::reach::Reach;
 use tracker_protocol::{Endpoint, Ip, Role};
 
-/// What identifies a peer. The zone is part of it because two sites may use the same private network.
+/// What identifies a peer. The zone is part of the key, because two sites may use the same private network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PeerKey<A> {
     pub(super) endpoint: Endpoint<A>,
@@ -72,8 +72,8 @@ pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. Its claimant's number takes
-    /// those 2 bits and the lowest 4 bits of the time.
+    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. The number of its claimant
+    /// takes the 2 bits of the pace and the lowest 4 bits of the time.
     state: [u8; 2],
     /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],

@@ -10,7 +10,7 @@ pub const V4: usize = 6;
 /// Bytes of an IPv6 peer.
 pub const V6: usize = 18;
 
-/// An address family's bytes on the wire.
+/// An address that can be written in network order.
 pub trait CompactIp: Ip {
     /// Appends the address in network order.
     fn put(self, out: &mut Vec<u8>);

@@ -56,7 +56,7 @@ enum Node {
     Junk,
 }
 
-/// The host that a header names. `lines` are the lines of that header, in their order.
+/// Returns the host that a header names. `lines` are the lines of this header, in their order.
 pub fn client<'a>(
     lines: impl IntoIterator<Item = &'a [u8]>,
     syntax: Syntax,
@@ -79,7 +79,7 @@ pub fn client<'a>(
     named.unwrap_or(Named::NotSaid)
 }
 
-/// The host that one line of a list names. `None` when the line is empty.
+/// Returns the host that one line of a list names. `None` when the line is empty.
 fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
     let mut leftmost = None;
     let mut rest = Some(line);
@@ -100,8 +100,9 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines or in
-/// one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the same.
+/// Returns the host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines
+/// or in one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the
+/// same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -144,7 +145,8 @@ fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The `for` of an element of `Forwarded`. If there are two, it is unclear which one is meant.
+/// Reads the `for` of an element of `Forwarded`. An element with two of them is junk, because it is unclear which one
+/// is meant.
 fn forwarded_for(element: &[u8]) -> Node {
     let mut found = None;
     let mut rest = Some(element);

@@ -1,13 +1,14 @@
 //! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as
-//! bytes. It differs from an HTML form: identifiers are 20 arbitrary bytes, which clients escape in many ways.
+//! bytes. Such a query differs from an HTML form, because identifiers are 20 arbitrary bytes, which clients escape in
+//! many ways.
 
 use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// The pairs that this tracker reads, with values still escaped. `&` and `;` separate them; so does a second `?`,
-/// because some announce URLs have a query already when the client appends its own. A key without `=` has an empty
-/// value. Pairs with other keys are skipped, no matter what their values are.
+/// The pairs that this tracker reads, with values still escaped. The pairs are separated by `&` and `;`, and also by a
+/// second `?`, because some announce URLs have a query already when the client appends its own query. A key without `=`
+/// has an empty value. Pairs with other keys are skipped, no matter what their values are.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -68,7 +69,7 @@ pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusa
 }
 
 /// Reads a value of any bytes. Up to 32 bytes need no allocation, and the length limit of the request line bounds
-/// longer values. A `%` that does not begin an escape is kept. The value is still accepted, because no reply depends on
+/// longer values. A `%` that does not begin an escape is kept, and the value is accepted, because no reply depends on
 /// such a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
@@ -104,7 +105,8 @@ pub fn number(value: &[u8]) -> Number {
     total
 }
 
-/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` where an escape is malformed.
+/// Decodes percent escapes with upper- or lower-case digits, and `+` as a space. Yields `None` where an escape is
+/// malformed.
 fn unescape(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
     let mut bytes = value.iter().copied();
     std::iter::from_fn(move || {
@@ -157,7 +159,7 @@ const NO_DIGIT: u8 = 0x80;
 
 /// The value of each byte as a hexadecimal digit. This is a table for speed, because most of an announce consists of
 /// escapes.
-#[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
+#[allow(clippy::indexing_slicing, reason = "the compiler makes the table")]
 const HEX_DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0;

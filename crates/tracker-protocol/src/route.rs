@@ -25,12 +25,12 @@ pub enum Route {
 /// The length of the longest path that names a resource, after the path is decoded and cleaned.
 const LONGEST: usize = "announce.php".len();
 
-/// Path and query of a target or of URL data: the parts before and after the first `?`. Clients send a whole URL to
-/// proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
+/// Splits a target or URL data into path and query: the parts before and after the first `?`. Clients send a whole URL
+/// to proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
 ///
-/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If it does, the fragment belongs to
-/// neither part. The fragment may stand before or after the query. Some clients append the query to the URL, and some
-/// clients put the query before the fragment.
+/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If a client does, the fragment
+/// belongs to neither part. The fragment may stand before or after the query, because some clients append the query to
+/// the whole URL, and other clients put the query before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -38,8 +38,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not begin
-/// a fragment. It is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
+/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not
+/// begin a fragment. Such a `#` is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),

@@ -22,7 +22,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Its name in an HTTP announce.
+    /// Returns the name of the event in an HTTP announce.
     pub fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -60,7 +60,8 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Bytes downloaded since `started`.
     pub downloaded: u64,
-    /// Bytes still to download; `None` when the client does not know (a magnet link) or sent no number.
+    /// Bytes still to download; `None` when the client does not know the number (as with a magnet link) or sent no
+    /// number.
     pub left: Option<u64>,
     /// Why the client announces; `None` for a regular announce.
     pub event: Option<Event>,
@@ -87,8 +88,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher. As a leecher it
-    /// perhaps gets more peers than it needs, but as a seed it might get too few.
+    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher. As a leecher,
+    /// this client may get more peers than it needs. As a seed, it might get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,

@@ -10,11 +10,11 @@ use super::PeerId;
 /// A peer's role in its swarm, as far as a tracker can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It has the whole torrent.
+    /// The peer has the whole torrent.
     Seed,
-    /// It still downloads.
+    /// The peer still downloads.
     Leecher,
-    /// It has all that it wants, but not the whole torrent (BEP 21).
+    /// The peer has all that it wants, but not the whole torrent (BEP 21).
     PartialSeed,
 }
 
@@ -30,7 +30,7 @@ impl Role {
 pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     /// `4` or `6`.
     const VERSION: u8;
-    /// An address, if it is of this family.
+    /// Converts an address; `None` if the address is of the other family.
     fn of(ip: IpAddr) -> Option<Self>;
     /// Whether only the same host can reach the address.
     fn is_loopback(self) -> bool;
@@ -82,9 +82,9 @@ impl<A: Ip> From<Endpoint<A>> for SocketAddr {
 /// A peer as it appears in replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer<A> {
-    /// Where it listens.
+    /// Where the peer listens.
     pub endpoint: Endpoint<A>,
-    /// Its id; `None` if the peer came from an upstream tracker's compact list, which has no ids.
+    /// The peer's id; `None` if the peer came from an upstream tracker's compact list, which has no ids.
     pub id: Option<PeerId>,
 }
 
