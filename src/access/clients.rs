@@ -25,7 +25,7 @@ impl ClientPrefix {
 }
 
 impl ClientPrefix {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -57,8 +57,8 @@ impl ClientPrefixes {
         Self { prefixes }
     }
 
-    /// Whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is the
-    /// beginning of the id, or the whole id. `None` if the answer depends on the rest of the id.
+    /// Returns whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is
+    /// the beginning of the id, or the whole id. `None` if the answer depends on the rest of the id.
     pub(super) fn has(&self, start: &[u8]) -> Option<bool> {
         let after_dash = start.strip_prefix(b"-");
         if self.covers(start) || after_dash.is_some_and(|start| self.covers(start)) {
@@ -69,13 +69,13 @@ impl ClientPrefixes {
         (!is_open).then_some(false)
     }
 
-    /// Whether `start` begins with one of the prefixes.
+    /// Returns whether `start` begins with one of the prefixes.
     fn covers(&self, start: &[u8]) -> bool {
         let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
         self.prefixes.get(..behind).and_then(<[_]>::last).is_some_and(|prefix| start.starts_with(&prefix.0))
     }
 
-    /// Whether one of the prefixes is longer than `start` and begins with `start`.
+    /// Returns whether one of the prefixes is longer than `start` and begins with `start`.
     fn continues(&self, start: &[u8]) -> bool {
         let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
         self.prefixes.get(behind).is_some_and(|prefix| prefix.0.starts_with(start))

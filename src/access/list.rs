@@ -10,7 +10,7 @@ pub enum ListRule<S> {
 }
 
 impl<S> ListRule<S> {
-    /// Whether something is admitted. `is_listed` says whether the list has it.
+    /// Returns whether a thing is admitted. `is_listed` says whether the list has this thing.
     pub(super) fn admits(&self, is_listed: impl FnOnce(&S) -> bool) -> bool {
         match self {
             Self::Allow(list) => is_listed(list),

@@ -268,25 +268,25 @@ impl Access {
         });
     }
 
-    /// How many announces each rule has refused since the start.
+    /// Returns how many announces each rule has refused since the start.
     pub fn refusals(&self) -> [(&'static str, u64); 4] {
         let AccessMetrics { networks, clients, torrents, jwt, .. } = &self.metrics;
         [("networks", networks.get()), ("clients", clients.get()), ("torrents", torrents.get()), ("jwt", jwt.get())]
     }
 
-    /// How many announces and scrapes were refused because of their token since the start, by reason.
+    /// Returns how many announces and scrapes were refused because of their token since the start, by reason.
     pub fn token_refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.token_faults.iter().map(|(reason, counter)| (*reason, counter.get()))
     }
 
-    /// How many tokens were not checked, because too many had failed in the same second. `None` if the rules ask for no
-    /// token.
+    /// Returns how many tokens were not checked, because too many had failed in the same second. `None` if the rules
+    /// ask for no token.
     pub fn unchecked_tokens(&self) -> Option<u64> {
         let has_rule = self.rules.read().jwt.is_some();
         self.token_faults.get(TOO_MANY).map(Counter::get).filter(|_| has_rule)
     }
 
-    /// The current fault and its remedy, for the operator: sentences of plain text.
+    /// Returns the current fault and its remedy, for the operator: sentences of plain text.
     pub fn notice(&self) -> Option<String> {
         self.rules.read().jwt.as_ref().and_then(|jwt| jwt.notice())
     }

@@ -13,7 +13,7 @@ pub struct NetworkSet {
 }
 
 impl NetworkSet {
-    /// Whether one of the networks has this address.
+    /// Returns whether one of the networks has this address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {

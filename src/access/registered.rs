@@ -48,7 +48,7 @@ impl Registered {
         self.torrents.write().remove(&torrent)
     }
 
-    /// Whether the torrent has been added.
+    /// Returns whether the torrent has been added.
     pub fn has_torrent(&self, torrent: InfoHash) -> bool {
         self.torrents.read().contains(&torrent)
     }
@@ -63,7 +63,7 @@ impl Registered {
         self.clients.write().remove(&client)
     }
 
-    /// Whether the client has been added.
+    /// Returns whether the client has been added.
     pub fn has_client(&self, client: ClientProgram) -> bool {
         self.clients.read().contains(&client)
     }
@@ -72,8 +72,8 @@ impl Registered {
         !self.restricts_torrents || self.has_torrent(torrent)
     }
 
-    /// Whether a client may announce. `start` is the beginning of its peer id, or the whole id. `None` if the answer
-    /// depends on the rest of the id.
+    /// Returns whether a client may announce. `start` is the beginning of its peer id, or the whole id. `None` if the
+    /// answer depends on the rest of the id.
     pub(super) fn admits_client(&self, start: &[u8]) -> Option<bool> {
         if !self.restricts_clients {
             return Some(true);

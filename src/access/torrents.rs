@@ -26,17 +26,17 @@ pub struct TorrentSet {
 }
 
 impl TorrentSet {
-    /// The number of info-hashes in the set.
+    /// Returns the number of info-hashes in the set.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the set has no info-hash.
+    /// Returns whether the set has no info-hash.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the set has this info-hash.
+    /// Returns whether the set has this info-hash.
     pub(super) fn contains(&self, hash: InfoHash) -> bool {
         self.find(hash).is_some_and(|(_, is_there)| is_there)
     }
@@ -63,7 +63,7 @@ impl TorrentSet {
     }
 }
 
-/// The place where a hash belongs in a table with this many places, and the tag of the hash.
+/// Returns the place where a hash belongs in a table with this many places, and the tag of the hash.
 fn place_and_tag(hash: InfoHash, places: usize) -> (usize, NonZeroU8) {
     let bits = SEED.hash_one(hash.0);
     // The high half of this product is as evenly spread over the places as the hash is over 64 bits.

@@ -54,7 +54,7 @@ impl DnsName {
         Ok(Self(name))
     }
 
-    /// The name without its first label; `None` if there is only one label.
+    /// Returns the name without its first label; `None` if there is only one label.
     pub fn parent(&self) -> Option<Self> {
         self.0.split_once('.').map(|(_, parent)| Self(parent.to_owned()))
     }
@@ -84,7 +84,7 @@ impl ReverseZone {
         networks(text)?.into_iter().map(zone).collect()
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(self) -> IpNet {
         self.0
     }
@@ -100,7 +100,7 @@ const UDP_PORT: Flag = Flag::long("udp-port");
 const DOMAIN: Flag = Flag::long("domain");
 const CLIENTS: Flag = Flag::long("clients");
 
-/// The command with its arguments. As with settings, values remain texts.
+/// Returns the command with its arguments. As with settings, values remain texts.
 pub(super) fn command() -> Command {
     let argument = |flag: Flag, value: &'static str| Arg::new(flag.long).long(flag.long).value_name(value);
     Command::new(DNS)

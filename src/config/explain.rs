@@ -53,7 +53,7 @@ const TORRENT: Flag = Flag::long("torrent");
 const CLIENT: Flag = Flag::long("client");
 const TOKEN_FILE: Flag = Flag::long("token-file");
 
-/// The command with its arguments. As with settings, values remain texts.
+/// Returns the command with its arguments. As with settings, values remain texts.
 pub(super) fn command() -> Command {
     Command::new(EXPLAIN)
         .about(
@@ -129,7 +129,7 @@ pub(super) fn options(
     Ok(ExplainOptions { listen, info_hash, at, client: client.transpose()?, token: token.transpose()? })
 }
 
-/// The token in a file.
+/// Reads the token in a file.
 fn token(path: &Path) -> Result<JwtText, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
     let bytes = file::read(path).map_err(wrong)?;
@@ -141,7 +141,7 @@ fn token(path: &Path) -> Result<JwtText, ConfigError> {
     Ok(JwtText(token.to_vec()))
 }
 
-/// The info-hash of a torrent file.
+/// Computes the info-hash of a torrent file.
 fn of_file(path: &Path) -> Result<InfoHash, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
     let bytes = file::read(path).map_err(wrong)?;

@@ -61,7 +61,7 @@ fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     None
 }
 
-/// Whether there may be a torrent that is announced to both forwarders.
+/// Returns whether there may be a torrent that is announced to both forwarders.
 fn meet(first: &Torrents, second: &Torrents) -> bool {
     match (first, second) {
         (Torrents::Only(first), Torrents::Only(second)) => !first.is_disjoint(second),
@@ -73,8 +73,8 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// The normalised URL (RFC 3986, section 6.2) and the `Host` header. They are equal for two spellings of the same
-/// forwarder.
+/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. They are equal for two spellings of the
+/// same forwarder.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);

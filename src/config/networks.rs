@@ -31,7 +31,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// The external address that consists of these addresses. `None` if two of them are of the same family.
+/// Returns the external address that consists of these addresses. `None` if two of them are of the same family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

@@ -48,7 +48,7 @@ static SECTIONS: [&[&dyn Declared]; 8] = [
     operation::SECTION,
 ];
 
-/// The descriptions of all settings, in the order of the help and the pages.
+/// Returns the descriptions of all settings, in the order of the help and the pages.
 pub fn all() -> impl Iterator<Item = About> {
     declared().map(Declared::about)
 }
@@ -57,7 +57,7 @@ fn declared() -> impl Iterator<Item = &'static dyn Declared> {
     SECTIONS.iter().copied().flatten().copied()
 }
 
-/// Every setting as it is in force, without the values of secrets.
+/// Returns every setting as it is in force, without the values of secrets.
 pub(super) fn in_force(sources: &Sources<'_>) -> Vec<SettingInForce> {
     let one = |setting: &dyn Declared| {
         let About { variable, default, takes, .. } = setting.about();

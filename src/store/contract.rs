@@ -23,7 +23,7 @@ fn store_of(max_peers: u64) -> Store {
     Store::new(StoreOptions { peer_age: AGE, announce_interval: INTERVAL, max_peers })
 }
 
-/// An address outside of all zones.
+/// Returns an address outside of all zones.
 fn somewhere(ip: impl Into<IpAddr>) -> ZonedIp {
     ZonedIp { ip: ip.into(), zone: None }
 }
@@ -42,7 +42,7 @@ fn hash(n: u32) -> InfoHash {
     InfoHash(hash)
 }
 
-/// An announce of a leecher at this address. The peer id is different for each address.
+/// Returns an announce of a leecher at this address. The peer id is different for each address.
 fn from(address: &str) -> Announcement {
     let address: SocketAddr = address.parse().unwrap();
     let mut id = [b'-'; 20];
@@ -156,7 +156,7 @@ fn peers_of_the_client_s_subnet_come_first() {
     assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
 }
 
-/// Two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
+/// Makes two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
 fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
@@ -290,8 +290,8 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
 }
 
-/// One step of the test: the host, whether the client moves from host to host, whether the client uses IPv4, and what
-/// the client does.
+/// Returns one step of the test: the host, whether the client moves from host to host, whether the client uses IPv4,
+/// and what the client does.
 fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
 }
@@ -374,12 +374,12 @@ fn leave(announcement: &Announcement) -> Announcement {
     Announcement { action: Action::Leave, ..*announcement }
 }
 
-/// The same client at another address.
+/// Returns an announce of the same client from another address.
 fn moved(client: &Announcement, address: &str) -> Announcement {
     Announcement { peer_id: client.peer_id, role: client.role, ..from(address) }
 }
 
-/// An announce with which the host at `source` claims the address of `peer`.
+/// Returns an announce with which the host at `source` claims the address of `peer`.
 fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
@@ -874,7 +874,7 @@ fn an_unused_swarm_is_dropped() {
     assert_eq!(store.totals().evicted, 0);
 }
 
-/// One swarm of `count` peers. Every `keep`th peer announces again before the other peers expire.
+/// Makes one swarm of `count` peers. Every `keep`th peer announces again before the other peers expire.
 fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
     let quiet = |n: u32| {

@@ -50,7 +50,7 @@ impl Index {
         self.by_key.find(SEED.hash_one(key), is_it).map(|&at| at as usize)
     }
 
-    /// The position of a client's first address.
+    /// Returns the position of a client's first address.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_of(id));
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)

@@ -57,7 +57,7 @@ impl PeerQuery<'_> {
         out.len()
     }
 
-    /// The peer as the client gets it; `None` if the client does not get it.
+    /// Returns the peer as the client gets it; `None` if the client does not get it.
     pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
         match self.judge(entry, now) {
             Ok(peer) => Some(peer),
@@ -69,7 +69,7 @@ impl PeerQuery<'_> {
         }
     }
 
-    /// The peer as the client gets it, or why the client does not get it.
+    /// Returns the peer as the client gets it, or why the client does not get it.
     pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Peer<A>, HiddenPeer> {
         let &Announcement { place, port, ids, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {

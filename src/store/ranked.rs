@@ -34,12 +34,12 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.len() >= self.want
     }
 
-    /// Whether a peer of this nearness would be taken.
+    /// Returns whether a peer of this nearness would be taken.
     pub(super) fn wants(&self, nearness: Nearness) -> bool {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
 
-    /// Whether the list has a peer with this endpoint.
+    /// Returns whether the list has a peer with this endpoint.
     pub(super) fn has(&self, endpoint: Endpoint<A>) -> bool {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }

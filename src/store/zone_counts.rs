@@ -22,7 +22,7 @@ impl ZoneCounts {
         }
     }
 
-    /// The numbers of seeds and of others in a zone.
+    /// Returns the numbers of seeds and of others in a zone.
     pub(super) fn of(&self, zone: ZoneId) -> [i64; 2] {
         let counts = self.0.get(zone.number());
         counts.map(|counts| counts.each_ref().map(|count| count.load(Relaxed))).unwrap_or_default()

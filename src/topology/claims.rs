@@ -48,7 +48,7 @@ impl IpParam {
         }
     }
 
-    /// The address that a client claims, if claims count.
+    /// Returns the address that a client claims, if claims count.
     fn claim(self, source: IpAddr, claimed: &ClaimedIps) -> Option<IpAddr> {
         if !self.counts_from(source) {
             return None;
@@ -90,7 +90,7 @@ pub struct Addresses {
     pub outside: Option<IpAddr>,
 }
 
-/// Whether an address belongs to a private network or a link, and not to the tracker's own host.
+/// Returns whether an address belongs to a private network or a link, and not to the tracker's own host.
 fn is_inside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Site | Reach::Link)
 }

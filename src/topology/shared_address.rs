@@ -96,7 +96,7 @@ struct Gateway {
 }
 
 impl SharedAddressDetector {
-    /// A detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
+    /// Makes a detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
     pub fn new(gauge: Gauge) -> Self {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
@@ -131,7 +131,7 @@ impl SharedAddressDetector {
         is_gateway.then(|| warning(ip))
     }
 
-    /// The warning for a client with this address, if the address is shared.
+    /// Returns the warning for a client with this address, if the address is shared.
     pub fn warning(&self, now: Timestamp, ip: IpAddr) -> Option<Cow<'static, str>> {
         if self.marks.load(Relaxed) & mark(ip) == 0 {
             return None;
@@ -140,7 +140,7 @@ impl SharedAddressDetector {
         is_known.then(|| warning(ip))
     }
 
-    /// Notices for the operator, a sentence for each shared address.
+    /// Returns notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
             let ip = gateway.ip;
@@ -199,7 +199,7 @@ impl Suspect {
         self.at_once() >= MANY
     }
 
-    /// The largest number of clients that were there at the same time.
+    /// Returns the largest number of clients that were at the address at the same time.
     fn at_once(&self) -> usize {
         let when = |moment| self.stays.iter().filter(|stay| (stay.first..=stay.last).contains(&moment)).count();
         self.stays.iter().map(|stay| when(stay.first)).max().unwrap_or_default()
@@ -220,7 +220,7 @@ fn push_to<T, K: Ord>(list: &mut Vec<T>, most: usize, new: T, age: impl Fn(&T) -
     list.push(new);
 }
 
-/// The bit that stands for an address.
+/// Returns the bit that stands for an address.
 fn mark(ip: IpAddr) -> u64 {
     let sum = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
     let sum = match ip {

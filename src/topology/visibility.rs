@@ -22,7 +22,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The topology of these zones. Zones past [`ZoneId::MOST`] are ignored.
+    /// Makes the topology of these zones. Zones past [`ZoneId::MOST`] are ignored.
     pub fn new(zones: &[Zone], external: ExternalAddress) -> Self {
         let ids = (0..).map_while(ZoneId::nth);
         let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
@@ -39,27 +39,27 @@ impl Topology {
         Self { own_family_only: true, ..self }
     }
 
-    /// The name of a zone.
+    /// Returns the name of a zone.
     pub fn zone_name(&self, zone: ZoneId) -> &str {
         self.zone_names.get(zone.number()).map_or("", String::as_str)
     }
 
-    /// The zones with their names, in the order of configuration.
+    /// Returns the zones with their names, in the order of configuration.
     pub fn zones(&self) -> impl Iterator<Item = (ZoneId, &str)> {
         (0..).map_while(ZoneId::nth).zip(self.zone_names.iter().map(String::as_str))
     }
 
-    /// Whether clients get peers of the other address family, too.
+    /// Returns whether clients get peers of the other address family, too.
     pub fn mixes_families(&self) -> bool {
         !self.own_family_only
     }
 
-    /// The zone of an address: the one with the narrowest network that contains the address.
+    /// Returns the zone of an address: the one with the narrowest network that contains the address.
     pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }
 
-    /// The address with its zone.
+    /// Returns the address with its zone.
     pub fn zoned(&self, ip: IpAddr) -> ZonedIp {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }

@@ -190,7 +190,7 @@ impl Leases {
         if ended == 0 { Err(StaleLease::Superseded) } else { Ok(()) }
     }
 
-    /// The lease of a blob in a zone.
+    /// Returns the lease of a blob in a zone.
     pub(super) fn find(&self, now: Timestamp, key: &BlobKey, zone: Option<ZoneId>) -> Option<HeldLease> {
         let table = self.0.lock();
         table.of(key).iter().find(|lease| lease.holder.address.zone == zone && lease.is_held(now)).cloned()

@@ -91,7 +91,7 @@ impl StoredMetainfo {
         }
     }
 
-    /// Whether the file may stay. If its swarm has peers, the file counts as used now.
+    /// Returns whether the file may stay. If its swarm has peers, the file counts as used now.
     fn is_live(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) -> bool {
         if has_peers(self.info_hash) {
             self.used.store(now.tenths(), Relaxed);
@@ -106,7 +106,7 @@ impl StoredMetainfo {
 }
 
 impl MetainfoCache {
-    /// An empty cache for this many bytes.
+    /// Makes an empty cache for this many bytes.
     pub(super) fn new(memory: u64) -> Self {
         let files = Cache::builder()
             .max_capacity(memory)
@@ -185,7 +185,7 @@ impl MetainfoCache {
         self.files.run_pending_tasks();
     }
 
-    /// The number of files, and the bytes that they take.
+    /// Returns the number of files, and the bytes that they take.
     pub(super) fn size(&self) -> (i64, i64) {
         self.files.run_pending_tasks();
         let [entries, bytes] = [self.files.entry_count(), self.files.weighted_size()];

@@ -94,7 +94,7 @@ impl SharedBlobs {
         &self.boot
     }
 
-    /// The torrent file of a blob. `has_peers` says whether a swarm has peers.
+    /// Returns the torrent file of a blob. `has_peers` says whether a swarm has peers.
     pub fn metainfo(&self, key: &BlobKey, has_peers: impl Fn(InfoHash) -> bool) -> Option<Arc<StoredMetainfo>> {
         self.metainfo.get(self.clock.now(), key, &has_peers)
     }
@@ -182,7 +182,7 @@ impl SharedBlobs {
         Ok(())
     }
 
-    /// What is known of a blob now, for a host in this zone.
+    /// Returns what is known of a blob now, for a host in this zone.
     pub fn state(&self, key: &BlobKey, zone: Option<ZoneId>, has_peers: impl Fn(InfoHash) -> bool) -> BlobState {
         let now = self.clock.now();
         BlobState {
@@ -250,7 +250,7 @@ impl SharedBlobs {
         self.polls.close();
     }
 
-    /// The state for `/metrics`.
+    /// Returns the state for `/metrics`.
     pub fn sample(&self) -> TorrentsSample {
         let (entries, bytes) = self.metainfo.size();
         let [leases, polls] =

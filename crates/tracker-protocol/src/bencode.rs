@@ -44,7 +44,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader that stands at the first byte.
+    /// Makes a reader that stands at the first byte.
     pub fn new(input: &'a [u8]) -> Self {
         Self { input, at: 0, depth: 0 }
     }

@@ -21,7 +21,8 @@ pub enum Syntax {
 }
 
 impl Syntax {
-    /// The syntax of the header with this name, in upper or lower case. A header with any other name holds one address.
+    /// Returns the syntax of the header with this name, in upper or lower case. A header with any other name holds one
+    /// address.
     pub fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("forwarded") {
             Self::Forwarded
@@ -140,7 +141,7 @@ fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     (None, text)
 }
 
-/// Whether the byte after this text is escaped: the text ends with an odd number of backslashes.
+/// Returns whether the byte after this text is escaped: the text ends with an odd number of backslashes.
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }

@@ -6,9 +6,9 @@ use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// The pairs that this tracker reads, with values still escaped. The pairs are separated by `&` and `;`, and also by a
-/// second `?`, because some announce URLs have a query already when the client appends its own query. A key without `=`
-/// has an empty value. Pairs with other keys are skipped, no matter what their values are.
+/// Returns the pairs that this tracker reads, with values still escaped. The pairs are separated by `&` and `;`, and
+/// also by a second `?`, because some announce URLs have a query already when the client appends its own query. A key
+/// without `=` has an empty value. Pairs with other keys are skipped, no matter what their values are.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -23,7 +23,8 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     })
 }
 
-/// The values of all pairs with this key, still escaped. The key must consist of characters that need no escape.
+/// Returns the values of all pairs with this key, still escaped. The key must consist of characters that need no
+/// escape.
 pub fn values<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let is_key = move |name: &[u8]| {
         name == key || name.contains(&b'%') && unescape_leniently(name, Plus::Space).eq(key.iter().copied())

@@ -47,7 +47,7 @@ fn without_fragment(query: &[u8]) -> &[u8] {
     }
 }
 
-/// The part of a URL after its host. A text that is not a URL is returned whole.
+/// Returns the part of a URL after its host. A text that is not a URL is returned whole.
 fn behind_host(target: &[u8]) -> &[u8] {
     let is_scheme = |scheme: &[u8]| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
     let url =
@@ -56,12 +56,12 @@ fn behind_host(target: &[u8]) -> &[u8] {
     behind_scheme.get(memchr::memchr2(b'/', b'?', behind_scheme).unwrap_or(behind_scheme.len())..).unwrap_or_default()
 }
 
-/// Whether a query has an `info_hash`.
+/// Returns whether a query has an `info_hash`.
 pub fn names_torrent(query: &[u8]) -> bool {
     query::pairs(query).any(|(parameter, _)| parameter == Parameter::InfoHash)
 }
 
-/// The resource that a path names.
+/// Returns the resource that a path names.
 pub fn route(path: &[u8]) -> Route {
     match path {
         b"/announce" | b"/announce.php" => Route::Announce,
@@ -71,7 +71,7 @@ pub fn route(path: &[u8]) -> Route {
     }
 }
 
-/// The resource that an unusual path names. No current client sends such a path, but a user may have typed it.
+/// Returns the resource that an unusual path names. No current client sends such a path, but a user may have typed it.
 fn unusual(path: &[u8]) -> Route {
     let mut found: Option<SmallVec<[u8; LONGEST]>> = None;
     for segment in path.split(|&byte| byte == b'/') {

@@ -151,7 +151,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     out
 }
 
-/// The transaction id of any response; `None` when the packet is too short to have one.
+/// Returns the transaction id of any response; `None` when the packet is too short to have one.
 pub fn transaction(response: &[u8]) -> Option<TransactionId> {
     let mut fields = PacketFields(response);
     let _action = fields.u32()?;
@@ -219,7 +219,7 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
     out
 }
 
-/// The most peers in a response to a client at this address.
+/// Returns the most peers in a response to a client at this address.
 pub fn max_peers(to: IpAddr) -> usize {
     let length = if to.to_canonical().is_ipv4() { compact::V4 } else { compact::V6 };
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length

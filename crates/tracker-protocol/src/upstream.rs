@@ -67,8 +67,8 @@ pub fn put_query(
     }
 }
 
-/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not
-/// know how much is left.
+/// Returns `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they
+/// do not know how much is left.
 pub fn upstream_left(request: &AnnounceRequest) -> u64 {
     request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
@@ -295,8 +295,8 @@ fn retry(value: Value<'_>) -> Retry {
     }
 }
 
-/// A count or a number of seconds; `None` when it is negative. A number beyond 32 bits becomes the largest number that
-/// fits.
+/// Converts a count or a number of seconds; `None` when the number is negative. A number beyond 32 bits becomes the
+/// largest number that fits.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
 }

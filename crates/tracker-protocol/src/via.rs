@@ -26,12 +26,12 @@ impl Via {
         Self(names.take(MAX_NAMES).collect())
     }
 
-    /// Whether the retracker of this name has forwarded the request.
+    /// Returns whether the retracker of this name has forwarded the request.
     pub fn names(&self, name: &str) -> bool {
         self.0.iter().any(|other| other == name)
     }
 
-    /// How many retrackers have forwarded the request.
+    /// Returns how many retrackers have forwarded the request.
     pub fn hops(&self) -> usize {
         self.0.len()
     }

@@ -32,7 +32,7 @@ impl Window {
 }
 
 impl Failures {
-    /// Whether too many tokens have failed in this second, of this source or of all sources. If so, the tracker
+    /// Returns whether too many tokens have failed in this second, of this source or of all sources. If so, the tracker
     /// verifies no more tokens of this source in this second.
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();

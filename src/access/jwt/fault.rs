@@ -45,7 +45,7 @@ impl JwtFault {
         Self::TooMany,
     ];
 
-    /// The fault's name in metrics.
+    /// Returns the fault's name in metrics.
     pub(in crate::access) fn label(self) -> &'static str {
         match self {
             Self::Missing | Self::Empty => "missing",

@@ -115,7 +115,7 @@ impl JwtOptions {
 }
 
 impl JwtRule {
-    /// A rule that has no keys yet.
+    /// Makes a rule that has no keys yet.
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
         // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
@@ -143,7 +143,7 @@ impl JwtRule {
         &self.options
     }
 
-    /// The current fault and its remedy, for the operator.
+    /// Returns the current fault and its remedy, for the operator.
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {

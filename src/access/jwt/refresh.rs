@@ -90,7 +90,7 @@ impl JwtRule {
         }
     }
 
-    /// How long to wait after this many failures in a row.
+    /// Returns how long to wait after this many failures in a row.
     fn pause(&self, failed: u32) -> Duration {
         match failed.checked_sub(1) {
             None => self.options.refresh,

@@ -28,7 +28,7 @@ pub(super) struct Verified {
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty.
+/// Returns the token in the query of an announce URL: the first `jwt` that is not empty.
 pub(super) fn find(query: &[u8]) -> Result<SmallVec<[u8; 1024]>, JwtFault> {
     let mut fault = JwtFault::Missing;
     for value in query::values(query, b"jwt") {
@@ -124,7 +124,7 @@ fn info_hashes(text: &str) -> Option<[InfoHash; 2]> {
     Some([literal.or(spaced)?, spaced.or(literal)?])
 }
 
-/// Seconds since 1970, with or without fraction (RFC 7519, section 2, `NumericDate`).
+/// Reads seconds since 1970, with or without a fraction (RFC 7519, section 2, `NumericDate`).
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -39,7 +39,7 @@ impl<'a> Keys<'a> {
         self
     }
 
-    /// The full name of a key, as the linter's lines show it.
+    /// Returns the full name of a key, as the linter's lines show it.
     pub(super) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
@@ -99,7 +99,7 @@ impl<'a> Keys<'a> {
         self.read(lint, key, parse, |_| Outcome::Nothing(why.to_owned()));
     }
 
-    /// Whether a key was looked for and is not there.
+    /// Returns whether a key was looked for and is not there.
     pub(super) fn is_absent(&self, key: &str) -> bool {
         self.absent.contains(&key)
     }

@@ -62,7 +62,7 @@ pub(super) struct Lint {
 }
 
 impl Lint {
-    /// The findings, in the order of the file.
+    /// Returns the findings, in the order of the file.
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| finding.place);
         self.findings
@@ -121,7 +121,7 @@ impl Lint {
 
 const A_SECTION: &str = "a section";
 
-/// The value of a key, as the linter's lines show it.
+/// Returns the value of a key, as the linter's lines show it.
 fn value(key: &str, node: &ConfigNode) -> String {
     match key.rsplit('.').next() {
         _ if node.is_null() => "(nothing)".to_owned(),

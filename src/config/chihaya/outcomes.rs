@@ -21,7 +21,7 @@ pub(super) fn peer_age(age: Duration, how: &str) -> Outcome {
     Outcome::Becomes(peer_age_text(age, how))
 }
 
-/// The sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
+/// Returns the sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
 pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
     let how = if how.is_empty() { String::new() } else { format!(", {how}") };
     format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age))
@@ -74,7 +74,7 @@ pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     )
 }
 
-/// A header's name as Go writes it: `X-Real-Ip`.
+/// Returns a header's name as Go writes it: `X-Real-Ip`.
 fn canonical(name: &str) -> String {
     let mut is_first = true;
     let letter = |c: char| {

@@ -192,8 +192,8 @@ const UNLIMITED_WANT: usize = 1000;
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
                            expected an address for the API";
 
-/// The addresses at which an instance with this file serves `/health`: those for operators if there are any, else those
-/// for clients. Empty if it listens on UDP only.
+/// Returns the addresses at which an instance with this file serves `/health`: those for operators if there are any,
+/// else those for clients. Empty if the instance listens on UDP only.
 pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
     let operators: Vec<_> = operators(chihaya).collect();
     if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }
@@ -212,7 +212,7 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
     http.listen.clone().into_iter().chain(tls)
 }
 
-/// The paths of the file. `None` if all of them are among the tracker's usual paths.
+/// Returns the paths of the file. `None` if all of them are among the tracker's usual paths.
 fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);
@@ -225,7 +225,7 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
     Ok(Tls { files, certificate })
 }
 
-/// The torrents and clients before the first call of the v1.0 API.
+/// Returns the torrents and clients before the first call of the v1.0 API.
 fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
     let approved = match clients {
         Some(Approval::Allow(clients)) => Some(clients.iter().copied().collect()),

@@ -17,7 +17,7 @@ const INTERVAL: u32 = 30 * 60;
 const PEER_AGE: Duration = Duration::from_mins(30);
 const GC_INTERVAL: Duration = Duration::from_mins(3);
 
-/// Which form the keys below `chihaya` are in.
+/// Returns which form the keys below `chihaya` are in.
 pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {
     let value = |key: &str| entries.iter().rev().find(|entry| entry.key == key).map(|entry| &entry.value.value);
     let has = |entries: &[KeyedNode], key: &str| entries.iter().any(|entry| entry.key == key);

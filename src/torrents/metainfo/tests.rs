@@ -27,7 +27,7 @@ fn ip(n: u8) -> IpAddr {
     [10, 0, 0, n].into()
 }
 
-/// A cache of a megabyte with one file, stored at the beginning.
+/// Makes a cache of a megabyte with one file, stored at the beginning.
 fn with(key: &str) -> MetainfoCache {
     let cache = MetainfoCache::new(1024 * 1024);
     assert!(matches!(cache.put(at(0), &blob(key), file("x", 1), |_| false), Ok(PutMetainfo::New(_))));

@@ -9,7 +9,8 @@ fn is_trusted(ip: IpAddr) -> bool {
     }
 }
 
-/// The client's address, `proxy` with the proxy's address, `-` if no host is named, or `?` if the header is unclear.
+/// Returns the client's address, `proxy` with the proxy's address, `-` if no host is named, or `?` if the header is
+/// unclear.
 fn of(syntax: Syntax, lines: &[&str]) -> String {
     match client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted) {
         Named::Client(ip) => ip.to_string(),

@@ -130,7 +130,7 @@ impl Metainfo {
         if metainfo.info() == info { Ok(metainfo) } else { Err(MetainfoError::NotCanonical) }
     }
 
-    /// The torrent file: a dictionary with nothing but `info`.
+    /// Returns the torrent file: a dictionary with nothing but `info`.
     pub fn encode(&self) -> Vec<u8> {
         [&b"d4:info"[..], &self.info(), b"e"].concat()
     }
@@ -140,17 +140,17 @@ impl Metainfo {
         InfoHash(Sha1::digest(self.info()).into())
     }
 
-    /// What the file consists of.
+    /// Returns the parts of the file.
     pub fn parts(&self) -> &MetainfoParts {
         &self.0
     }
 
-    /// What the file consists of.
+    /// Returns the parts of the file.
     pub fn into_parts(self) -> MetainfoParts {
         self.0
     }
 
-    /// The `info` dictionary in canonical form: the keys are sorted.
+    /// Returns the `info` dictionary in canonical form: the keys are sorted.
     fn info(&self) -> Vec<u8> {
         let MetainfoParts { name, length, piece_length, piece_hashes, private, source } = &self.0;
         let hashes = piece_hashes.as_flattened();
@@ -188,7 +188,7 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && ![".", ".."].contains(&name) && name.chars().all(is_legal)
 }
 
-/// The bytes of the only `info` dictionary of a file.
+/// Returns the bytes of the only `info` dictionary of a file.
 fn only_info(file: &[u8]) -> Result<&[u8], MetainfoError> {
     let mut reader = Reader::new(file);
     let Value::Dict = reader.value()? else { return Err(MetainfoError::NotADictionary) };

@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether a peer with this role downloads. Two peers that do not download have no use for each other.
+    /// Returns whether a peer with this role downloads. Two peers that do not download have no use for each other.
     pub fn downloads(self) -> bool {
         self == Self::Leecher
     }
@@ -32,9 +32,9 @@ pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     const VERSION: u8;
     /// Converts an address; `None` if the address is of the other family.
     fn of(ip: IpAddr) -> Option<Self>;
-    /// Whether only the same host can reach the address.
+    /// Returns whether only the same host can reach the address.
     fn is_loopback(self) -> bool;
-    /// The prefix that the address shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
+    /// Returns the prefix that the address shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
     fn subnet(self) -> u64;
 }
 
@@ -98,12 +98,12 @@ pub struct PeerLists {
 }
 
 impl PeerLists {
-    /// The number of peers of both families together.
+    /// Returns the number of peers of both families together.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
-    /// Whether there is no peer at all.
+    /// Returns whether there is no peer at all.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }

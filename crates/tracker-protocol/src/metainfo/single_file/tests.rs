@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A file of 40,000 bytes in three pieces.
+/// Returns a file of 40,000 bytes in three pieces.
 fn small() -> MetainfoParts {
     MetainfoParts {
         name: "blob".to_owned(),
