@@ -44,15 +44,15 @@ impl FromStr for ClientPrefix {
 /// A set of prefixes of peer ids.
 #[derive(Debug)]
 pub(super) struct ClientPrefixes {
-    /// In ascending order. No prefix begins with another one.
+    /// The prefixes in ascending order. No prefix begins with another prefix.
     prefixes: Vec<ClientPrefix>,
 }
 
 impl ClientPrefixes {
     pub(super) fn new(mut prefixes: Vec<ClientPrefix>) -> Self {
         prefixes.sort_unstable();
-        // If a prefix begins with another prefix, the shorter one comes first. It covers the longer one, which is
-        // removed.
+        // If a prefix begins with another prefix, the shorter prefix comes first. The longer prefix is removed, because
+        // the shorter one covers it.
         prefixes.dedup_by(|longer, shorter| longer.0.starts_with(&shorter.0));
         Self { prefixes }
     }

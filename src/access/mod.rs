@@ -117,7 +117,7 @@ pub struct Access {
     metrics: AccessMetrics,
     /// Counts refused tokens, by the fault's name in metrics.
     token_faults: BTreeMap<&'static str, Counter>,
-    /// Wakes [`Access::keep_keys`] when the rules change, so that it fetches the keys for the new rules.
+    /// Wakes [`Access::keep_keys`] when the rules change, because the keys for the new rules must be fetched then.
     changed: tokio::sync::Notify,
 }
 

@@ -43,7 +43,7 @@ impl Registered {
         add(&mut self.torrents.write(), torrent)
     }
 
-    /// Removes a torrent. Returns whether it was there.
+    /// Removes a torrent. Returns whether the torrent had been added.
     pub fn remove_torrent(&self, torrent: InfoHash) -> bool {
         self.torrents.write().remove(&torrent)
     }
@@ -58,7 +58,7 @@ impl Registered {
         add(&mut self.clients.write(), client)
     }
 
-    /// Removes a client. Returns whether it was there.
+    /// Removes a client. Returns whether the client had been added.
     pub fn remove_client(&self, client: ClientProgram) -> bool {
         self.clients.write().remove(&client)
     }

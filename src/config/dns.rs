@@ -17,7 +17,7 @@ use super::values::networks;
 pub struct DnsOptions {
     /// The tracker's name.
     pub name: DnsName,
-    /// The tracker's addresses, at least one. No address is there twice.
+    /// The tracker's addresses: at least one, and no address twice.
     pub addresses: Vec<IpAddr>,
     /// The domain that contains the names of the clients.
     pub domain: DnsName,

@@ -73,8 +73,8 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. They are equal for two spellings of the
-/// same forwarder.
+/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. Two spellings of the same forwarder have
+/// the same URL and header here.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);

@@ -17,7 +17,7 @@ pub(super) enum NotANetwork {
 }
 
 /// Parses a network such as `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. An IPv4 network that
-/// is written as IPv6 becomes IPv4, as an IPv4 address would.
+/// is written as IPv6 becomes an IPv4 network.
 pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| NotANetwork::Other)?;

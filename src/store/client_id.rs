@@ -73,8 +73,8 @@ impl Prefixes {
     }
 
     /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. This
-    /// must be called at least once per peer age. Otherwise the count of ticks may wrap, and an old prefix then looks
-    /// recent. This function looks at a few thousand prefixes at most.
+    /// function must be called at least once per peer age. Otherwise the count of ticks may wrap, so that an old prefix
+    /// looks recent. This function looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {

@@ -345,7 +345,8 @@ proptest! {
             prop_assert!(of(true).contains(&complete) && of(false).contains(&incomplete));
             let totals: i64 = store.totals().peers.iter().flatten().sum();
             prop_assert_eq!(totals, i64::try_from(peers.len()).unwrap() + 2 * i64::from(others));
-            // A long enough reply has all addresses. A shorter one has second addresses only after all first ones.
+            // A long enough reply has all addresses. A shorter reply has second addresses only after all first
+            // addresses.
             let asks = Announcement { want: 500, port: None, ..from("10.9.9.9:9") };
             prop_assert_eq!(announce(&store, at(seconds), hash(1), &asks).peers.len(), usize::try_from(totals).unwrap());
             let firsts = Announcement { want: roles.len() + 2 * usize::from(others), ..asks };
@@ -474,8 +475,8 @@ fn a_claim_changes_nothing_about_a_peer_that_announces_itself() {
             assert_eq!(store.scrape(at(seconds), hash(1)).incomplete, 1);
         }
     }
-    // The claims did not extend the life of the peer either, so it has expired. No client announces from that address
-    // any more, so a claim counts now.
+    // The claims did not extend the life of the peer either, so the peer has expired. No client announces from that
+    // address any more, so a claim counts now.
     assert_eq!(seen(&store, at(600), "10.0.0.1:1"), set([]));
     announce(&store, at(600), hash(1), &claimed(&other_id, "192.168.1.66"));
     assert_eq!(store.scrape(at(600), hash(1)).complete, 1);

@@ -150,7 +150,7 @@ impl PeerQuery<'_> {
 /// Hides all but one of the peers that the client would get under the same address and port.
 fn hide_repeats(peers: &mut [PeerExplanation]) {
     let mut given = HashSet::new();
-    // First addresses are given before second ones.
+    // Replies have first addresses before second addresses.
     for is_second in [false, true] {
         for explained in peers.iter_mut().filter(|explained| explained.peer.is_second == is_second) {
             if matches!(explained.verdict, PeerVerdict::Given(address) if !given.insert(address)) {

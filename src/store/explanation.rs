@@ -15,7 +15,7 @@ pub struct SwarmExplanation {
     pub client: Option<PeerAtAddress>,
     /// The counts that the client gets.
     pub counts: SwarmCounts,
-    /// Peers of the swarm, those of the client's own family first.
+    /// Peers of the swarm. Peers of the client's own family come first.
     pub peers: Vec<PeerExplanation>,
     /// How many further peers the swarm has. They are not explained.
     pub more: usize,
@@ -37,7 +37,7 @@ pub struct PeerAtAddress {
 pub struct SwarmListing {
     /// The counts.
     pub counts: SwarmCounts,
-    /// Peers of the swarm, those of IPv4 first.
+    /// Peers of the swarm. IPv4 peers come first.
     pub peers: Vec<ListedPeer>,
     /// How many further peers the swarm has. They are not listed.
     pub more: usize,

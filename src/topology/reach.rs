@@ -113,7 +113,7 @@ pub fn is_local(ip: IpAddr) -> bool {
 }
 
 /// Returns whether an address is outside of private networks: a public address, or an address that stands for a public
-/// one in an example.
+/// address in an example.
 pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }

@@ -26,8 +26,8 @@ const MANY: usize = 5;
 /// The most clients of one address that are remembered until [`MANY`] of them have been there at the same time.
 const MOST_CLIENTS: usize = 16;
 
-/// The most addresses in each of the two lists: those that are shared, and those that may be shared. Usually there are
-/// only a few. When a list is full, the address that would be forgotten first is removed.
+/// The most addresses in each of the two lists: the addresses that are shared, and the addresses that may be shared.
+/// Usually these are only a few addresses. When a list is full, the address that would be forgotten first is removed.
 const MOST: usize = 64;
 
 /// After an hour without announces, an address no longer counts as shared. The slowest clients announce every half
@@ -91,7 +91,7 @@ struct Stay {
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When the address no longer counts as shared, unless a client announces from it before.
+    /// When the address stops counting as shared, unless a client announces from the address before.
     until: Timestamp,
 }
 
@@ -206,8 +206,8 @@ impl Suspect {
     }
 }
 
-/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed, which is the one with the
-/// lowest `age`.
+/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed: the item with the lowest
+/// `age`.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }

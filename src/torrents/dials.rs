@@ -15,7 +15,7 @@ const MAX_DIALS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct PortDials(Mutex<HashSet<IpAddr>>);
 
-/// An attempt to connect to a host. It counts until it is dropped.
+/// An attempt to connect to a host. The attempt counts until this value is dropped.
 #[derive(Debug)]
 pub struct PortDial {
     dials: Arc<PortDials>,

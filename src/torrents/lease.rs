@@ -31,7 +31,8 @@ const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
 const LONGEST_FINISH: Duration = LEASE_TTL;
 
 /// Another host that asks gets the lease if the holder sent heartbeats and has sent none for this long. torrent-cache
-/// sends one a second. A holder that never sent one, such as a person with curl, keeps the lease for [`LEASE_TTL`].
+/// sends a heartbeat every second. A holder that never sent a heartbeat, such as a person with curl, keeps the lease
+/// for [`LEASE_TTL`].
 const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
@@ -43,11 +44,11 @@ const MAX_LEASES_PER_ADDRESS: usize = 256;
 /// The host that holds a lease, as its request for the lease describes the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseHolder {
-    /// The address from which it asked, with its zone.
+    /// The address from which the host asked, with the zone of the address.
     pub address: ZonedIp,
-    /// The port at which it takes BitTorrent connections.
+    /// The port at which the host takes BitTorrent connections.
     pub port: NonZeroU16,
-    /// The swarm in which it shares the blob before the blob's piece hashes are known.
+    /// The swarm in which the host shares the blob before the blob's piece hashes are known.
     pub swarm: Option<InfoHash>,
     /// The size of the blob in bytes, if the host knows it.
     pub size: Option<u64>,
@@ -96,7 +97,7 @@ pub enum Claimed {
     Granted {
         /// The number that the host needs to renew and to end the lease.
         generation: u64,
-        /// The host that held the lease until now, and why it lost it.
+        /// The host that held the lease until now, and why this host lost the lease.
         taken_from: Option<(IpAddr, Takeover)>,
     },
     /// Another host holds the lease.

@@ -54,9 +54,9 @@ pub struct StoredMetainfo {
 pub enum PutMetainfo {
     /// The file is new.
     New(Arc<StoredMetainfo>),
-    /// A file with the same info-hash was there. It stays.
+    /// The blob had a file with the same info-hash already. This file stays.
     Same(Arc<StoredMetainfo>),
-    /// A file with another info-hash is there. It stays.
+    /// The blob has a file with another info-hash. This file stays.
     Conflict(Arc<StoredMetainfo>),
 }
 

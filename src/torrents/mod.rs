@@ -2,7 +2,8 @@
 //! leases, which decide which host of a site fetches a blob that no host has yet.
 //!
 //! Everything is in memory and bounded. When the boot id changes, a host knows that the process is a new one, and
-//! registers its blobs again. This module knows no sockets and no HTTP. Its parts get the time as an argument.
+//! registers its blobs again. This module knows no sockets and no HTTP. The parts of this module get the time as an
+//! argument.
 
 mod busy;
 mod dials;

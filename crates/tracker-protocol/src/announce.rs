@@ -13,7 +13,7 @@ use crate::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, Ip, NumWant, Parameter, Peer, PeerId, Refusal,
 };
 
-/// How the client wants its peers written.
+/// The form in which the client wants the peers of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerFormat {
     /// `peers` and `peers6` as strings of 6 and 18 bytes a peer (BEP 23, BEP 7).
@@ -79,7 +79,7 @@ impl<T> FirstValue<T> {
 
 impl AnnounceFields {
     /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. If an address is repeated, the
-    /// first valid one counts. The first value of any other parameter counts, even if it is not valid.
+    /// first valid address counts. The first value of any other parameter counts, even if it is not valid.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,

@@ -3,7 +3,7 @@
 //!
 //! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged,
 //! because the client may send the header itself. So a list is read from the right, past the addresses of trusted
-//! proxies. The first address that is not a trusted proxy's is the client's.
+//! proxies. The first address that belongs to no trusted proxy is the client's address.
 
 use std::net::IpAddr;
 
@@ -39,7 +39,7 @@ impl Syntax {
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All addresses are those of trusted proxies, and this is the leftmost address. The proxy at this address sent the
+    /// All addresses belong to trusted proxies, and this is the leftmost address. The proxy at this address sent the
     /// request itself, or does not name its client.
     Proxy(IpAddr),
     /// No host: the header is missing, is empty, or hides the client.
@@ -126,8 +126,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
 
 /// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the text.
 ///
-/// The text is read from the right, because a client may send a quote that it never closes. Read from the right, such a
-/// quote does not affect the part that the proxy wrote after it.
+/// The text is read from the right, because a client may send a quote that it never closes. When the text is read from
+/// the right, such a quote does not affect the part that the proxy wrote after it.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {
@@ -146,8 +146,8 @@ fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// Reads the `for` of an element of `Forwarded`. An element with two of them is junk, because it is unclear which one
-/// is meant.
+/// Reads the `for` of an element of `Forwarded`. An element with a second `for` is junk, because it is unclear which
+/// `for` is meant.
 fn forwarded_for(element: &[u8]) -> Node {
     let mut found = None;
     let mut rest = Some(element);

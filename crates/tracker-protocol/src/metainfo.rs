@@ -40,7 +40,8 @@ pub fn info(torrent: &[u8]) -> Result<Option<Info<'_>>, BencodeError> {
 pub struct Info<'a> {
     /// The bytes of the dictionary, as they are in the file.
     pub bytes: &'a [u8],
-    /// Whether the info-hash is the SHA-1 of the bytes. Otherwise it is the first 20 bytes of their SHA-256 (BEP 52).
+    /// Whether the info-hash is the SHA-1 of the bytes. Otherwise the info-hash is the first 20 bytes of the SHA-256 of
+    /// the bytes (BEP 52).
     pub is_v1: bool,
 }
 

@@ -79,7 +79,7 @@ pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     unescape_leniently(value, Plus::Space).collect()
 }
 
-/// A decimal number, and whether it fits.
+/// A value that was read as a decimal number of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
     /// The value is empty or has bytes other than digits.

@@ -16,7 +16,7 @@ pub enum Route {
     Announce,
     /// `/scrape` and `/scrape.php`.
     Scrape,
-    /// `/`, which is an announce if it has an `info_hash` and the front page otherwise.
+    /// `/`. With an `info_hash` in the query, this is an announce. Without, it is the front page.
     Root,
     /// Anything else.
     Other,

@@ -164,8 +164,8 @@ pub fn parse_connected(response: &[u8]) -> Result<ConnectionId, ResponseError> {
     body.u64().map(ConnectionId).ok_or(ResponseError::Short)
 }
 
-/// Reads the response to an announce request. `from` is the tracker's address: the peers have the same address family
-/// (BEP 15, "IPv6").
+/// Reads the response to an announce request. `from` is the tracker's address. The peers have the family of this
+/// address (BEP 15, "IPv6").
 pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, ResponseError> {
     let mut body = body(response, ANNOUNCE)?;
     let mut number = || body.u32().ok_or(ResponseError::Short);
@@ -225,8 +225,8 @@ pub fn max_peers(to: IpAddr) -> usize {
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the same
-/// address family, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
+/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the family
+/// of this address, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
 /// [`MAX_RESPONSE`] bytes.
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;

@@ -13,7 +13,7 @@ use super::bencode::{BencodeError, Reader, Value};
 use super::compact;
 use crate::{AnnounceRequest, PeerId, PeerLists};
 
-/// The most peers that are taken from one reply. Every announce asks for fewer.
+/// The most peers that are taken from one reply. Every announce asks for fewer peers.
 pub const MAX_PEERS: usize = 2_000;
 
 /// The longest tracker id that is kept, in bytes. There is a limit because every session keeps a tracker id in memory.
@@ -164,8 +164,8 @@ pub enum Retry {
     Never,
 }
 
-/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before
-/// it, and comments, line ends or further dictionaries after it.
+/// Reads the first dictionary in the body of a reply. Some trackers send a byte order mark or blank lines before this
+/// dictionary, and comments, line ends or further dictionaries after it.
 pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     let mut reader = Reader::new(without_preface(body));
     if reader.value()? != Value::Dict {

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 /// How many tokens of one source may fail in a second. Beyond that, only remembered tokens of this source are accepted.
 pub const FAILURES_PER_SOURCE: u32 = 50;
 
-/// How many tokens of all sources may fail in a second. At 60 µs for each token, that takes a third of one core.
+/// How many tokens of all sources may fail in a second. At 60 µs for each token, verifying this many tokens takes a
+/// third of one core.
 const IN_TOTAL: u32 = 5000;
 
 /// The tokens that have failed in the present second.

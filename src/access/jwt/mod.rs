@@ -41,7 +41,7 @@ pub(super) use self::fault::{JwtFault, TOO_MANY};
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
-/// The most verified tokens that are remembered. Each takes a hundred bytes.
+/// The most verified tokens that are remembered. Each token takes a hundred bytes.
 const REMEMBERED: u64 = 200_000;
 
 /// How far the clocks of the issuer and of this host may differ, in seconds.
@@ -52,7 +52,7 @@ const LEEWAY: u64 = 60;
 pub struct JwtOptions {
     /// Where the keys are.
     pub keys: KeySource,
-    /// The certificate authorities that are trusted for the server of the keys, in place of the usual ones.
+    /// The certificate authorities that are trusted for the server of the keys, in place of the usual authorities.
     pub ca: Option<Authorities>,
     /// Accepted issuers (`iss`).
     pub issuers: Issuers,
@@ -99,7 +99,7 @@ pub(super) struct JwtRule {
     /// same hash as a verified token.
     hash_key: [u8; 16],
     failures: Failures,
-    /// Wakes `keep_keys` when a token names an unknown key, so that it fetches the keys again.
+    /// Wakes `keep_keys` when a token names an unknown key, because the keys must be fetched again then.
     unknown_key: Notify,
 }
 
@@ -119,7 +119,7 @@ impl JwtRule {
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
         // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
-        // too. It gets the present time as an argument, so tests can choose the time.
+        // too. The present time is an argument of this function, so tests can choose the time.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         if let Issuers::Listed(issuers) = &options.issuers {

@@ -1,7 +1,7 @@
 //! Keys that mean nothing to Chihaya: keys that only documentation and examples have, and misspelt keys.
 
-/// Keys that documentation shows, although Chihaya does not read them, or reads them in one old version only: the
-/// section, the key, and an explanation.
+/// Keys that documentation shows, although no version of Chihaya reads them, or only one old version. Each entry has
+/// the section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (

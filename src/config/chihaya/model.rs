@@ -187,8 +187,8 @@ pub enum KeySetUrl {
 /// Which clients or torrents are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
-    /// Only these are approved. An empty list approves nothing.
+    /// Only the listed clients or torrents are approved. If the list is empty, none are.
     Allow(BTreeSet<T>),
-    /// All but these are approved.
+    /// All but the listed clients or torrents are approved.
     Deny(BTreeSet<T>),
 }

@@ -95,7 +95,7 @@ fn another_host_gets_the_lease_of_a_holder_without_progress() {
     // The eighth heartbeat had more bytes than the seventh. So the time counts from the eighth second.
     heartbeats(&leases, first, 15..=17, |_| 5);
     assert_eq!(taken_from(&leases, 179, 2), None);
-    // The holder itself does not get its time back.
+    // The holder itself gets no new lease, and thus no more time.
     assert_eq!(taken_from(&leases, 180, 1), None);
     assert_eq!(taken_from(&leases, 180, 2), Some((host(1, None).address.ip, Takeover::Stuck)));
     let next = leases.find(at(180), &blob("a"), None).unwrap();

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 const END_OF_OPTIONS: u8 = 0;
 /// Padding, without a length (BEP 41).
 const NOP: u8 = 1;
-/// Path and query of the announce URL, or the next part of them if they have more than 255 bytes (BEP 41).
+/// Path and query of the announce URL. If they have more than 255 bytes, each option has one part of them (BEP 41).
 const URL_DATA: u8 = 2;
 /// The retrackers that have forwarded the announce, as in HTTP's `Via`. Only retracker uses this option; its number is
 /// the letter `v`. Other trackers skip unknown options (BEP 41), or they skip everything after an announce (BEP 15).

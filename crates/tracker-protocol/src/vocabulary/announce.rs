@@ -39,7 +39,7 @@ pub enum NumWant {
     /// The client leaves the number to the tracker.
     #[default]
     Default,
-    /// At most this many. The tracker has a limit of its own.
+    /// The client wants at most this many peers. The tracker has a limit of its own.
     AtMost(u32),
 }
 
@@ -69,7 +69,7 @@ pub struct AnnounceRequest {
     pub numwant: NumWant,
     /// Whether the client wants the ids of the peers: lists of dictionaries contain ids, compact lists do not.
     pub ids: bool,
-    /// The client's key, which is opaque. It is passed to upstream trackers.
+    /// The client's key, which is opaque. The tracker passes it to upstream trackers.
     pub key: Option<Key>,
     /// The addresses that the client claims for itself. The tracker decides whether they count.
     pub claimed: ClaimedIps,

@@ -29,7 +29,7 @@ pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<u
 
 struct YamlReader<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// The values with an anchor, and how many values each is made of.
+    /// Each value that has an anchor, and how many values this value is made of.
     anchors: HashMap<usize, (ConfigNode, usize)>,
     budget: ValueBudget,
     /// How many values were read.
