@@ -1,4 +1,4 @@
-//! Which client program sends an announce. The beginning of the peer id tells it (BEP 20).
+//! Recognises by the beginning of the peer id which client program sends an announce (BEP 20).
 
 use std::str::FromStr;
 
@@ -25,7 +25,7 @@ impl ClientPrefix {
 }
 
 impl ClientPrefix {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -44,21 +44,21 @@ impl FromStr for ClientPrefix {
 /// A set of prefixes of peer ids.
 #[derive(Debug)]
 pub(super) struct ClientPrefixes {
-    /// In ascending order. No prefix begins with another one.
+    /// The prefixes in ascending order. No prefix begins with another prefix.
     prefixes: Vec<ClientPrefix>,
 }
 
 impl ClientPrefixes {
     pub(super) fn new(mut prefixes: Vec<ClientPrefix>) -> Self {
         prefixes.sort_unstable();
-        // If a prefix begins with another prefix, the shorter one comes first. It covers the longer one, which is
-        // removed.
+        // If a prefix begins with another prefix, the shorter prefix comes first. The longer prefix is removed, because
+        // the shorter one covers it.
         prefixes.dedup_by(|longer, shorter| longer.0.starts_with(&shorter.0));
         Self { prefixes }
     }
 
-    /// Whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is the
-    /// beginning of the id, or the whole id. `None` if the answer depends on the rest of the id.
+    /// Returns whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is
+    /// the beginning of the id, or the whole id. `None` if the answer depends on the rest of the id.
     pub(super) fn has(&self, start: &[u8]) -> Option<bool> {
         let after_dash = start.strip_prefix(b"-");
         if self.covers(start) || after_dash.is_some_and(|start| self.covers(start)) {
@@ -69,13 +69,13 @@ impl ClientPrefixes {
         (!is_open).then_some(false)
     }
 
-    /// Whether the beginning of an id begins with one of the prefixes.
+    /// Returns whether `start` begins with one of the prefixes.
     fn covers(&self, start: &[u8]) -> bool {
         let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
         self.prefixes.get(..behind).and_then(<[_]>::last).is_some_and(|prefix| start.starts_with(&prefix.0))
     }
 
-    /// Whether one of the prefixes begins with the beginning of an id and is longer.
+    /// Returns whether one of the prefixes is longer than `start` and begins with `start`.
     fn continues(&self, start: &[u8]) -> bool {
         let behind = self.prefixes.partition_point(|prefix| prefix.0.as_slice() <= start);
         self.prefixes.get(behind).is_some_and(|prefix| prefix.0.starts_with(start))
@@ -145,7 +145,7 @@ mod tests {
         ) {
             let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).filter(|prefix| *prefix != "-").collect();
             let listed = set(&prefixes);
-            // After four bytes no further byte matters: a dash, and three bytes of a prefix.
+            // Only the first four bytes of an id matter: a dash, and the three bytes of the longest prefix.
             let rests = (0..3_usize.pow(4)).map(|n| (0..4).map(move |place| b"-AB"[n / 3_usize.pow(place) % 3]));
             let verdicts: std::collections::HashSet<_> = rests.map(|rest| {
                 let id: Vec<u8> = start.bytes().chain(rest).chain(std::iter::repeat(b'A')).take(20).collect();
@@ -153,7 +153,7 @@ mod tests {
             }).collect();
             let common = (verdicts.len() == 1).then(|| verdicts.into_iter().next().unwrap().unwrap());
             match listed.has(start.as_bytes()) {
-                // All continuations may be listed one by one.
+                // Several prefixes may together cover all continuations. `has` does not notice this.
                 None => prop_assert_ne!(common, Some(false)),
                 found => prop_assert_eq!(found, common),
             }

@@ -1,4 +1,4 @@
-//! A rule with a list. The rule admits only the listed entries, or everything except the listed entries.
+//! Rules with a list. Such a rule admits only the listed entries, or everything except the listed entries.
 
 /// A rule with a list.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub enum ListRule<S> {
 }
 
 impl<S> ListRule<S> {
-    /// Whether something is admitted. `is_listed` says whether the list has it.
+    /// Returns whether a thing is admitted. `is_listed` says whether the list has this thing.
     pub(super) fn admits(&self, is_listed: impl FnOnce(&S) -> bool) -> bool {
         match self {
             Self::Allow(list) => is_listed(list),
@@ -18,7 +18,7 @@ impl<S> ListRule<S> {
         }
     }
 
-    /// Like [`Self::admits`], if it may be unknown whether the list has something.
+    /// Does the same as [`Self::admits`], but `is_listed` may return `None` for "not known". The result is `None` then.
     pub(super) fn admits_if_known(&self, is_listed: impl FnOnce(&S) -> Option<bool>) -> Option<bool> {
         match self {
             Self::Allow(list) => is_listed(list),

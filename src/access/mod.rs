@@ -65,23 +65,23 @@ impl Clearance {
     pub const OPEN: Self = Self { is_confidential: false };
 }
 
-/// What the rules say about announces of one torrent from one address, as far as that depends on what is known of the
+/// What the rules say about announces of one torrent from one address. The answer depends on what is known of the
 /// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessVerdict {
-    /// They admit all of them.
+    /// The rules admit all these announces.
     Admitted,
-    /// They refuse the address.
+    /// The rules refuse the address.
     NetworkRefused,
-    /// They refuse the client program.
+    /// The rules refuse the client program.
     ClientRefused,
-    /// They refuse the torrent.
+    /// The rules refuse the torrent.
     TorrentRefused,
-    /// They admit announces with a token for the torrent.
+    /// The rules admit announces with a token for the torrent.
     NeedsToken,
-    /// They refuse the token, for this reason: a sentence about `jwt`.
+    /// The rules refuse the token, for this reason: a sentence about `jwt`.
     TokenRefused(&'static str),
-    /// They admit announces of some client programs.
+    /// The rules admit announces of some client programs, and the client program is not known.
     DependsOnClient,
 }
 
@@ -92,9 +92,9 @@ pub struct DescribedAnnounce<'a> {
     pub ip: IpAddr,
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The beginning of the client's peer id. `None` if it is not known.
+    /// The beginning of the client's peer id. `None` if the peer id is not known.
     pub client: Option<&'a ClientPrefix>,
-    /// Its token. `None` if it is not known.
+    /// The client's token. `None` if the token is not known.
     pub token: Option<&'a [u8]>,
 }
 
@@ -117,7 +117,7 @@ pub struct Access {
     metrics: AccessMetrics,
     /// Counts refused tokens, by the fault's name in metrics.
     token_faults: BTreeMap<&'static str, Counter>,
-    /// Woken when the rules change, so that the keys for the new rules are fetched.
+    /// Wakes [`Access::keep_keys`] when the rules change, because the keys for the new rules must be fetched then.
     changed: tokio::sync::Notify,
 }
 
@@ -177,7 +177,7 @@ impl Rules {
 }
 
 impl Access {
-    /// Sets up the rules. [`Self::keep_keys`] fetches their keys through these proxies.
+    /// Sets up the rules. [`Self::keep_keys`] fetches the keys for tokens through these proxies.
     pub fn new(options: AccessOptions, proxies: UpstreamProxies, metrics: AccessMetrics) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(options, None, &metrics)));
         let labels = JwtFault::ALL.map(JwtFault::label);
@@ -205,7 +205,7 @@ impl Access {
                 metrics.networks.inc();
                 return Err(Refusal::Denied("the tracker's access rules refuse announces from your network"));
             }
-            // A whole id leaves nothing open.
+            // `DependsOnClient` cannot occur here, because the rules get the whole peer id.
             ListVerdict::ClientRefused | ListVerdict::DependsOnClient => {
                 metrics.clients.inc();
                 return Err(rules.wording.client());
@@ -226,7 +226,7 @@ impl Access {
         Ok(Clearance { is_confidential: true })
     }
 
-    /// What the rules say about an announce. Nothing is counted or remembered, and no key is fetched.
+    /// Returns what the rules say about an announce. The call counts and remembers nothing, and fetches no key.
     pub fn verdict(&self, announce: DescribedAnnounce<'_>) -> AccessVerdict {
         let DescribedAnnounce { ip, info_hash, client, token } = announce;
         let rules = Arc::clone(&self.rules.read());
@@ -268,25 +268,25 @@ impl Access {
         });
     }
 
-    /// How many announces each rule has refused since the start.
+    /// Returns how many announces each rule has refused since the start.
     pub fn refusals(&self) -> [(&'static str, u64); 4] {
         let AccessMetrics { networks, clients, torrents, jwt, .. } = &self.metrics;
         [("networks", networks.get()), ("clients", clients.get()), ("torrents", torrents.get()), ("jwt", jwt.get())]
     }
 
-    /// How many announces and scrapes were refused because of their token since the start, by reason.
+    /// Returns how many announces and scrapes were refused because of their token since the start, by reason.
     pub fn token_refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.token_faults.iter().map(|(reason, counter)| (*reason, counter.get()))
     }
 
-    /// How many tokens were not checked, because too many had failed in the same second. `None` if the rules ask for no
-    /// token.
+    /// Returns how many tokens were not checked, because too many had failed in the same second. `None` if the rules
+    /// ask for no token.
     pub fn unchecked_tokens(&self) -> Option<u64> {
         let has_rule = self.rules.read().jwt.is_some();
         self.token_faults.get(TOO_MANY).map(Counter::get).filter(|_| has_rule)
     }
 
-    /// The current fault and its remedy, for the operator: sentences of plain text.
+    /// Returns the current fault and its remedy, for the operator: sentences of plain text.
     pub fn notice(&self) -> Option<String> {
         self.rules.read().jwt.as_ref().and_then(|jwt| jwt.notice())
     }

@@ -7,13 +7,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// A set of networks. A look-up takes a binary search.
 #[derive(Debug, Default)]
 pub struct NetworkSet {
-    /// Disjoint, in ascending order.
+    /// The networks of IPv4, disjoint and in ascending order.
     v4: Vec<Ipv4Net>,
+    /// The networks of IPv6, disjoint and in ascending order.
     v6: Vec<Ipv6Net>,
 }
 
 impl NetworkSet {
-    /// Whether one of the networks has this address.
+    /// Returns whether one of the networks has this address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {

@@ -8,8 +8,8 @@ use tracker_protocol::InfoHash;
 /// The most torrents, and the most clients, that the API can add.
 const MOST: usize = 1_000_000;
 
-/// A client program, which Chihaya calls a "client ID": the six bytes that follow the leading dash of a peer id. If the
-/// peer id does not begin with a dash, its first six bytes.
+/// A client program, which Chihaya calls a "client ID": the six bytes after the leading dash of a peer id, or the first
+/// six bytes of a peer id without a leading dash.
 pub type ClientProgram = [u8; 6];
 
 /// What the API has added.
@@ -43,12 +43,12 @@ impl Registered {
         add(&mut self.torrents.write(), torrent)
     }
 
-    /// Removes a torrent. Returns whether it was there.
+    /// Removes a torrent. Returns whether the torrent had been added.
     pub fn remove_torrent(&self, torrent: InfoHash) -> bool {
         self.torrents.write().remove(&torrent)
     }
 
-    /// Whether the torrent has been added.
+    /// Returns whether the torrent has been added.
     pub fn has_torrent(&self, torrent: InfoHash) -> bool {
         self.torrents.read().contains(&torrent)
     }
@@ -58,12 +58,12 @@ impl Registered {
         add(&mut self.clients.write(), client)
     }
 
-    /// Removes a client. Returns whether it was there.
+    /// Removes a client. Returns whether the client had been added.
     pub fn remove_client(&self, client: ClientProgram) -> bool {
         self.clients.write().remove(&client)
     }
 
-    /// Whether the client has been added.
+    /// Returns whether the client has been added.
     pub fn has_client(&self, client: ClientProgram) -> bool {
         self.clients.read().contains(&client)
     }
@@ -72,8 +72,8 @@ impl Registered {
         !self.restricts_torrents || self.has_torrent(torrent)
     }
 
-    /// Whether a client may announce. `start` is the beginning of its peer id, or the whole id. `None` if the answer
-    /// depends on the rest of the id.
+    /// Returns whether a client may announce. `start` is the beginning of its peer id, or the whole id. `None` if the
+    /// answer depends on the rest of the id.
     pub(super) fn admits_client(&self, start: &[u8]) -> Option<bool> {
         if !self.restricts_clients {
             return Some(true);

@@ -10,11 +10,12 @@ use crate::hash::SEED;
 /// The share of the table's places that are taken: 11 of 20. If more were taken, a look-up would try more places.
 const TAKEN: (usize, usize) = (11, 20);
 
-/// A set of info-hashes. Each takes 38.2 bytes.
+/// A set of info-hashes. Each info-hash takes 38.2 bytes.
 ///
-/// The set is a hash table with linear probing: an info-hash is at its own place, or at the next place that was free.
-/// The tags of a million info-hashes fit in the processor's cache. So a look-up usually needs only the cache if the
-/// info-hash is absent. If the info-hash is in the set, the look-up reads one or two cache lines from memory.
+/// The set is a hash table with linear probing: an info-hash is at the place that its hash gives, or at the next place
+/// that was free. A second table has a tag of one byte for each place. A look-up compares the tags first, and the tags
+/// of a million info-hashes fit in the processor's cache. So a look-up of an absent info-hash usually needs only the
+/// cache. A look-up of an info-hash in the set also reads one or two cache lines from memory.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
     /// The tag of the hash at each place. `None` if the place is free.
@@ -25,22 +26,23 @@ pub struct TorrentSet {
 }
 
 impl TorrentSet {
-    /// The number of info-hashes in the set.
+    /// Returns the number of info-hashes in the set.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the set has no info-hash.
+    /// Returns whether the set has no info-hash.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the set has this info-hash.
+    /// Returns whether the set has this info-hash.
     pub(super) fn contains(&self, hash: InfoHash) -> bool {
         self.find(hash).is_some_and(|(_, is_there)| is_there)
     }
 
-    /// Where a hash is, or where it would be put, and whether it is there. `None` if the table has no places.
+    /// Returns the place where a hash is or would be put, and whether the hash is there. `None` if the table has no
+    /// places.
     fn find(&self, hash: InfoHash) -> Option<(usize, bool)> {
         let (own, tag) = place_and_tag(hash, self.tags.len());
         let mut places = (own..self.tags.len()).chain(0..own);
@@ -61,7 +63,7 @@ impl TorrentSet {
     }
 }
 
-/// The place where a hash belongs in a table with this many places, and the tag of the hash.
+/// Returns the place where a hash belongs in a table with this many places, and the tag of the hash.
 fn place_and_tag(hash: InfoHash, places: usize) -> (usize, NonZeroU8) {
     let bits = SEED.hash_one(hash.0);
     // The high half of this product is as evenly spread over the places as the hash is over 64 bits.

@@ -46,12 +46,12 @@ impl RefusalWording {
     }
 }
 
-/// The tracker's own sentence about a token, for the operator.
+/// Returns the tracker's own sentence about a token, for the operator.
 pub(super) fn sentence(fault: JwtFault) -> &'static str {
     own(fault).0
 }
 
-/// The sentence, and whether the refusal is final: no later try with the same token can succeed.
+/// Returns the sentence, and whether the refusal is final. It is final if no later try with the same token can succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {
         JwtFault::Missing | JwtFault::Empty => ("jwt is missing: this tracker needs a token in the announce URL", true),
@@ -71,8 +71,8 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// The sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault. In that case Chihaya answers with
-/// a library's error, or does not check for the fault.
+/// Returns the sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault. In that case Chihaya
+/// answers with a library's error, or does not check for the fault.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

@@ -76,7 +76,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// Paths in `access.yml` are relative to `folder`, which is the folder of that file.
+    /// Makes the options. Paths in `access.yml` are relative to `folder`, which is the folder of `access.yml`.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),
@@ -107,7 +107,7 @@ fn network_set(listed: Vec<ListedNetwork>) -> NetworkSet {
     listed.into_iter().map(|ListedNetwork(network)| network).collect()
 }
 
-/// A rule with a list: it has either `allow` or `deny`.
+/// A rule with a list, which is below either `allow` or `deny`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Listed"))]
 struct RuleEntry<T: Listed> {
@@ -133,7 +133,7 @@ impl<T: Listed> Fields for RuleEntry<T> {
 
 /// An entry of a list.
 trait Listed: Sized {
-    /// The error says what was found and what is expected.
+    /// Parses an entry. The error says what was found and what is expected.
     fn read(text: &str) -> Result<Self, String>;
 }
 

@@ -26,7 +26,7 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
     };
     // `-x` without --trusted-proxies trusts `X-Real-IP` from any sender, as the Go retracker does.
     Ok(match (trusted, x_real_ip) {
-        // With both, `-x` means that the header is `X-Real-IP`.
+        // Beside --trusted-proxies, `-x` only says that the header of the trusted proxies is `X-Real-IP`.
         (Some(networks), _) => ClientAddressOptions {
             proxies: TrustedProxies::At(networks),
             header: header.or_else(|| x_real_ip.then(RealIpHeader::x_real_ip)),

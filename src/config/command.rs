@@ -5,8 +5,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{dns, explain, settings};
 
-/// The parser of the command line. Every value remains a text, because flags and variables are interpreted together
-/// later.
+/// Returns the parser of the command line. Every value remains a text, because flags and variables are interpreted
+/// together later.
 pub fn command() -> Command {
     let command = Command::new("retracker")
         .version(env!("CARGO_PKG_VERSION"))
@@ -58,7 +58,7 @@ pub(super) enum Chosen<'a> {
     Print(Document),
 }
 
-/// The command that was chosen, if any.
+/// Returns the command that was chosen, if any.
 pub(super) fn chosen(matches: &ArgMatches) -> Option<Chosen<'_>> {
     match matches.subcommand()? {
         (HEALTHCHECK, _) => Some(Chosen::Healthcheck),

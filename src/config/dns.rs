@@ -17,11 +17,11 @@ use super::values::networks;
 pub struct DnsOptions {
     /// The tracker's name.
     pub name: DnsName,
-    /// The tracker's addresses, at least one. No address is there twice.
+    /// The tracker's addresses: at least one, and no address twice.
     pub addresses: Vec<IpAddr>,
     /// The domain that contains the names of the clients.
     pub domain: DnsName,
-    /// Networks of clients that have no reverse names yet.
+    /// Networks of clients whose addresses have no reverse names yet.
     pub clients: Vec<ReverseZone>,
     /// The port of HTTP.
     pub http_port: NonZeroU16,
@@ -29,13 +29,13 @@ pub struct DnsOptions {
     pub udp_port: Option<NonZeroU16>,
 }
 
-/// A domain name as host names are written, in lower case and without the dot at its end.
+/// A domain name in the syntax of host names, in lower case and without the dot at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsName(String);
 
 impl DnsName {
     /// Parses a name by RFC 1123, section 2.1: labels of letters, digits and hyphens, with no hyphen at either end. The
-    /// last label of a name is no number, because only addresses end in a number.
+    /// last label must not be a number, because only addresses end in a number.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let is_label = |label: &str| {
@@ -46,14 +46,15 @@ impl DnsName {
         };
         let ends_in_number =
             name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        // A name has at most 253 characters. The SRV record puts the 25 of "_bittorrent-tracker._tcp." before a domain.
+        // A name has at most 253 characters. An SRV record puts the 25 characters of "_bittorrent-tracker._tcp." before
+        // the domain.
         if name.len() > 253 - 25 || !name.split('.').all(is_label) || ends_in_number {
             return Err(Wrong::Value);
         }
         Ok(Self(name))
     }
 
-    /// The name without its first label; `None` if there is only one label.
+    /// Returns the name without its first label; `None` if there is only one label.
     pub fn parent(&self) -> Option<Self> {
         self.0.split_once('.').map(|(_, parent)| Self(parent.to_owned()))
     }
@@ -65,7 +66,7 @@ impl fmt::Display for DnsName {
     }
 }
 
-/// A network whose reverse names are all names below one name. Its prefix ends where a label of the reverse name ends.
+/// A network with a reverse zone of its own, because the prefix ends where a label of the reverse name ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReverseZone(IpNet);
 
@@ -83,7 +84,7 @@ impl ReverseZone {
         networks(text)?.into_iter().map(zone).collect()
     }
 
-    /// The network.
+    /// Returns the network.
     pub fn network(self) -> IpNet {
         self.0
     }
@@ -99,7 +100,7 @@ const UDP_PORT: Flag = Flag::long("udp-port");
 const DOMAIN: Flag = Flag::long("domain");
 const CLIENTS: Flag = Flag::long("clients");
 
-/// The command with its arguments. As with settings, values remain texts.
+/// Returns the command with its arguments. As with settings, values remain texts.
 pub(super) fn command() -> Command {
     let argument = |flag: Flag, value: &'static str| Arg::new(flag.long).long(flag.long).value_name(value);
     Command::new(DNS)
@@ -133,8 +134,8 @@ pub(super) fn command() -> Command {
                 .help("The domain of the clients' host names\n[default: the tracker's name without its first label]"),
         )
         .arg(argument(CLIENTS, "NETWORK").action(ArgAction::Append).help(
-            "Give the addresses of this network reverse names in that domain, if they have none yet. The flag may be \
-             repeated\n[default: none, the clients' addresses have reverse names]",
+            "Give the addresses of this network reverse names in the domain of --domain, if they have no reverse names yet. The \
+             flag may be repeated\n[default: none, the clients' addresses have reverse names]",
         ))
 }
 
@@ -191,7 +192,7 @@ fn given<T>(
     parse(&text).map(Some).map_err(|_| wrong(flag, text, expected))
 }
 
-/// As [`given`]. If the flag is missing, the error is that of an empty value.
+/// Reads a required flag as [`given`] does. If the flag is missing, the error is that of an empty value.
 fn required<T>(
     sources: &Sources<'_>,
     flag: Flag,

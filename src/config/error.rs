@@ -22,9 +22,9 @@ pub enum ConfigError {
         origin: Origin,
         /// The file.
         path: PathBuf,
-        /// Why it cannot be read.
+        /// Why the file cannot be read.
         error: String,
-        /// What should be in it.
+        /// What the file should hold.
         expected: &'static str,
     },
     /// The content of a file is wrong.

@@ -25,13 +25,13 @@ pub struct ExplainOptions {
     pub info_hash: InfoHash,
     /// The address of the client.
     pub at: ClientAt,
-    /// The beginning of its peer id.
+    /// The beginning of the client's peer id.
     pub client: Option<ClientPrefix>,
-    /// The token of its announces.
+    /// The token with which the client announces.
     pub token: Option<JwtText>,
 }
 
-/// A token as the operator gave it. Its debug output does not show it.
+/// A token as the operator gave it. The debug output hides the token, because tokens are secrets.
 #[derive(Clone)]
 pub struct JwtText(pub Vec<u8>);
 
@@ -53,12 +53,12 @@ const TORRENT: Flag = Flag::long("torrent");
 const CLIENT: Flag = Flag::long("client");
 const TOKEN_FILE: Flag = Flag::long("token-file");
 
-/// The command with its arguments. As with settings, values remain texts.
+/// Returns the command with its arguments. As with settings, values remain texts.
 pub(super) fn command() -> Command {
     Command::new(EXPLAIN)
         .about(
-            "Ask the running instance what a client gets of a torrent now, and why: each peer, each forwarder, the access \
-             rules. The instance must serve the operator's pages (-p or --admin-listen)",
+            "Ask the running instance which peers of a torrent a client gets now. It explains each peer, each forwarder and the \
+             access rules. The instance must serve the operator's pages (-p or --admin-listen)",
         )
         .arg(
             Arg::new(HASH)
@@ -129,19 +129,19 @@ pub(super) fn options(
     Ok(ExplainOptions { listen, info_hash, at, client: client.transpose()?, token: token.transpose()? })
 }
 
-/// The token in a file.
+/// Reads the token in a file.
 fn token(path: &Path) -> Result<JwtText, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
     let bytes = file::read(path).map_err(wrong)?;
     let token = bytes.trim_ascii();
-    // A longer token would only bring a reply that the request is too long.
+    // To a longer token, the instance would only answer that the request is too long.
     if token.is_empty() || token.len() > LONGEST_TOKEN || token.contains(&b'\n') {
         return Err(wrong("expected a JWT in one line, of 8192 bytes at most".to_owned()));
     }
     Ok(JwtText(token.to_vec()))
 }
 
-/// The info-hash of a torrent file.
+/// Computes the info-hash of a torrent file.
 fn of_file(path: &Path) -> Result<InfoHash, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
     let bytes = file::read(path).map_err(wrong)?;

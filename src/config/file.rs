@@ -10,13 +10,13 @@ use rustix::fs::OFlags;
 
 use super::yaml::Problem;
 
-/// The size limit. Every list of forwarders or zones is smaller.
+/// The most bytes of a file. Every list of forwarders or zones is smaller.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long to wait for the writer of a pipe.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause between two looks at a pipe.
+/// The pause between two attempts to read a pipe.
 const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Reads a file. The error says what is wrong and, where known, the remedy.

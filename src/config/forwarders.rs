@@ -28,7 +28,7 @@ pub(super) fn read(origin: Origin, path: &Path) -> Result<Vec<ForwarderOptions>,
 }
 
 fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
-    // An empty file, or one with comments only, is an empty list.
+    // A file that is empty, or has only comments, is an empty list.
     let forwarders = yaml::parse::<File>(text)?.map(File::into_options).unwrap_or_default();
     let line = |entry| yaml::line_of(text, "forwarders", entry);
     match twice(&forwarders) {
@@ -43,7 +43,8 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     }
 }
 
-/// The indices of two entries that mean the same forwarder, which would get every announce twice.
+/// Returns the indices of two entries for the same forwarder. With both entries, the forwarder would get every announce
+/// twice.
 fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     let mut known = HashMap::<_, Vec<usize>>::new();
     for (again, forwarder) in forwarders.iter().enumerate() {
@@ -60,7 +61,7 @@ fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     None
 }
 
-/// Whether there may be a torrent that is announced to both forwarders.
+/// Returns whether there may be a torrent that is announced to both forwarders.
 fn meet(first: &Torrents, second: &Torrents) -> bool {
     match (first, second) {
         (Torrents::Only(first), Torrents::Only(second)) => !first.is_disjoint(second),
@@ -72,8 +73,8 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// The normalised URL (RFC 3986, section 6.2) and the `Host` header. They are equal for two spellings of the same
-/// forwarder.
+/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. Two spellings of the same forwarder have
+/// the same URL and header here.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);
@@ -153,7 +154,7 @@ impl File {
                 rate: options.rate.or(rate),
                 // Only an https forwarder uses a certificate authority.
                 ca: options.ca.or_else(|| ca.clone().filter(|_| options.uri.scheme() == "https")),
-                // An entry's own list replaces the common one.
+                // An entry's own list replaces the list for all entries.
                 torrents: if options.torrents == Torrents::All { torrents.clone() } else { options.torrents },
                 ..options
             })

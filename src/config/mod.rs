@@ -66,15 +66,15 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where to listen for UDP; may be empty.
     pub udp_listen: Vec<UdpListenAddr>,
-    /// The key of UDP's connection ids; `None` if each process makes its own.
+    /// The key of UDP's connection ids; `None` if each process makes its own key.
     pub udp_key: Option<SharedKey>,
     /// How many connections there may be, and how long clients may take.
     pub connections: ConnectionOptions,
-    /// The same for connections at listeners for operators.
+    /// The limits of connections at listeners for operators.
     pub operator_connections: ConnectionLimits,
     /// How long requests under way may take to finish after a stop signal.
     pub drain: Duration,
-    /// The local peers.
+    /// How long local peers are kept, and how many.
     pub store: StoreOptions,
     /// How announces are answered: the interval, whether `ip=` counts, when clients get few upstream peers, and limits.
     pub policy: Policy,
@@ -82,7 +82,7 @@ pub struct Config {
     pub forward: Option<Forward>,
     /// Who may announce; `None` if everybody may.
     pub access: Option<AccessRules>,
-    /// Which client gets which peers, and under which address.
+    /// The zones and external addresses, which decide under which address a client gets a peer.
     pub topology: Topology,
     /// The paths of announces and scrapes; `None` if they are the usual ones.
     pub routes: Option<TrackerPaths>,
@@ -196,8 +196,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// The addresses to ask: those for operators if there are any, else those for clients. A wrong value ends the
-        /// command as if the instance did not answer. The reason is that Docker knows only the exit codes 0 and 1.
+        /// The addresses to ask: those for operators if there are any, else those for clients. With a wrong value, the
+        /// command ends as if the instance did not answer, because Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Say what became of each key of Chihaya's file, ask each upstream tracker once and fetch the keys for tokens.
@@ -218,7 +218,7 @@ pub enum Subcommand {
     },
     /// Print DNS records with which clients find the tracker.
     Dns(DnsOptions),
-    /// Ask a running instance what a client gets of a torrent, and why.
+    /// Ask a running instance which peers of a torrent a client gets, and why.
     Explain(ExplainOptions),
     /// Print the manual page or the completions of a shell.
     Print(Document),

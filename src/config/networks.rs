@@ -16,8 +16,8 @@ pub(super) enum NotANetwork {
     MappedTooWide,
 }
 
-/// Parses a network such as `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. As with addresses,
-/// an IPv4 network that is written as IPv6 becomes IPv4.
+/// Parses a network such as `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. An IPv4 network that
+/// is written as IPv6 becomes an IPv4 network.
 pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| NotANetwork::Other)?;
@@ -31,7 +31,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// The external address that consists of these addresses. `None` if two of them are of the same family.
+/// Returns the external address that consists of these addresses. `None` if two of them are of the same family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

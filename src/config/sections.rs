@@ -1,4 +1,4 @@
-//! The sections of the help and of the page.
+//! The sections of the help and of `docs/configuration.md`.
 
 use ::settings::Section;
 

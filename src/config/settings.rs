@@ -2,7 +2,7 @@
 //! help, the manual page, completions and the tests of all settings come from these declarations. Tests check that
 //! `docs/configuration.md`, `.env.example`, `docker-compose.yml` and `contrib/debian/retracker.default` agree with the
 //! declarations. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files. A new setting needs one
-//! entry in a file below, its name here, and its use in [`super::read`].
+//! entry in a file below `settings/`, its name in this file, and its use in [`super::read`].
 
 use ::settings::{About, Declared, Fallback, SECRET, Sources, Takes};
 
@@ -48,7 +48,7 @@ static SECTIONS: [&[&dyn Declared]; 8] = [
     operation::SECTION,
 ];
 
-/// The descriptions of all settings, in the order of the help and the pages.
+/// Returns the descriptions of all settings, in the order of the help and the pages.
 pub fn all() -> impl Iterator<Item = About> {
     declared().map(Declared::about)
 }
@@ -57,7 +57,7 @@ fn declared() -> impl Iterator<Item = &'static dyn Declared> {
     SECTIONS.iter().copied().flatten().copied()
 }
 
-/// Every setting as it is in force, without the values of secrets.
+/// Returns every setting as it is in force, without the values of secrets.
 pub(super) fn in_force(sources: &Sources<'_>) -> Vec<SettingInForce> {
     let one = |setting: &dyn Declared| {
         let About { variable, default, takes, .. } = setting.about();

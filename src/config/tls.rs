@@ -57,7 +57,7 @@ pub(super) fn given<'a>(
 }
 
 impl TlsFiles {
-    /// The files at these paths. An error about them names `origin`.
+    /// Makes a value for the files at these paths. An error about these files names `origin`.
     pub(super) fn new(origin: Origin, certificate: PathBuf, key: PathBuf) -> Self {
         Self { certificate: (origin, certificate), key: (origin, key) }
     }

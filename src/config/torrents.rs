@@ -12,7 +12,7 @@ use crate::frontend::torrents::GateOptions;
 pub struct TorrentsOptions {
     /// The most bytes that torrent files take.
     pub memory: u64,
-    /// Who may use them.
+    /// Who may read and write torrent files and leases.
     pub gate: GateOptions,
 }
 

@@ -11,7 +11,7 @@ use crate::frontend::listen::{Listen, NotAListenAddr};
 use crate::topology::ExternalAddress;
 use crate::topology::reach::is_outside;
 
-/// Addresses to listen on.
+/// Parses addresses to listen on.
 pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     let wrong = |wrong| match wrong {
         NotAListenAddr::Other => Wrong::Value,
@@ -23,12 +23,12 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     items(text)?.map(|item| item.parse().map_err(wrong)).collect()
 }
 
-/// Addresses to listen on, or `none`.
+/// Parses addresses to listen on, or `none`.
 pub(super) fn listen_or_none(text: &str) -> Result<Vec<Listen>, Wrong> {
     if text == "none" { Ok(Vec::new()) } else { listen(text) }
 }
 
-/// A list of networks.
+/// Parses a list of networks.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     let wrong = |wrong| match wrong {
         NotANetwork::Other => Wrong::Value,

@@ -2,8 +2,8 @@
 //!
 //! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes
 //! for program and version, such as `-TR4050-` (BEP 20). A network has a few dozen of those prefixes. So each prefix is
-//! stored once, and each peer stores only the number of its prefix. If a prefix was not announced within the peer age,
-//! all peers with this prefix have expired. The prefix is then forgotten, and its number is used again.
+//! stored once, with a number, and each peer stores only the number of its prefix. If a prefix was not announced within
+//! the peer age, all peers with this prefix have expired. The prefix is then forgotten, and its number is used again.
 
 use std::hash::BuildHasher;
 
@@ -64,7 +64,7 @@ struct Prefix {
 }
 
 impl Prefixes {
-    /// Shortens an id. Its prefix is stored if the peer `is_kept`.
+    /// Shortens an id. Stores the prefix of the id if the peer `is_kept`.
     pub(super) fn shorten(&mut self, PeerId(id): PeerId, now: Tick, is_kept: bool) -> ClientId {
         // Both parts exist, because an id is 20 bytes long.
         let prefix = id.first_chunk().copied().unwrap_or_default();
@@ -72,9 +72,9 @@ impl Prefixes {
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. This must
-    /// be called at least once per peer age. Otherwise the count of ticks may wrap, and an old prefix then looks recent. It
-    /// looks at a few thousand prefixes at most.
+    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. This
+    /// function must be called at least once per peer age. Otherwise the count of ticks may wrap, so that an old prefix
+    /// looks recent. This function looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
@@ -90,7 +90,7 @@ impl Prefixes {
         }
     }
 
-    /// The whole id; `None` if its prefix is not stored.
+    /// Returns the whole id; `None` if the prefix of the id is not stored.
     pub(super) fn restore(&self, id: ClientId) -> Option<PeerId> {
         let Prefix { text: prefix, .. } = self.known.get(usize::from(id.prefix))?;
         let mut whole = [0; 20];

@@ -23,7 +23,7 @@ fn store_of(max_peers: u64) -> Store {
     Store::new(StoreOptions { peer_age: AGE, announce_interval: INTERVAL, max_peers })
 }
 
-/// An address outside of all zones.
+/// Returns an address outside of all zones.
 fn somewhere(ip: impl Into<IpAddr>) -> ZonedIp {
     ZonedIp { ip: ip.into(), zone: None }
 }
@@ -42,7 +42,7 @@ fn hash(n: u32) -> InfoHash {
     InfoHash(hash)
 }
 
-/// An announce of a leecher at this address. The peer id is different for each address.
+/// Returns an announce of a leecher at this address. The peer id is different for each address.
 fn from(address: &str) -> Announcement {
     let address: SocketAddr = address.parse().unwrap();
     let mut id = [b'-'; 20];
@@ -156,7 +156,7 @@ fn peers_of_the_client_s_subnet_come_first() {
     assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
 }
 
-/// Two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
+/// Makes two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
 fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
@@ -290,8 +290,8 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
 }
 
-/// One step of the test: the host, whether the client moves from host to host, whether the client uses IPv4, and what
-/// the client does.
+/// Returns one step of the test: the host, whether the client moves from host to host, whether the client uses IPv4,
+/// and what the client does.
 fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
 }
@@ -309,7 +309,7 @@ proptest! {
         let mut peers: HashMap<String, (PeerId, Role, u64)> = HashMap::new();
         for (host, wanders, is_v4, what) in steps {
             let host_ip = if is_v4 { format!("10.0.0.{host}:1") } else { format!("[fd00::{host}]:1") };
-            // The client is the host's own client, or one that wanders from host to host.
+            // The client is the host's own client, or a client that wanders from host to host.
             let peer_id = PeerId([if wanders { 100 + host % 2 } else { host }; 20]);
             let role = if what % 2 == 0 { Role::Seed } else { Role::Leecher };
             let announcement = Announcement { peer_id, role, ..from(&host_ip) };
@@ -345,7 +345,8 @@ proptest! {
             prop_assert!(of(true).contains(&complete) && of(false).contains(&incomplete));
             let totals: i64 = store.totals().peers.iter().flatten().sum();
             prop_assert_eq!(totals, i64::try_from(peers.len()).unwrap() + 2 * i64::from(others));
-            // A long enough reply has all addresses. A shorter one has second addresses only after all first ones.
+            // A long enough reply has all addresses. A shorter reply has second addresses only after all first
+            // addresses.
             let asks = Announcement { want: 500, port: None, ..from("10.9.9.9:9") };
             prop_assert_eq!(announce(&store, at(seconds), hash(1), &asks).peers.len(), usize::try_from(totals).unwrap());
             let firsts = Announcement { want: roles.len() + 2 * usize::from(others), ..asks };
@@ -363,7 +364,7 @@ fn a_client_with_one_id_at_very_many_addresses_does_not_slow_others_down() {
         let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
-    // A hash table with that many entries of the same hash would take minutes.
+    // With this many entries of the same hash, a hash table would take minutes.
     (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
     (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
     assert_eq!(store.scrape(at(1), hash(1)).incomplete, 1);
@@ -374,17 +375,17 @@ fn leave(announcement: &Announcement) -> Announcement {
     Announcement { action: Action::Leave, ..*announcement }
 }
 
-/// The same client at another address.
+/// Returns an announce of the same client from another address.
 fn moved(client: &Announcement, address: &str) -> Announcement {
     Announcement { peer_id: client.peer_id, role: client.role, ..from(address) }
 }
 
-/// An announce with which the host at `source` claims the address of `peer`.
+/// Returns an announce with which the host at `source` claims the address of `peer`.
 fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
 
-/// The peers that a client gets when it only reads the swarm.
+/// Returns the peers that a client gets when it only reads the swarm.
 fn seen(store: &Store, now: Timestamp, asks: &str) -> HashSet<String> {
     addresses_of(&announce(store, now, hash(1), &Announcement { action: Action::Peek, ..from(asks) }))
 }
@@ -474,8 +475,8 @@ fn a_claim_changes_nothing_about_a_peer_that_announces_itself() {
             assert_eq!(store.scrape(at(seconds), hash(1)).incomplete, 1);
         }
     }
-    // The claims did not extend the life of the peer either, so it has expired. No client announces from that address
-    // any more, so a claim counts now.
+    // The claims did not extend the life of the peer either, so the peer has expired. No client announces from that
+    // address any more, so a claim counts now.
     assert_eq!(seen(&store, at(600), "10.0.0.1:1"), set([]));
     announce(&store, at(600), hash(1), &claimed(&other_id, "192.168.1.66"));
     assert_eq!(store.scrape(at(600), hash(1)).complete, 1);
@@ -842,7 +843,8 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // The store has room for two peers, and the seed outside of all zones is one of three. Any of the three may be evicted.
+    // The store has room for two peers, and the seed outside of all zones is one of three. Any of these three peers may
+    // be evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);
@@ -860,7 +862,7 @@ fn an_unused_swarm_is_dropped() {
     announce(&store, at(1), hash(2), &done);
     announce(&store, at(2), hash(2), &Announcement { action: Action::Leave, ..done });
     let after = |seconds| {
-        // As many calls as it takes to check all shards.
+        // These are enough calls to check all shards.
         (0..60).for_each(|_| store.housekeep(at(seconds)));
         (store.totals().swarms, store.totals().peers)
     };
@@ -873,7 +875,7 @@ fn an_unused_swarm_is_dropped() {
     assert_eq!(store.totals().evicted, 0);
 }
 
-/// One swarm of `count` peers. Every `keep`th peer announces again before the other peers expire.
+/// Makes one swarm of `count` peers. Every `keep`th peer announces again before the other peers expire.
 fn half_expired(count: u32, keep: u32) -> Store {
     let store = store();
     let quiet = |n: u32| {
@@ -904,7 +906,7 @@ fn the_few_peers_left_of_a_huge_swarm_are_found_wherever_they_are() {
         Announcement { place, want: 0, peer_id: from(&format!("{}:1", place.ip)).peer_id, ..from("10.0.0.1:1") }
     };
     let asks = Announcement { port: None, want: 1, ..from("10.9.9.9:9") };
-    // In several swarms, because the result in a single one may be luck.
+    // The test uses several swarms, because the result in a single swarm may be luck.
     for swarm in 1..=8 {
         (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
         // These peers are at the start of the list, where a sweep begins. So the sweep finds few expired peers.
@@ -1022,7 +1024,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// 300 swarms of one peer each: all peers are on one host, or each peer is on a host of its own.
+/// Announces to 300 swarms of one peer each. All peers are on one host, or each peer is on a host of its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));

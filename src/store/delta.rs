@@ -24,7 +24,7 @@ pub(super) struct CountDelta<'a> {
 }
 
 impl<'a> CountDelta<'a> {
-    /// No change yet. `weights` and `zones` are updated with every change.
+    /// Makes a delta without changes. Every change updates `weights` and `zones`.
     pub(super) fn new(weights: &'a SourceWeights, zones: &'a ZoneCounts) -> Self {
         Self { weights, zones, peer_counts: PeerCounts::default(), swarms: 0, evicted: 0, evicted_peers: 0 }
     }
@@ -49,7 +49,7 @@ impl<'a> CountDelta<'a> {
         self.zones.add(peer.zone, role, more);
     }
 
-    /// The change in the number of peers.
+    /// Returns the change in the number of peers.
     pub(super) fn peers(&self) -> i64 {
         self.peer_counts.iter().flatten().sum()
     }

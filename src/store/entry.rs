@@ -9,7 +9,7 @@ use crate::topology::ZoneId;
 use crate::topology::reach::Reach;
 use tracker_protocol::{Endpoint, Ip, Role};
 
-/// What identifies a peer. The zone is part of it because two sites may use the same private network.
+/// What identifies a peer. The zone is part of the key, because two sites may use the same private network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PeerKey<A> {
     pub(super) endpoint: Endpoint<A>,
@@ -32,7 +32,7 @@ impl PeerState {
     /// The last state before second addresses of leechers.
     pub(super) const SECOND_OTHERS: Self = Self(4);
 
-    /// `is_second` is whether this is a second address. A client counts only at its first address.
+    /// Makes a state. `is_second` is whether this is a second address. A client counts only at its first address.
     pub(super) fn new(role: Role, is_second: bool) -> Self {
         let role = match role {
             Role::Leecher => 0,
@@ -72,8 +72,8 @@ pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. Its claimant's number takes
-    /// those 2 bits and the lowest 4 bits of the time.
+    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. The number of its claimant
+    /// takes the 2 bits of the pace and the lowest 4 bits of the time.
     state: [u8; 2],
     /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],
@@ -128,17 +128,17 @@ impl<A: Ip> Entry<A> {
         self.ip == key.endpoint.ip && self.port == key.endpoint.port.get().to_ne_bytes() && self.zone == key.zone
     }
 
-    /// Whether the peer has the address of this key, at any port.
+    /// Returns whether the peer has the address of this key, at any port.
     pub(super) fn is_beside(&self, key: PeerKey<A>) -> bool {
         self.ip == key.endpoint.ip && self.zone == key.zone
     }
 
-    /// When the peer announced last.
+    /// Returns when the peer announced last.
     pub(super) fn seen(&self) -> Tick {
         Tick(u16::from_ne_bytes(self.state) & Tick::MASK & !self.rounding())
     }
 
-    /// The most ticks by which the peer's last announce may be later than [`Self::seen`] says.
+    /// Returns the most ticks by which the peer's last announce may be later than [`Self::seen`] says.
     pub(super) fn rounding(&self) -> u16 {
         if self.is_claimed() { CLAIMANT } else { 0 }
     }
@@ -155,7 +155,7 @@ impl<A: Ip> Entry<A> {
         self.tag() & CLAIMED != 0
     }
 
-    /// Whether this is a claimed public second address, for clients that cannot use the first one.
+    /// Returns whether this is a claimed public second address, for clients that cannot use the first one.
     pub(super) fn is_outside(&self) -> bool {
         self.is_claimed() && self.is_second() && Reach::of(self.ip.into()) == Reach::Everywhere
     }
@@ -174,7 +174,7 @@ impl<A: Ip> Entry<A> {
         if let Provenance::Own(pace) = self.provenance() { pace } else { Pace::UNKNOWN }
     }
 
-    /// The source that the peer counts for.
+    /// Returns the source that the peer counts for.
     pub(super) fn source(&self) -> Source {
         match self.provenance() {
             Provenance::Own(_) => Source::own(self.ip.into()),

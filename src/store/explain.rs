@@ -1,4 +1,5 @@
-//! What the operator sees of a swarm: its peers, and why a client gets the peers that it gets. Nothing changes.
+//! Shows the operator the peers of a swarm, and why a client gets the peers that it gets. No peer is added or changed,
+//! but expired peers may be dropped.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -17,16 +18,16 @@ use super::swarm::{SWEEP, Swarm};
 use crate::topology::ZonedIp;
 use tracker_protocol::{Ip, Role};
 
-/// The most peers of each family that are listed or explained, because the lock is held meanwhile. An announce to a large swarm
-/// looks at as many.
+/// The most peers of each family that are listed or explained. There is a limit, because the lock is held meanwhile. An
+/// announce to a large swarm looks at about as many peers.
 const MOST: usize = 500;
 
 impl Swarm {
-    /// Explains what the client of this announcement gets. If the announcement has no port, the client is taken for the
-    /// peer at its address that announced last.
+    /// Explains what the client of this announcement gets. If the announcement has no port, the client is assumed to be
+    /// the peer at its address that announced last.
     ///
-    /// As before an announce, some peers that have expired are dropped: their clients may have other addresses, which
-    /// take their place. The explanation still has the dropped peers.
+    /// Some expired peers are dropped first, as before an announce, because other addresses of their clients may take
+    /// their place. The explanation still has the dropped peers.
     pub(super) fn explain(
         &mut self,
         context: StoreContext<'_>,
@@ -62,7 +63,8 @@ impl Swarm {
         }
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
-        // A long list may still have peers that have expired.
+        // A long list may still have some of the expired peers. These are explained already, so they are not added
+        // again.
         let shown: HashSet<_> = peers.iter().map(|explained| explained.peer.address).collect();
         expired.retain(|gone| !shown.contains(&gone.peer.address));
         peers.append(&mut expired);
@@ -112,7 +114,7 @@ fn listed<A: Ip>(
     }
 }
 
-/// The peer at an address that announced last.
+/// Returns the peer that announced last from an address.
 fn latest_at<A: Ip>(
     peers: &Peers<A>,
     place: ZonedIp,
@@ -145,10 +147,10 @@ impl PeerQuery<'_> {
     }
 }
 
-/// If a client would get an address and port several times, it gets them once.
+/// Hides all but one of the peers that the client would get under the same address and port.
 fn hide_repeats(peers: &mut [PeerExplanation]) {
     let mut given = HashSet::new();
-    // First addresses are given before second ones.
+    // Replies have first addresses before second addresses.
     for is_second in [false, true] {
         for explained in peers.iter_mut().filter(|explained| explained.peer.is_second == is_second) {
             if matches!(explained.verdict, PeerVerdict::Given(address) if !given.insert(address)) {

@@ -11,24 +11,24 @@ use crate::topology::ZoneId;
 /// A swarm as a client at one address sees it.
 #[derive(Clone, Debug)]
 pub struct SwarmExplanation {
-    /// The peer at the client's address, if the swarm has one. The client is taken for this peer.
+    /// The peer at the client's address, if the swarm has one. The client is assumed to be this peer.
     pub client: Option<PeerAtAddress>,
     /// The counts that the client gets.
     pub counts: SwarmCounts,
-    /// Peers of the swarm, those of the client's own family first.
+    /// Peers of the swarm. Peers of the client's own family come first.
     pub peers: Vec<PeerExplanation>,
-    /// How many further peers there are, which are not explained.
+    /// How many further peers the swarm has. They are not explained.
     pub more: usize,
 }
 
 /// A peer at the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAtAddress {
-    /// Its port.
+    /// The peer's port.
     pub port: NonZeroU16,
-    /// Its role.
+    /// The peer's role.
     pub role: Role,
-    /// Its id. `None` if the store does not have the whole id.
+    /// The peer's id. `None` if the store does not have the whole id.
     pub id: Option<PeerId>,
 }
 
@@ -37,13 +37,13 @@ pub struct PeerAtAddress {
 pub struct SwarmListing {
     /// The counts.
     pub counts: SwarmCounts,
-    /// Peers of the swarm, those of IPv4 first.
+    /// Peers of the swarm. IPv4 peers come first.
     pub peers: Vec<ListedPeer>,
-    /// How many further peers there are, which are not listed.
+    /// How many further peers the swarm has. They are not listed.
     pub more: usize,
 }
 
-/// One address of a peer, and whether the client gets it.
+/// One address of a peer, and whether the client gets this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerExplanation {
     /// The peer.
@@ -61,7 +61,7 @@ pub struct ListedPeer {
     pub zone: Option<ZoneId>,
     /// The peer's role.
     pub role: Role,
-    /// Whether the peer has an earlier address, after which this one is given.
+    /// Whether the peer has an earlier address, which replies have before this address.
     pub is_second: bool,
     /// Whether the peer claims this address with `ip=`, and does not announce from it.
     pub is_claimed: bool,
@@ -76,9 +76,9 @@ pub struct ListedPeer {
 /// Whether a client gets a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerVerdict {
-    /// It gets the peer, under this address, if there is room in the reply.
+    /// The client gets the peer under this address, if there is room in the reply.
     Given(SocketAddr),
-    /// It does not get the peer, for this reason.
+    /// The client does not get the peer, for this reason.
     Hidden(HiddenPeer),
 }
 
@@ -89,13 +89,13 @@ pub enum HiddenPeer {
     Expired,
     /// The peer is the client itself.
     Itself,
-    /// Neither of the two downloads.
+    /// Neither the client nor the peer downloads.
     BothSeeds,
     /// The client can use the peer's first address, so it does not need this public one.
     FirstAddressServes,
     /// The client cannot reach the peer's address.
     Unreachable,
-    /// The peer is of the other address family, and clients get only their own.
+    /// The peer is of the other address family, and clients get only peers of their own family.
     OtherFamily,
     /// The client gets another peer under the same address and port, because both are behind one NAT.
     SameAddress,

@@ -13,9 +13,9 @@ use tracker_protocol::Ip;
 #[derive(Debug)]
 pub(super) struct Index {
     by_key: HashTable<u32>,
-    /// The first address of each client.
+    /// The position of each client's first address.
     by_client: HashTable<u32>,
-    /// How far the list has been swept.
+    /// The position up to which the list has been swept for expired peers.
     pub(super) swept: usize,
 }
 
@@ -31,13 +31,13 @@ fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> 
     entries.get(at as usize).map_or(0, hash)
 }
 
-/// A position in the list. The store's capacity is far below 2³².
+/// Narrows a position in the list. Every position fits, because the store's capacity is far below 2³².
 fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl Index {
-    /// The index of this list.
+    /// Makes the index of this list.
     pub(super) fn of<A: Ip>(entries: &[Entry<A>]) -> Self {
         let table = || HashTable::with_capacity(entries.len());
         let mut index = Self { by_key: table(), by_client: table(), swept: 0 };
@@ -50,7 +50,7 @@ impl Index {
         self.by_key.find(SEED.hash_one(key), is_it).map(|&at| at as usize)
     }
 
-    /// The position of a client's first address.
+    /// Returns the position of a client's first address.
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_of(id));
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)

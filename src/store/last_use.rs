@@ -14,7 +14,7 @@ impl LastUse {
         Self(now.0)
     }
 
-    /// The value after another use.
+    /// Returns the value after another use.
     pub(super) fn again_at(self, now: Tick) -> Self {
         let before = self.0 & !Tick::MASK;
         Self(now.0 | if before == 0 { Self::ONCE } else { Self::AGAIN })

@@ -1,4 +1,4 @@
-//! The nearest peers of those that were offered.
+//! Keeps the nearest of the peers that are offered.
 
 use crate::topology::Nearness;
 use tracker_protocol::{Endpoint, Ip, Peer};
@@ -8,19 +8,20 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// Where the peers of the client's zone end, and where the peers of the client's subnet end. The zone comes first.
+    /// The positions where the peers of the client's zone end, and where the peers of the client's subnet end. The
+    /// peers of the zone come first.
     ends: [usize; 2],
     /// Whether the reply has some peers at other addresses than their own.
     translated: bool,
 }
 
 impl<'a, A: Ip> Ranked<'a, A> {
-    /// A list without peers. Later peers are added to `peers`, which must be empty.
+    /// Makes a list without peers. [`Self::put`] adds peers to `peers`, which must be empty.
     pub(super) fn new(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
         Self { peers, want, ends: [0; 2], translated: false }
     }
 
-    /// The same, but an endpoint is never added twice.
+    /// Makes the same list as [`Self::new`], but no endpoint is added twice.
     pub(super) fn without_repeats(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
         Self { translated: true, ..Self::new(peers, want) }
     }
@@ -33,12 +34,12 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.len() >= self.want
     }
 
-    /// Whether a peer of this nearness would be taken.
+    /// Returns whether a peer of this nearness would be taken.
     pub(super) fn wants(&self, nearness: Nearness) -> bool {
         !self.is_full() || self.farthest().is_some_and(|farthest| nearness < farthest)
     }
 
-    /// Whether the list has a peer with this endpoint.
+    /// Returns whether the list has a peer with this endpoint.
     pub(super) fn has(&self, endpoint: Endpoint<A>) -> bool {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }

@@ -14,15 +14,15 @@ impl ZoneCounts {
         Self((0..ZoneId::MOST).map(|_| Default::default()).collect())
     }
 
-    /// Adds `more` peers, which may be negative. Peers in no zone are not counted, so that a network without zones pays
-    /// nothing.
+    /// Adds `more` peers, which may be negative. Peers in no zone are not counted, so that counting costs nothing in a
+    /// network without zones.
     pub(super) fn add(&self, zone: Option<ZoneId>, role: Role, more: i64) {
         if let Some([seeds, others]) = zone.and_then(|zone| self.0.get(zone.number())) {
             (if role == Role::Seed { seeds } else { others }).fetch_add(more, Relaxed);
         }
     }
 
-    /// The numbers of seeds and of others in a zone.
+    /// Returns the numbers of seeds and of others in a zone.
     pub(super) fn of(&self, zone: ZoneId) -> [i64; 2] {
         let counts = self.0.get(zone.number());
         counts.map(|counts| counts.each_ref().map(|count| count.load(Relaxed))).unwrap_or_default()

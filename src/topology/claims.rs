@@ -1,4 +1,5 @@
-//! The addresses under which a client is recorded, and whether it may name them with `ip`, `ipv4` or `ipv6`.
+//! The addresses under which a client is recorded, and whether the client itself may name them with `ip`, `ipv4` or
+//! `ipv6`.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -29,8 +30,8 @@ impl IpParam {
         }
     }
 
-    /// The addresses under which a client is recorded: the address that it announced from, or the addresses that it
-    /// claims.
+    /// Returns the addresses under which a client is recorded: the address that it announced from, or the addresses
+    /// that it claims.
     ///
     /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
     /// So each of these two counts only if the announce came from an address of the same family. If the announce came
@@ -47,7 +48,7 @@ impl IpParam {
         }
     }
 
-    /// The address that a client claims, if claims count.
+    /// Returns the address that a client claims, if claims count.
     fn claim(self, source: IpAddr, claimed: &ClaimedIps) -> Option<IpAddr> {
         if !self.counts_from(source) {
             return None;
@@ -89,7 +90,7 @@ pub struct Addresses {
     pub outside: Option<IpAddr>,
 }
 
-/// Whether an address belongs to a private network or a link, and not to the tracker's own host.
+/// Returns whether an address belongs to a private network or a link, and not to the tracker's own host.
 fn is_inside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Site | Reach::Link)
 }

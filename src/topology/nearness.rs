@@ -16,9 +16,9 @@ pub enum Nearness {
 }
 
 impl Nearness {
-    /// How near a peer is to a client. `asks` is the client's IPv4 address for an IPv4 peer, and its IPv6 address for an
-    /// IPv6 peer, if the client has one. Subnets are compared only if neither of the two has a zone. Hosts of different
-    /// zones are never near, because two sites may use the same private network.
+    /// Returns how near a peer is to a client. `asks` is the client's IPv4 address for an IPv4 peer, and its IPv6
+    /// address for an IPv6 peer, if the client has one. Subnets are compared only if neither of the two has a zone.
+    /// Hosts of different zones are never near, because two sites may use the same private network.
     pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
         if zone != asks_zone {
             Self::Elsewhere
@@ -31,7 +31,7 @@ impl Nearness {
         }
     }
 
-    /// The nearest that a peer can be to this client.
+    /// Returns the nearest that a peer can be to this client.
     pub fn nearest<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>) -> Self {
         match (asks_zone, asks) {
             (Some(_), _) => Self::Zone,

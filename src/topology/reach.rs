@@ -22,7 +22,7 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// From where this address can be reached.
+    /// Returns from where this address can be reached.
     pub fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(ip) => Self::of_v4(ip),
@@ -66,7 +66,7 @@ impl Reach {
             [0x2001, 1, 0, 0, 0, 0, 0, 1..=3] | [0x2001, 3 | 0x20..=0x3f, ..] | [0x2001, 4, 0x112, ..] => {
                 Self::Everywhere
             }
-            // Benchmarks (RFC 5180); ULA, and site-local before it.
+            // Benchmarks (RFC 5180); ULA, and its predecessor site-local.
             [0x2001, 2, 0, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Site,
             // Other protocols, the old ORCHIDs among them.
             [0x2001, 0..=0x1ff, ..] => Self::Nowhere,
@@ -82,8 +82,8 @@ impl Reach {
         }
     }
 
-    /// The reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet, so it leads
-    /// nowhere if the IPv4 address is not a public one.
+    /// Returns the reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet. So
+    /// it leads nowhere if the IPv4 address is not public.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,
@@ -98,13 +98,13 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Whether clients on other links can connect to this address. Loopback addresses count as well, because clients on the
-/// same host can connect to them.
+/// Returns whether clients on other links can connect to this address. Loopback addresses count as well, because
+/// clients on the same host can connect to them.
 pub fn is_connectable(ip: IpAddr) -> bool {
     !matches!(Reach::of(ip), Reach::Nowhere | Reach::Link)
 }
 
-/// Whether an address belongs to this host or to a private network: loopback, RFC 1918, link-local, ULA.
+/// Returns whether an address belongs to this host or to a private network: loopback, RFC 1918, link-local, ULA.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -112,14 +112,14 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address is outside of private networks: a public address, or an address that stands for a public one in
-/// an example.
+/// Returns whether an address is outside of private networks: a public address, or an address that stands for a public
+/// address in an example.
 pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Whether an address is public. An upstream on the internet may redirect only to public addresses. Addresses of
-/// private networks, of this host, of links and of multicast groups are not public. The IPv6 forms of such IPv4
+/// Returns whether an address is public. An upstream on the internet may redirect only to public addresses. Addresses
+/// of private networks, of this host, of links and of multicast groups are not public. The IPv6 forms of such IPv4
 /// addresses are not public either.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere

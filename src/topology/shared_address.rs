@@ -26,8 +26,8 @@ const MANY: usize = 5;
 /// The most clients of one address that are remembered until [`MANY`] of them have been there at the same time.
 const MOST_CLIENTS: usize = 16;
 
-/// The most addresses in each of the two lists: those that are shared, and those that may be shared. Usually there are
-/// only a few. When a list is full, the address that would be forgotten first is removed.
+/// The most addresses in each of the two lists: the addresses that are shared, and the addresses that may be shared.
+/// Usually these are only a few addresses. When a list is full, the address that would be forgotten first is removed.
 const MOST: usize = 64;
 
 /// After an hour without announces, an address no longer counts as shared. The slowest clients announce every half
@@ -38,8 +38,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address. Other addresses may have the same bit by chance. An announce takes a lock only
-    /// if the bit of its address is set, or if its swarm has other clients at that address.
+    /// A bit for each watched address, which other addresses may have too by chance. An announce takes a lock only if
+    /// the bit of its address is set, or if its swarm has other clients at that address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -65,12 +65,12 @@ pub struct Sighting {
     pub others: usize,
 }
 
-/// An address with more than one client in a swarm, which may be shared.
+/// An address that may be shared, because more than one client of a swarm has it.
 #[derive(Debug)]
 struct Suspect {
     ip: IpAddr,
     swarm: InfoHash,
-    /// Announces that were seen.
+    /// How many announces were seen.
     seen: u32,
     stays: Vec<Stay>,
     /// When the address is forgotten, unless another client arrives there before.
@@ -91,17 +91,17 @@ struct Stay {
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When the address no longer counts as shared, unless a client announces from it before.
+    /// When the address stops counting as shared, unless a client announces from the address before.
     until: Timestamp,
 }
 
 impl SharedAddressDetector {
-    /// A detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
+    /// Makes a detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
     pub fn new(gauge: Gauge) -> Self {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Takes note of an announce. Returns the warning for the client, if its address is shared.
+    /// Takes note of an announce. Returns the warning for the client, if the client's address is shared.
     pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
         let ip = sighting.source;
         let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
@@ -131,7 +131,7 @@ impl SharedAddressDetector {
         is_gateway.then(|| warning(ip))
     }
 
-    /// The warning for a client with this address, if the address is shared.
+    /// Returns the warning for a client with this address, if the address is shared.
     pub fn warning(&self, now: Timestamp, ip: IpAddr) -> Option<Cow<'static, str>> {
         if self.marks.load(Relaxed) & mark(ip) == 0 {
             return None;
@@ -140,7 +140,7 @@ impl SharedAddressDetector {
         is_known.then(|| warning(ip))
     }
 
-    /// Notices for the operator, a sentence for each shared address.
+    /// Returns notices for the operator, a sentence for each shared address.
     pub fn notices(&self, now: Timestamp) -> Vec<String> {
         let notice = |gateway: &Gateway| {
             let ip = gateway.ip;
@@ -199,15 +199,15 @@ impl Suspect {
         self.at_once() >= MANY
     }
 
-    /// The largest number of clients that were there at the same time.
+    /// Returns the largest number of clients that were at the address at the same time.
     fn at_once(&self) -> usize {
         let when = |moment| self.stays.iter().filter(|stay| (stay.first..=stay.last).contains(&moment)).count();
         self.stays.iter().map(|stay| when(stay.first)).max().unwrap_or_default()
     }
 }
 
-/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed, which is the one with the
-/// lowest `age`.
+/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed: the item with the lowest
+/// `age`.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }
@@ -220,7 +220,7 @@ fn push_to<T, K: Ord>(list: &mut Vec<T>, most: usize, new: T, age: impl Fn(&T) -
     list.push(new);
 }
 
-/// The bit that stands for an address.
+/// Returns the bit that stands for an address.
 fn mark(ip: IpAddr) -> u64 {
     let sum = |octets: &[u8]| octets.iter().fold(0_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
     let sum = match ip {

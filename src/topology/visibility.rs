@@ -22,7 +22,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The topology of these zones. Zones past [`ZoneId::MOST`] are ignored.
+    /// Makes the topology of these zones. Zones past [`ZoneId::MOST`] are ignored.
     pub fn new(zones: &[Zone], external: ExternalAddress) -> Self {
         let ids = (0..).map_while(ZoneId::nth);
         let networks = ids.zip(zones).flat_map(|(id, zone)| zone.networks.iter().map(move |network| (*network, id)));
@@ -33,40 +33,40 @@ impl Topology {
         Self { external, zone_externals, networks, own_family_only: false, zone_names }
     }
 
-    /// The same, but each client gets peers of its own address family only.
+    /// Returns the same topology, but each client gets peers of its own address family only.
     #[must_use]
     pub fn with_own_family_only(self) -> Self {
         Self { own_family_only: true, ..self }
     }
 
-    /// The name of a zone.
+    /// Returns the name of a zone.
     pub fn zone_name(&self, zone: ZoneId) -> &str {
         self.zone_names.get(zone.number()).map_or("", String::as_str)
     }
 
-    /// The zones with their names, in the order of configuration.
+    /// Returns the zones with their names, in the order of configuration.
     pub fn zones(&self) -> impl Iterator<Item = (ZoneId, &str)> {
         (0..).map_while(ZoneId::nth).zip(self.zone_names.iter().map(String::as_str))
     }
 
-    /// Whether clients get peers of the other address family, too.
+    /// Returns whether clients get peers of the other address family, too.
     pub fn mixes_families(&self) -> bool {
         !self.own_family_only
     }
 
-    /// The zone of an address: the one with the narrowest network that contains the address.
+    /// Returns the zone of an address: the one with the narrowest network that contains the address.
     pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }
 
-    /// The address with its zone.
+    /// Returns the address with its zone.
     pub fn zoned(&self, ip: IpAddr) -> ZonedIp {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }
 
-    /// The address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites use the
-    /// same private network, only `source` distinguishes them. So the function takes the zone of `source` if this zone
-    /// also contains `ip`.
+    /// Returns the address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites
+    /// use the same private network, only `source` distinguishes them. So the function takes the zone of `source` if
+    /// this zone also contains `ip`.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
@@ -77,8 +77,8 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// The address at which the client at `asks` reaches a peer. The client uses the peer's own port with this address.
-    /// `None` if the client cannot reach the peer.
+    /// Returns the address at which the client at `asks` reaches a peer. The client uses the peer's own port with this
+    /// address. `None` if the client cannot reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
@@ -99,8 +99,8 @@ impl Topology {
         }
     }
 
-    /// The external address of a peer's zone. If the peer is in no zone, the external address of clients outside of all
-    /// zones.
+    /// Returns the external address of a peer's zone. If the peer is in no zone, returns the external address of
+    /// clients outside of all zones.
     fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
         let external = match peer.zone {
             Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),

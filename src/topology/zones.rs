@@ -15,8 +15,8 @@ pub struct ExternalAddress {
 }
 
 impl ExternalAddress {
-    /// The external address to use in place of `ip`: the external address of the same family, because a NAT forwards
-    /// only within a family.
+    /// Returns the external address to use in place of `ip`: the external address of the same family, because a NAT
+    /// forwards only within a family.
     pub(super) fn instead_of(self, ip: IpAddr) -> Option<IpAddr> {
         match ip {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -28,16 +28,16 @@ impl ExternalAddress {
 /// A part of the network whose members reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
-    /// Its name in the operator's file.
+    /// The zone's name in the operator's file.
     pub name: String,
-    /// The addresses of its members.
+    /// The networks of the zone's members.
     pub networks: Vec<IpNet>,
     /// The address at which other zones and the rest of the world reach the zone's members. If this address is private,
     /// only other zones get it.
     pub external: ExternalAddress,
 }
 
-/// Identifies a configured zone. The id takes only one byte, because one is stored with every peer.
+/// Identifies a configured zone. The id takes only one byte, because every peer is stored with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 
@@ -45,12 +45,12 @@ impl ZoneId {
     /// The largest possible number of zones.
     pub const MOST: usize = 255;
 
-    /// The id of the nth zone, counted from 0; `None` from [`Self::MOST`] on.
+    /// Returns the id of the nth zone, counted from 0; `None` from [`Self::MOST`] on.
     pub fn nth(n: usize) -> Option<Self> {
         u8::try_from(n + 1).ok().and_then(NonZeroU8::new).map(Self)
     }
 
-    /// The zone's place in the order of configuration, counted from 0.
+    /// Returns the zone's place in the order of configuration, counted from 0.
     pub fn number(self) -> usize {
         usize::from(self.0.get()) - 1
     }

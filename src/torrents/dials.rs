@@ -1,4 +1,4 @@
-//! Connections to the ports of hosts, made for them so that they learn whether others reach them.
+//! Attempts to connect to a host. A host asks for an attempt to learn whether other hosts can reach its port.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 
 use super::busy::Busy;
 
-/// The most attempts under way, of all hosts together.
+/// The most attempts under way, to all hosts together.
 const MAX_DIALS: usize = 64;
 
-/// The attempts under way: one of an address at most.
+/// The addresses to which an attempt is under way. There is at most one attempt to an address.
 #[derive(Debug, Default)]
 pub(super) struct PortDials(Mutex<HashSet<IpAddr>>);
 
-/// An attempt to connect to a host. It counts until it is dropped.
+/// An attempt to connect to a host. The attempt counts until this value is dropped.
 #[derive(Debug)]
 pub struct PortDial {
     dials: Arc<PortDials>,

@@ -1,9 +1,10 @@
 //! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
 //!
-//! A lease ends if its holder does not renew it for [`LEASE_TTL`]. A holder can also renew its lease and fetch nothing, or
-//! die between two heartbeats. The hosts that wait for the bytes must not wait for all of that time. So the next host that
-//! asks gets the lease of a holder that is stuck or silent (see [`HeldLease`]). If no other host asks, the holder keeps
-//! it, because the end of the lease would help no host.
+//! A lease ends if its holder sends no heartbeat for [`LEASE_TTL`]. A heartbeat is a request that renews the lease. But
+//! a holder may be stuck, which means that it sends heartbeats and fetches nothing. Or the holder may die after a
+//! heartbeat. In both cases, the hosts that wait for the bytes should not wait for long. So the next host that asks
+//! gets the lease of a holder that is stuck or silent (see [`Takeover`]). If no other host asks, the holder keeps the
+//! lease, because the end of the lease would help no host.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,11 +26,13 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// Another host that asks gets the lease if the holder's bytes have not grown for this long.
 const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
 
-/// The same for a holder that has all bytes. It has to hash them before it is done, and its bytes cannot grow.
+/// Another host that asks gets the lease if the holder has had all bytes for this long. The holder has to hash the
+/// bytes before it ends the lease, and its bytes cannot grow meanwhile.
 const LONGEST_FINISH: Duration = LEASE_TTL;
 
 /// Another host that asks gets the lease if the holder sent heartbeats and has sent none for this long. torrent-cache
-/// sends one a second. A holder that never sent one, such as a person with curl, keeps the lease for [`LEASE_TTL`].
+/// sends a heartbeat every second. A holder that never sent a heartbeat, such as a person with curl, keeps the lease
+/// for [`LEASE_TTL`].
 const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
@@ -38,14 +41,14 @@ const MAX_LEASES: usize = 10_000;
 /// The most leases of one address.
 const MAX_LEASES_PER_ADDRESS: usize = 256;
 
-/// The host that holds a lease, as it told of itself.
+/// The host that holds a lease, as its request for the lease describes the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseHolder {
-    /// The address from which it asked, with its zone.
+    /// The address from which the host asked, with the zone of the address.
     pub address: ZonedIp,
-    /// The port at which it takes BitTorrent connections.
+    /// The port at which the host takes BitTorrent connections.
     pub port: NonZeroU16,
-    /// The swarm in which it shares the blob before the blob's piece hashes are known.
+    /// The swarm in which the host shares the blob before the blob's piece hashes are known.
     pub swarm: Option<InfoHash>,
     /// The size of the blob in bytes, if the host knows it.
     pub size: Option<u64>,
@@ -58,7 +61,8 @@ pub struct HeldLease {
     pub holder: LeaseHolder,
     /// How many bytes of the blob the holder has.
     pub have: u64,
-    /// Which lease this is. Every lease has a higher number than the one before it, across starts of the process too.
+    /// The number of the lease. Every lease has a higher number than all leases before it, even those of an earlier
+    /// process.
     pub generation: u64,
     /// When the lease was granted or last renewed.
     renewed: Timestamp,
@@ -93,7 +97,7 @@ pub enum Claimed {
     Granted {
         /// The number that the host needs to renew and to end the lease.
         generation: u64,
-        /// The host that held the lease until now, and why it lost it.
+        /// The host that held the lease until now, and why this host lost the lease.
         taken_from: Option<(IpAddr, Takeover)>,
     },
     /// Another host holds the lease.
@@ -124,8 +128,8 @@ struct LeaseTable {
 }
 
 impl Leases {
-    /// No leases. `unix_time` is the present time in seconds since 1970. The generations begin with it, so that they
-    /// are higher than those of an earlier process.
+    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. The generations begin at a multiple
+    /// of this time, so that they are higher than those of an earlier process.
     pub(super) fn new(unix_time: u64) -> Self {
         // JSON has numbers of 53 bits. Seconds take 31 bits now, which leaves room for a million leases a second.
         Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))
@@ -187,13 +191,13 @@ impl Leases {
         if ended == 0 { Err(StaleLease::Superseded) } else { Ok(()) }
     }
 
-    /// The lease of a blob in a zone.
+    /// Returns the lease of a blob in a zone.
     pub(super) fn find(&self, now: Timestamp, key: &BlobKey, zone: Option<ZoneId>) -> Option<HeldLease> {
         let table = self.0.lock();
         table.of(key).iter().find(|lease| lease.holder.address.zone == zone && lease.is_held(now)).cloned()
     }
 
-    /// Ends the leases that were not renewed in time. Returns their blobs.
+    /// Ends the leases that were not renewed in time. Returns the blobs of these leases.
     pub(super) fn expire(&self, now: Timestamp) -> Vec<BlobKey> {
         let mut table = self.0.lock();
         let has_expired = |leases: &[HeldLease]| leases.iter().any(|lease| !lease.is_held(now));
@@ -215,10 +219,10 @@ impl HeldLease {
         now < self.renewed.plus(Ttl::new(LEASE_TTL))
     }
 
-    /// Whether `asker` gets this lease although it is held, and why.
+    /// Returns why `asker` gets this lease although it is held. `None` if `asker` does not get the lease.
     fn takeover(&self, now: Timestamp, asker: &LeaseHolder) -> Option<Takeover> {
         let is_holder = (asker.address.ip, asker.port) == (self.holder.address.ip, self.holder.port);
-        // A holder must not win back the time that it has lost by asking again.
+        // A holder gets no new lease by asking again, because a new lease would restart its time limits.
         if is_holder || !self.has_heartbeat {
             return None;
         }
@@ -254,7 +258,7 @@ impl LeaseTable {
         self.end(key, |lease| !lease.is_held(now));
     }
 
-    /// Ends the leases of a blob for which `ends` holds. Returns how many there were.
+    /// Ends the leases of a blob for which `ends` returns true. Returns the number of ended leases.
     fn end(&mut self, key: &BlobKey, ends: impl Fn(&HeldLease) -> bool) -> usize {
         let Some(leases) = self.by_key.get_mut(key) else { return 0 };
         let ended: Vec<_> = leases.extract_if(.., |lease| ends(lease)).collect();

@@ -1,7 +1,7 @@
 //! The torrent files of blobs, in a cache that is bounded by their bytes.
 //!
 //! A file stays for as long as its swarm has peers, and then for a day. When there is no more room, the file that was
-//! used least recently goes.
+//! used least recently is removed.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use crate::clock::{Timestamp, Ttl};
 /// How long a file stays after its swarm was last seen with peers.
 const WITHOUT_PEERS: Duration = Duration::from_hours(24);
 
-/// The bytes that an entry takes beside its file and its key: those of the cache, measured generously.
+/// The bytes that the cache takes for an entry, beside the file and the key. The number is generous.
 const OVERHEAD: usize = 512;
 
 /// How many files are checked in one call of [`MetainfoCache::housekeep`]. The fullest cache is checked within half an
@@ -38,14 +38,14 @@ pub struct StoredMetainfo {
     pub file: Vec<u8>,
     /// The info-hash of the file.
     pub info_hash: InfoHash,
-    /// The beginning of the SHA-256 of the file, in hexadecimal digits, which differs if any byte differs.
+    /// The beginning of the SHA-256 of the file, in hexadecimal digits. It differs if any byte of the file differs.
     pub digest: String,
     /// The number of the file, in the order in which files were stored; from 1 on.
     pub index: u64,
     /// When the swarm was last seen with peers, or when the file was last stored: tenths of a second, as in
     /// [`Timestamp`].
     used: AtomicU32,
-    /// The first host that got wrong content.
+    /// The first host that complained about wrong content.
     complainant: Mutex<Option<IpAddr>>,
 }
 
@@ -54,9 +54,9 @@ pub struct StoredMetainfo {
 pub enum PutMetainfo {
     /// The file is new.
     New(Arc<StoredMetainfo>),
-    /// A file with the same info-hash was there. It stays.
+    /// The blob had a file with the same info-hash already. This file stays.
     Same(Arc<StoredMetainfo>),
-    /// A file with another info-hash is there. It stays.
+    /// The blob has a file with another info-hash. This file stays.
     Conflict(Arc<StoredMetainfo>),
 }
 
@@ -64,7 +64,7 @@ pub enum PutMetainfo {
 #[derive(Debug)]
 pub(super) struct MetainfoCache {
     files: Cache<BlobKey, Arc<StoredMetainfo>>,
-    /// Held while files are added and removed, so that two writers do not meet.
+    /// Held while files are added and removed, so that only one writer changes the cache at a time.
     writing: Mutex<Writing>,
 }
 
@@ -91,7 +91,7 @@ impl StoredMetainfo {
         }
     }
 
-    /// Whether the file may stay. If its swarm has peers, the file counts as used now.
+    /// Returns whether the file may stay. If its swarm has peers, the file counts as used now.
     fn is_live(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) -> bool {
         if has_peers(self.info_hash) {
             self.used.store(now.tenths(), Relaxed);
@@ -106,7 +106,7 @@ impl StoredMetainfo {
 }
 
 impl MetainfoCache {
-    /// An empty cache for this many bytes.
+    /// Makes an empty cache for this many bytes.
     pub(super) fn new(memory: u64) -> Self {
         let files = Cache::builder()
             .max_capacity(memory)
@@ -156,7 +156,7 @@ impl MetainfoCache {
         self.files.invalidate(key);
     }
 
-    /// Records a complaint. If it is the second one and of another host, removes the file and returns the first host.
+    /// Records a host's complaint. If another host has complained before, removes the file and returns that host.
     pub(super) fn complain(&self, key: &BlobKey, host: IpAddr) -> Option<IpAddr> {
         let _writing = self.writing.lock();
         let file = self.files.get(key)?;
@@ -174,7 +174,7 @@ impl MetainfoCache {
         for _ in 0..writing.rounds.len().min(CHECKED) {
             let Some(next) = writing.rounds.pop_front() else { break };
             let Some(file) = next.upgrade() else { continue };
-            // The file may have been removed, and another one stored under its key.
+            // The file may have been removed, and another file may have been stored under its key.
             let is_there = self.files.get(&file.key).is_some_and(|there| there.index == file.index);
             match file.is_live(now, &has_peers) {
                 true if is_there => writing.rounds.push_back(next),
@@ -185,7 +185,7 @@ impl MetainfoCache {
         self.files.run_pending_tasks();
     }
 
-    /// The number of files, and the bytes that they take.
+    /// Returns the number of files, and the bytes that they take.
     pub(super) fn size(&self) -> (i64, i64) {
         self.files.run_pending_tasks();
         let [entries, bytes] = [self.files.entry_count(), self.files.weighted_size()];

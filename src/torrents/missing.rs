@@ -1,5 +1,5 @@
-//! Which hosts were told that a blob has no torrent file. After a start, every host that has a blob could register it.
-//! So each blob is told to one host only, for some time.
+//! Remembers which host was told that a blob has no torrent file. After a start of the tracker, every host that has the
+//! blob would register it. So the tracker tells only one host, and tells the next host only after [`TOLD`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -21,7 +21,7 @@ const TOLD: Duration = Duration::from_secs(30);
 /// The most keys that are remembered.
 const MAX_TOLD: usize = 50_000;
 
-/// The keys that were told.
+/// The keys that hosts were told.
 #[derive(Debug, Default)]
 pub(super) struct MissingKeys(Mutex<ToldKeys>);
 
@@ -33,7 +33,7 @@ struct ToldKeys {
 }
 
 impl MissingKeys {
-    /// Those of the keys that no other host was told recently.
+    /// Returns those of the keys that no other host was told recently.
     pub(super) fn tell(
         &self,
         now: Timestamp,
@@ -48,7 +48,7 @@ impl MissingKeys {
         let mut given = Vec::new();
         for key in keys {
             match told.hosts.entry(key.clone()) {
-                // The reply to the host's last request may have been lost.
+                // The host gets the key again, because the reply to its last request may have been lost.
                 Entry::Occupied(known) if *known.get() == host => given.push(key),
                 Entry::Occupied(_) => {}
                 Entry::Vacant(unknown) => {
@@ -61,7 +61,7 @@ impl MissingKeys {
         Ok(given)
     }
 
-    /// Forgets what was told long ago.
+    /// Forgets the keys that were told more than [`TOLD`] ago.
     pub(super) fn housekeep(&self, now: Timestamp) {
         self.0.lock().forget(now);
     }

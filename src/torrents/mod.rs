@@ -1,8 +1,9 @@
 //! What hosts that share blobs by BitTorrent need beside announces (`--torrents`): the torrent files of blobs, and
 //! leases, which decide which host of a site fetches a blob that no host has yet.
 //!
-//! Everything is in memory and bounded. A host finds out by the boot id that the process is a new one, and registers
-//! its blobs again. This module knows no sockets and no HTTP. Its parts get the time as an argument.
+//! Everything is in memory and bounded. When the boot id changes, a host knows that the process is a new one, and
+//! registers its blobs again. This module knows no sockets and no HTTP. The parts of this module get the time as an
+//! argument.
 
 mod busy;
 mod dials;
@@ -38,7 +39,7 @@ use self::metainfo::MetainfoCache;
 use self::missing::MissingKeys;
 use self::poll::LongPolls;
 
-/// The limits of the part.
+/// The limits of [`SharedBlobs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TorrentsLimits {
     /// The most bytes that torrent files take.
@@ -57,21 +58,21 @@ pub struct SharedBlobs {
     missing: MissingKeys,
     polls: Arc<LongPolls>,
     dials: Arc<PortDials>,
-    /// What the part counts.
+    /// The metrics of shared blobs.
     pub metrics: TorrentsMetrics,
 }
 
-/// What is known of a blob that some host of the asker's zone may be fetching.
+/// What is known of a blob, as the hosts of one zone see it.
 #[derive(Clone, Debug)]
 pub struct BlobState {
-    /// The lease, if a host holds it.
+    /// The lease of the blob in the zone, if a host holds the lease.
     pub lease: Option<HeldLease>,
-    /// Whether the torrent file is there.
+    /// Whether the blob has a torrent file.
     pub has_metainfo: bool,
 }
 
 impl SharedBlobs {
-    /// No blobs yet. `unix_time` is the present time in seconds since 1970.
+    /// Makes a value without any blobs. `unix_time` is the present time in seconds since 1970.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -89,12 +90,12 @@ impl SharedBlobs {
         })
     }
 
-    /// A random text that is another one after each start of the process.
+    /// Returns the boot id: a random text that differs after each start of the process.
     pub fn boot(&self) -> &str {
         &self.boot
     }
 
-    /// The torrent file of a blob. `has_peers` says whether a swarm has peers.
+    /// Returns the torrent file of a blob. `has_peers` says whether a swarm has peers.
     pub fn metainfo(&self, key: &BlobKey, has_peers: impl Fn(InfoHash) -> bool) -> Option<Arc<StoredMetainfo>> {
         self.metainfo.get(self.clock.now(), key, &has_peers)
     }
@@ -102,7 +103,7 @@ impl SharedBlobs {
     /// Stores the torrent file of a blob.
     ///
     /// # Errors
-    /// It is no torrent file of one file.
+    /// The bytes are no torrent file of one file.
     pub fn put_metainfo(
         &self,
         key: &BlobKey,
@@ -155,7 +156,7 @@ impl SharedBlobs {
         if let Claimed::Granted { generation, taken_from } = claimed {
             log::debug!("{address} holds the lease of {key}, generation {generation}");
             if let Some((before, why)) = taken_from {
-                log::info!("{before} lost the lease of {key} to {address}: it {why}");
+                log::info!("{before} lost the lease of {key} to {address}, because {before} {why}");
             }
             self.metrics.granted.inc();
             self.polls.wake(key);
@@ -182,7 +183,7 @@ impl SharedBlobs {
         Ok(())
     }
 
-    /// What is known of a blob now, for a host in this zone.
+    /// Returns what is known of a blob now, for a host in this zone.
     pub fn state(&self, key: &BlobKey, zone: Option<ZoneId>, has_peers: impl Fn(InfoHash) -> bool) -> BlobState {
         let now = self.clock.now();
         BlobState {
@@ -225,10 +226,10 @@ impl SharedBlobs {
         Ok(self.state(key, zone, &has_peers))
     }
 
-    /// Begins an attempt to connect to a host, which ends when the returned value is dropped.
+    /// Begins an attempt to connect to a host. The attempt ends when the returned value is dropped.
     ///
     /// # Errors
-    /// There is an attempt to this host already, or there are too many.
+    /// An attempt to this host is under way already, or too many attempts are under way.
     pub fn dial(&self, host: IpAddr) -> Result<PortDial, Busy> {
         PortDials::begin(&self.dials, host)
     }
@@ -250,7 +251,7 @@ impl SharedBlobs {
         self.polls.close();
     }
 
-    /// The state for `/metrics`.
+    /// Returns the state for `/metrics`.
     pub fn sample(&self) -> TorrentsSample {
         let (entries, bytes) = self.metainfo.size();
         let [leases, polls] =

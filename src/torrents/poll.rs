@@ -33,7 +33,7 @@ struct PollTable {
     is_closed: bool,
 }
 
-/// A long poll. It counts until it is dropped.
+/// A long poll. The poll counts until this value is dropped.
 #[derive(Debug)]
 pub(super) struct LongPoll {
     polls: Arc<LongPolls>,
@@ -99,7 +99,7 @@ impl Drop for LongPoll {
         } else {
             table.by_address.insert(self.host, left);
         }
-        // This poll's own receiver still exists.
+        // The receiver of this poll still exists here. So a count of 1 means that no other poll watches the blob.
         if table.watched.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
             table.watched.remove(&self.key);
         }

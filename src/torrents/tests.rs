@@ -1,4 +1,4 @@
-//! The parts together. The clock of tokio is paused, and moves on when everything waits.
+//! Tests of [`SharedBlobs`]. The clock of tokio is paused. It advances when all tasks wait.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
@@ -105,7 +105,7 @@ async fn a_long_poll_ends_after_its_wait() {
     let generation = claim(&blobs, 1);
     let polled = poll(&blobs);
     settle().await;
-    // The holder makes progress, which ends no long poll, but is told at the end.
+    // The holder makes progress. This ends no long poll, but the reply at the end shows the progress.
     advance(Duration::from_secs(5)).await;
     blobs.renew(&blob("a"), generation, 7, None).unwrap();
     let (state, took) = polled.await.unwrap();

@@ -97,7 +97,7 @@ fn exit_codes() {
     let exit = files.lint("a.yaml", &open.replace("10m", "10").replace("http:", "http:\n    max_numwant: x"));
     assert_eq!(exit.code, Some(2), "{exit:?}");
     assert_eq!(exit.stdout.matches("error: ").count(), 2, "{exit:?}");
-    assert!(exit.stdout.contains("Values are wrong (lines: 2)"), "{exit:?}");
+    assert!(exit.stdout.contains("Wrong values: 2"), "{exit:?}");
     let [line] = &exit.stderr[..] else { panic!("{exit:?}") };
     assert!(line.starts_with("retracker: a.yaml line 2: announce_interval is \"10\", expected a duration"), "{line}");
 

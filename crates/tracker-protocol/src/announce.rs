@@ -13,7 +13,7 @@ use crate::{
     AnnounceReply, AnnounceRequest, ClaimedIps, Event, InfoHash, Ip, NumWant, Parameter, Peer, PeerId, Refusal,
 };
 
-/// How the client wants its peers written.
+/// The form in which the client wants the peers of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerFormat {
     /// `peers` and `peers6` as strings of 6 and 18 bytes a peer (BEP 23, BEP 7).
@@ -25,7 +25,7 @@ pub enum PeerFormat {
     },
 }
 
-/// The longest `key` that is kept. aria2 sends 8 bytes; other clients send 4 bytes as 8 hexadecimal digits.
+/// The longest `key` that is kept, in bytes. aria2 sends 8 bytes; other clients send 4 bytes as 8 hexadecimal digits.
 pub const MAX_KEY: usize = 64;
 
 /// A `left` of this value or more means that the client does not know how much is left: Transmission sends this value
@@ -79,7 +79,7 @@ impl<T> FirstValue<T> {
 
 impl AnnounceFields {
     /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. If an address is repeated, the
-    /// first valid one counts. The first value of any other parameter counts, even if it is not valid.
+    /// first valid address counts. The first value of any other parameter counts, even if it is not valid.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,
@@ -137,7 +137,8 @@ impl AnnounceFields {
     }
 }
 
-/// Reads an identifier. If it is given twice, both values must be the same: otherwise it is unclear which one is meant.
+/// Reads an identifier. If the identifier is given twice, both values must be the same, because otherwise it is unclear
+/// which value is meant.
 fn same(slot: &mut Option<[u8; 20]>, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
     let found = query::identifier(parameter, value)?;
     if slot.is_some_and(|known| known != found) {
@@ -199,8 +200,8 @@ fn numwant(value: &[u8]) -> NumWant {
     }
 }
 
-/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. A host name or
-/// an `.i2p` name gives no address, but is not an error.
+/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. For a host name
+/// or an `.i2p` name, the result is `None`, and the announce is still accepted.
 fn ip(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
@@ -276,7 +277,7 @@ pub fn encode_refusal(refusal: &Refusal, interval: u32) -> Vec<u8> {
 struct Failure {
     reason: String,
     interval: u32,
-    /// After how many minutes to try again; `None` if never.
+    /// After how many minutes the client may try again; `None` if the client may never try again.
     minutes: Option<u32>,
 }
 
@@ -295,8 +296,8 @@ impl ToBencode for Failure {
     }
 }
 
-/// At least the length of the body, so that one allocation is enough. The numbers are the greatest lengths of the fixed
-/// parts.
+/// Returns at least the length of the body, so that one allocation is enough. The numbers are the greatest lengths of
+/// the fixed parts.
 fn capacity(reply: &AnnounceReply, format: PeerFormat) -> usize {
     let peers = match format {
         PeerFormat::Compact => reply.peers.v4.len() * compact::V4 + reply.peers.v6.len() * compact::V6,

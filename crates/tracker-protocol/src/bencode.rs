@@ -14,10 +14,10 @@ pub enum BencodeError {
     /// The input ends inside a value.
     #[error("it ends inside a value")]
     EndsEarly,
-    /// A byte that cannot stand at this place.
+    /// The byte at this position cannot stand there.
     #[error("it is not bencode at byte {0}")]
     Unexpected(usize),
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// The input nests deeper than [`MAX_DEPTH`].
     #[error("it nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }
@@ -44,7 +44,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader that stands at the first byte.
+    /// Makes a reader that stands at the first byte.
     pub fn new(input: &'a [u8]) -> Self {
         Self { input, at: 0, depth: 0 }
     }
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Inside a list: whether it ends here. If so, the reader steps out of it.
+    /// Returns whether the list that the reader is in ends here. If so, the reader steps out of the list.
     pub fn end(&mut self) -> Result<bool, BencodeError> {
         let ends = self.peek()? == b'e' && self.depth > 0;
         if ends {
@@ -79,8 +79,8 @@ impl<'a> Reader<'a> {
         Ok(ends)
     }
 
-    /// Inside a dictionary: reads the next key. At the end of the dictionary there is no key, and the reader steps out
-    /// of it.
+    /// Reads the next key of the dictionary that the reader is in. At the end of the dictionary there is no key, and
+    /// the reader steps out of the dictionary.
     pub fn key(&mut self) -> Result<Option<&'a [u8]>, BencodeError> {
         if self.end()? { Ok(None) } else { self.bytes().map(Some) }
     }
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The input after the values read so far.
+    /// Returns the input after the values that have been read so far.
     pub fn rest(&self) -> &'a [u8] {
         self.input.get(self.at..).unwrap_or_default()
     }
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Reads at least one digit, then `terminator`. A number beyond 64 bits becomes the largest that fits.
+    /// Reads at least one digit, then `terminator`. A number beyond 64 bits becomes the largest number that fits.
     fn digits(&mut self, terminator: u8) -> Result<u64, BencodeError> {
         let start = self.at;
         let mut total = 0_u64;

@@ -10,7 +10,7 @@ pub const V4: usize = 6;
 /// Bytes of an IPv6 peer.
 pub const V6: usize = 18;
 
-/// An address family's bytes on the wire.
+/// An address that can be written in network order.
 pub trait CompactIp: Ip {
     /// Appends the address in network order.
     fn put(self, out: &mut Vec<u8>);
@@ -36,14 +36,14 @@ pub fn encode<A: CompactIp>(peers: &[Peer<A>], out: &mut Vec<u8>) {
     }
 }
 
-/// The IPv4 peers in a list. Entries with port 0 are skipped, and so is a tail that is shorter than an entry.
+/// Returns the IPv4 peers in a list. Skips entries with port 0, and a tail that is shorter than an entry.
 pub fn decode_v4(list: &[u8]) -> impl Iterator<Item = (IpAddr, NonZeroU16)> {
     list.as_chunks::<V4>().0.iter().filter_map(|&[a, b, c, d, high, low]| {
         Some((Ipv4Addr::new(a, b, c, d).into(), NonZeroU16::new(u16::from_be_bytes([high, low]))?))
     })
 }
 
-/// The IPv6 peers in a list. Entries with port 0 are skipped, and so is a tail that is shorter than an entry.
+/// Returns the IPv6 peers in a list. Skips entries with port 0, and a tail that is shorter than an entry.
 pub fn decode_v6(list: &[u8]) -> impl Iterator<Item = (IpAddr, NonZeroU16)> {
     list.as_chunks::<V6>().0.iter().filter_map(|entry| {
         let (ip, port) = entry.split_first_chunk::<16>()?;

@@ -3,7 +3,7 @@
 //!
 //! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged,
 //! because the client may send the header itself. So a list is read from the right, past the addresses of trusted
-//! proxies. The first address that is not a trusted proxy's is the client's.
+//! proxies. The first address that belongs to no trusted proxy is the client's address.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,8 @@ pub enum Syntax {
 }
 
 impl Syntax {
-    /// The syntax of the header with this name, in upper or lower case. A header with any other name holds one address.
+    /// Returns the syntax of the header with this name, in upper or lower case. A header with any other name holds one
+    /// address.
     pub fn of(name: &str) -> Self {
         if name.eq_ignore_ascii_case("forwarded") {
             Self::Forwarded
@@ -38,7 +39,7 @@ impl Syntax {
 pub enum Named {
     /// The client at this address, canonical.
     Client(IpAddr),
-    /// All addresses are those of trusted proxies, and this is the leftmost address. The proxy at this address sent the
+    /// All addresses belong to trusted proxies, and this is the leftmost address. The proxy at this address sent the
     /// request itself, or does not name its client.
     Proxy(IpAddr),
     /// No host: the header is missing, is empty, or hides the client.
@@ -56,7 +57,7 @@ enum Node {
     Junk,
 }
 
-/// The host that a header names. `lines` are the lines of that header, in their order.
+/// Returns the host that a header names. `lines` are the lines of this header, in their order.
 pub fn client<'a>(
     lines: impl IntoIterator<Item = &'a [u8]>,
     syntax: Syntax,
@@ -79,7 +80,7 @@ pub fn client<'a>(
     named.unwrap_or(Named::NotSaid)
 }
 
-/// The host that one line of a list names. `None` when the line is empty.
+/// Returns the host that one line of a list names. `None` when the line is empty.
 fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr) -> bool) -> Option<Named> {
     let mut leftmost = None;
     let mut rest = Some(line);
@@ -100,8 +101,9 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// The host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines or in
-/// one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the same.
+/// Returns the host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines
+/// or in one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the
+/// same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -124,8 +126,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
 
 /// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the text.
 ///
-/// The text is read from the right, because a client may send a quote that it never closes. Read from the right, such a
-/// quote does not affect the part that the proxy wrote after it.
+/// The text is read from the right, because a client may send a quote that it never closes. When the text is read from
+/// the right, such a quote does not affect the part that the proxy wrote after it.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {
@@ -139,12 +141,13 @@ fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     (None, text)
 }
 
-/// Whether the byte after this text is escaped: the text ends with an odd number of backslashes.
+/// Returns whether the byte after this text is escaped: the text ends with an odd number of backslashes.
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The `for` of an element of `Forwarded`. If there are two, it is unclear which one is meant.
+/// Reads the `for` of an element of `Forwarded`. An element with a second `for` is junk, because it is unclear which
+/// `for` is meant.
 fn forwarded_for(element: &[u8]) -> Node {
     let mut found = None;
     let mut rest = Some(element);

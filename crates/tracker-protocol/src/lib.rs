@@ -1,6 +1,6 @@
 //! The protocol of BitTorrent trackers: types for requests and replies, and functions that read them from bytes and
-//! write them as bytes. The functions serve trackers and their clients. They are lenient in what they read, and strict
-//! in what they write.
+//! write them as bytes. Trackers can use these functions, and so can clients. The functions are lenient in what they
+//! read, and strict in what they write.
 //!
 //! Nothing here does I/O, reads a clock or depends on a framework, so programs of every kind can use this crate.
 //!

@@ -7,7 +7,8 @@ pub use self::single_file::{MAX_METAINFO, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, Me
 
 use crate::bencode::{BencodeError, Reader, Value};
 
-/// The bytes of a torrent file's `info` dictionary, whose hash is the info-hash. `None` if the file has none.
+/// Finds the `info` dictionary of a torrent file. The info-hash is the hash of this dictionary. `None` if the file has
+/// no `info` dictionary.
 ///
 /// # Errors
 /// The file is not bencode.
@@ -37,9 +38,10 @@ pub fn info(torrent: &[u8]) -> Result<Option<Info<'_>>, BencodeError> {
 /// The `info` dictionary of a torrent file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info<'a> {
-    /// Its bytes, as they are in the file.
+    /// The bytes of the dictionary, as they are in the file.
     pub bytes: &'a [u8],
-    /// Whether the info-hash is the SHA-1 of the bytes. Otherwise it is the first 20 bytes of their SHA-256 (BEP 52).
+    /// Whether the info-hash is the SHA-1 of the bytes. Otherwise the info-hash is the first 20 bytes of the SHA-256 of
+    /// the bytes (BEP 52).
     pub is_v1: bool,
 }
 

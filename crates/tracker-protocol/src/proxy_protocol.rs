@@ -29,7 +29,7 @@ const FIXED_V2: usize = 16;
 /// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its length in bytes.
+    /// The length of the header in bytes.
     pub len: usize,
     /// The client's address, canonical. `None` when the proxy connects for itself, as in its health checks (`LOCAL`),
     /// or does not name the client (`UNKNOWN`, a Unix socket).
@@ -73,9 +73,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 /// 2.1).
 ///
 /// # Errors
-/// A header that is longer than the datagram is an error. On a stream, more bytes could follow; after a datagram, they
-/// cannot. A header that describes a stream (transport `0x1`) is also an error, so that a connection is not taken for a
-/// datagram. Section 2.2 allows a receiver to refuse such a header.
+/// A header that is longer than the datagram is an error. On a stream, the rest of the header could follow, but nothing
+/// belongs to a datagram after its end. A header that describes a stream (transport `0x1`) is also an error, so that a
+/// connection is not taken for a datagram. Section 2.2 allows a receiver to refuse such a header.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);
@@ -90,7 +90,7 @@ pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Ma
     Ok((header.source, datagram.get(header.len..).unwrap_or_default()))
 }
 
-/// Whether these bytes begin with the signature, or are the beginning of it.
+/// Returns whether these bytes begin with the signature, or the signature begins with these bytes.
 fn begins(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
@@ -127,7 +127,7 @@ fn v1_source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     Ok(Some(canonical(ip, port(source_port)?)))
 }
 
-/// The source, if both addresses are of the family that the line names.
+/// Returns the source address, if both addresses are of the family that the line names.
 fn v1_address<A: std::str::FromStr>(source: &str, destination: &str) -> Result<A, Malformed> {
     match (source.parse(), destination.parse::<A>()) {
         (Ok(source), Ok(_)) => Ok(source),

@@ -1,13 +1,14 @@
 //! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as
-//! bytes. It differs from an HTML form: identifiers are 20 arbitrary bytes, which clients escape in many ways.
+//! bytes. Such a query differs from an HTML form, because identifiers are 20 arbitrary bytes, which clients escape in
+//! many ways.
 
 use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// The pairs that this tracker reads, with values still escaped. `&` and `;` separate them; so does a second `?`,
-/// because some announce URLs have a query already when the client appends its own. A key without `=` has an empty
-/// value. Pairs with other keys are skipped, no matter what their values are.
+/// Returns the pairs that this tracker reads, with values still escaped. The pairs are separated by `&` and `;`, and
+/// also by a second `?`, because some announce URLs have a query already when the client appends its own query. A key
+/// without `=` has an empty value. Pairs with other keys are skipped, no matter what their values are.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -22,7 +23,8 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     })
 }
 
-/// The values of all pairs with this key, still escaped. The key must consist of characters that need no escape.
+/// Returns the values of all pairs with this key, still escaped. The key must consist of characters that need no
+/// escape.
 pub fn values<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let is_key = move |name: &[u8]| {
         name == key || name.contains(&b'%') && unescape_leniently(name, Plus::Space).eq(key.iter().copied())
@@ -68,7 +70,7 @@ pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusa
 }
 
 /// Reads a value of any bytes. Up to 32 bytes need no allocation, and the length limit of the request line bounds
-/// longer values. A `%` that does not begin an escape is kept. The value is still accepted, because no reply depends on
+/// longer values. A `%` that does not begin an escape is kept, and the value is accepted, because no reply depends on
 /// such a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
@@ -77,7 +79,7 @@ pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     unescape_leniently(value, Plus::Space).collect()
 }
 
-/// A decimal number, and whether it fits.
+/// A value that was read as a decimal number of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
     /// The value is empty or has bytes other than digits.
@@ -104,7 +106,8 @@ pub fn number(value: &[u8]) -> Number {
     total
 }
 
-/// Decodes percent escapes, in either case, and `+` as a space. Yields `None` where an escape is malformed.
+/// Decodes percent escapes with upper- or lower-case digits, and `+` as a space. Yields `None` where an escape is
+/// malformed.
 fn unescape(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
     let mut bytes = value.iter().copied();
     std::iter::from_fn(move || {
@@ -157,7 +160,7 @@ const NO_DIGIT: u8 = 0x80;
 
 /// The value of each byte as a hexadecimal digit. This is a table for speed, because most of an announce consists of
 /// escapes.
-#[allow(clippy::indexing_slicing, reason = "it is made when this is compiled")]
+#[allow(clippy::indexing_slicing, reason = "the compiler makes the table")]
 const HEX_DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0;

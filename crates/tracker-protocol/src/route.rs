@@ -16,7 +16,7 @@ pub enum Route {
     Announce,
     /// `/scrape` and `/scrape.php`.
     Scrape,
-    /// `/`, which is an announce if it has an `info_hash` and the front page otherwise.
+    /// `/`. With an `info_hash` in the query, this is an announce. Without, it is the front page.
     Root,
     /// Anything else.
     Other,
@@ -25,12 +25,12 @@ pub enum Route {
 /// The length of the longest path that names a resource, after the path is decoded and cleaned.
 const LONGEST: usize = "announce.php".len();
 
-/// Path and query of a target or of URL data: the parts before and after the first `?`. Clients send a whole URL to
-/// proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
+/// Splits a target or URL data into path and query: the parts before and after the first `?`. Clients send a whole URL
+/// to proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
 ///
-/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If it does, the fragment belongs to
-/// neither part. The fragment may stand before or after the query. Some clients append the query to the URL, and some
-/// clients put the query before the fragment.
+/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If a client does, the fragment
+/// belongs to neither part. The fragment may stand before or after the query, because some clients append the query to
+/// the whole URL, and other clients put the query before the fragment.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -38,8 +38,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not begin
-/// a fragment. It is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
+/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not
+/// begin a fragment. Such a `#` is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),
@@ -47,7 +47,7 @@ fn without_fragment(query: &[u8]) -> &[u8] {
     }
 }
 
-/// The part of a URL after its host. A text that is not a URL is returned whole.
+/// Returns the part of a URL after its host. A text that is not a URL is returned whole.
 fn behind_host(target: &[u8]) -> &[u8] {
     let is_scheme = |scheme: &[u8]| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
     let url =
@@ -56,12 +56,12 @@ fn behind_host(target: &[u8]) -> &[u8] {
     behind_scheme.get(memchr::memchr2(b'/', b'?', behind_scheme).unwrap_or(behind_scheme.len())..).unwrap_or_default()
 }
 
-/// Whether a query has an `info_hash`.
+/// Returns whether a query has an `info_hash`.
 pub fn names_torrent(query: &[u8]) -> bool {
     query::pairs(query).any(|(parameter, _)| parameter == Parameter::InfoHash)
 }
 
-/// The resource that a path names.
+/// Returns the resource that a path names.
 pub fn route(path: &[u8]) -> Route {
     match path {
         b"/announce" | b"/announce.php" => Route::Announce,
@@ -71,7 +71,7 @@ pub fn route(path: &[u8]) -> Route {
     }
 }
 
-/// The resource that an unusual path names. No current client sends such a path, but a user may have typed it.
+/// Returns the resource that an unusual path names. No current client sends such a path, but a user may have typed it.
 fn unusual(path: &[u8]) -> Route {
     let mut found: Option<SmallVec<[u8; LONGEST]>> = None;
     for segment in path.split(|&byte| byte == b'/') {

@@ -36,7 +36,8 @@ const ANNOUNCED_LENGTH: usize = 20;
 /// headers of IPv6 and UDP take 48 of these bytes. There is room for 202 peers over IPv4 and for 67 over IPv6.
 pub const MAX_RESPONSE: usize = 1232;
 
-/// The most torrents in one scrape (BEP 15, "Scrape"). If there are more, the first ones are answered.
+/// The most torrents in one scrape (BEP 15, "Scrape"). If a scrape has more torrents, only the first torrents are
+/// answered.
 pub const MAX_SCRAPED: usize = 74;
 
 /// The number with which a client proves that it receives packets at the address from which it sends (BEP 15, "UDP
@@ -52,19 +53,19 @@ pub struct TransactionId(pub u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "it is read, answered and gone; a box would be an allocation per announce"
+    reason = "a request lives only until it is answered, and a box would need an allocation for each announce"
 )]
 pub enum Request {
     /// Asks for a connection id (BEP 15, "Connect").
     Connect {
-        /// The response repeats it.
+        /// The response repeats this id.
         transaction: TransactionId,
     },
     /// Announces a client (BEP 15, "Announce").
     Announce {
         /// The tracker must verify that it issued this id.
         connection: ConnectionId,
-        /// The response repeats it.
+        /// The response repeats this id.
         transaction: TransactionId,
         /// The announce. Its `key` is the packet's key in 8 hexadecimal digits, as clients write a key over HTTP.
         announce: AnnounceRequest,
@@ -77,7 +78,7 @@ pub enum Request {
     Scrape {
         /// The tracker must verify that it issued this id.
         connection: ConnectionId,
-        /// The response repeats it.
+        /// The response repeats this id.
         transaction: TransactionId,
         /// The torrents, in the order of the response; at most [`MAX_SCRAPED`]. The list is empty if the packet ends
         /// too soon.
@@ -110,7 +111,7 @@ pub enum ResponseError {
     /// The tracker refused (BEP 15, "Errors").
     #[error("it refuses: {}", .reason.escape_ascii())]
     Refused {
-        /// Its reason as it came, without the zeros that some trackers append.
+        /// The tracker's reason as the tracker sent it, without the zeros that some trackers append.
         reason: Vec<u8>,
     },
     /// The response ends too soon.
@@ -150,7 +151,7 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     out
 }
 
-/// The transaction id of any response; `None` when the packet is too short to have one.
+/// Returns the transaction id of any response; `None` when the packet is too short to have one.
 pub fn transaction(response: &[u8]) -> Option<TransactionId> {
     let mut fields = PacketFields(response);
     let _action = fields.u32()?;
@@ -163,8 +164,8 @@ pub fn parse_connected(response: &[u8]) -> Result<ConnectionId, ResponseError> {
     body.u64().map(ConnectionId).ok_or(ResponseError::Short)
 }
 
-/// Reads the response to an announce request. `from` is the tracker's address: the peers have the same address family
-/// (BEP 15, "IPv6").
+/// Reads the response to an announce request. `from` is the tracker's address. The peers have the family of this
+/// address (BEP 15, "IPv6").
 pub fn parse_announced(response: &[u8], from: IpAddr) -> Result<UpstreamReply, ResponseError> {
     let mut body = body(response, ANNOUNCE)?;
     let mut number = || body.u32().ok_or(ResponseError::Short);
@@ -218,14 +219,14 @@ pub fn encode_connected(transaction: TransactionId, connection: ConnectionId) ->
     out
 }
 
-/// The most peers in a response to a client at this address.
+/// Returns the most peers in a response to a client at this address.
 pub fn max_peers(to: IpAddr) -> usize {
     let length = if to.to_canonical().is_ipv4() { compact::V4 } else { compact::V6 };
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the same
-/// address family, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
+/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the family
+/// of this address, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
 /// [`MAX_RESPONSE`] bytes.
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
@@ -274,7 +275,7 @@ fn put_u32(out: &mut Vec<u8>, n: u32) {
     out.extend_from_slice(&n.to_be_bytes());
 }
 
-/// The fields after the head of a response. The function fails if the response and the request differ in their action.
+/// Returns the fields after the head of a response. Fails if the response and the request differ in their action.
 fn body(response: &[u8], asked: u32) -> Result<PacketFields<'_>, ResponseError> {
     let mut fields = PacketFields(response);
     let action = fields.u32().ok_or(ResponseError::Short)?;
@@ -320,7 +321,8 @@ fn announce(fields: &mut PacketFields<'_>) -> Option<AnnounceRequest> {
     })
 }
 
-/// BEP 15 has no number for `paused`. So `paused` is sent as an announce without an event.
+/// Returns the number of an event. BEP 15 has no number for `paused`, so `paused` gets the number of an announce
+/// without an event.
 fn event_number(event: Option<Event>) -> u32 {
     match event {
         None | Some(Event::Paused) => 0,
@@ -339,8 +341,8 @@ fn event(number: u32) -> Option<Event> {
     }
 }
 
-/// The protocol's numbers are signed. Returns `None` for a negative number, because negative numbers make no sense
-/// here.
+/// Reads a number of the protocol, which is signed. Returns `None` for a negative number, because negative numbers make
+/// no sense here.
 fn not_negative(n: u32) -> Option<u32> {
     i32::try_from(n).is_ok().then_some(n)
 }

@@ -1,6 +1,6 @@
 //! The HTTP announce to other trackers: this module writes the query and reads their replies. Real replies differ from
 //! the BEPs: `peers` may be a string or dictionaries, no matter which was asked for; keys are unsorted, types are
-//! wrong, and newlines follow the dictionary. Every part that can be understood is used; the others are skipped.
+//! wrong, and newlines follow the dictionary. Every part that can be understood is used; all other parts are skipped.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -13,24 +13,24 @@ use super::bencode::{BencodeError, Reader, Value};
 use super::compact;
 use crate::{AnnounceRequest, PeerId, PeerLists};
 
-/// The most peers that are taken from one reply. Every announce asks for fewer.
+/// The most peers that are taken from one reply. Every announce asks for fewer peers.
 pub const MAX_PEERS: usize = 2_000;
 
 /// The longest tracker id that is kept, in bytes. There is a limit because every session keeps a tracker id in memory.
 const MAX_TRACKER_ID: usize = 64;
 
-/// `left` for upstreams when the client does not know how much is left: one block, as libtorrent sends it.
+/// The `left` that upstreams get when the client does not know how much is left. It is one block, as with libtorrent.
 pub const STAND_IN_LEFT: u64 = 16 * 1024;
 
-/// The largest counter that is sent to upstreams, in bytes: trackers that hold it in a signed number refuse larger
-/// ones.
+/// The largest counter that is sent to upstreams, in bytes. Trackers that hold counters in signed numbers refuse larger
+/// counters.
 pub const MAX_COUNTER: u64 = i64::MAX as u64;
 
-/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold it in a signed
-/// number.
+/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold this number in a
+/// signed number.
 const MAX_COUNT: u32 = i32::MAX as u32;
 
-/// All but the unreserved characters of RFC 3986 section 2.3.
+/// The characters that are escaped: all but the unreserved characters of RFC 3986, section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Appends the query of an announce; the query begins with its first key, not with `?`. `ip` is the address that the
@@ -67,8 +67,8 @@ pub fn put_query(
     }
 }
 
-/// `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they do not
-/// know how much is left.
+/// Returns `left` as upstreams get it. Many trackers refuse numbers past [`MAX_COUNTER`], which clients send when they
+/// do not know how much is left.
 pub fn upstream_left(request: &AnnounceRequest) -> u64 {
     request.left.filter(|&left| left < MAX_COUNTER).unwrap_or(STAND_IN_LEFT)
 }
@@ -102,11 +102,11 @@ pub struct UpstreamReply {
     pub tracker_id: Option<Vec<u8>>,
     /// The address from which the tracker got the announce (BEP 24).
     pub external_ip: Option<IpAddr>,
-    /// Its `warning message`, as it came.
+    /// The tracker's `warning message`, as the tracker sent it.
     pub warning: Option<Vec<u8>>,
     /// The peers. Their addresses are not checked yet.
     pub peers: PeerLists,
-    /// The entries of its list that are not among `peers`.
+    /// How many entries of the tracker's list are not among `peers`.
     pub dropped: DroppedPeers,
 }
 
@@ -115,16 +115,16 @@ pub struct UpstreamReply {
 pub struct DroppedPeers {
     /// Entries that are clients of the tracker that asked.
     pub own: u32,
-    /// Entries that repeat an earlier one.
+    /// Entries that repeat an earlier entry.
     pub repeats: u32,
     /// Entries that no client can use: with port 0, without an address, or with an address that cannot be a peer's.
     pub unusable: u32,
-    /// Entries beyond the most that are kept.
+    /// Entries beyond the number of peers that are kept.
     pub excess: u32,
 }
 
 impl DroppedPeers {
-    /// All of them.
+    /// Returns how many entries were dropped in total.
     pub fn total(self) -> u32 {
         let Self { own, repeats, unusable, excess } = self;
         [own, repeats, unusable, excess].into_iter().fold(0, u32::saturating_add)
@@ -134,10 +134,10 @@ impl DroppedPeers {
 /// Why a body has no list of peers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UpstreamReplyError {
-    /// The tracker refused the announce. It does not matter what else it sent with the refusal.
+    /// The tracker refused the announce. The rest of the reply does not count then.
     #[error("it refuses: {}", reason.escape_ascii())]
     Refused {
-        /// Its `failure reason`, as it came.
+        /// The tracker's `failure reason`, as the tracker sent it.
         reason: Vec<u8>,
         /// When the tracker may be asked again (BEP 31).
         retry: Retry,
@@ -164,8 +164,8 @@ pub enum Retry {
     Never,
 }
 
-/// Reads the body of a reply: the first dictionary in it. Some trackers send a byte order mark or blank lines before
-/// it, and comments, line ends or further dictionaries after it.
+/// Reads the first dictionary in the body of a reply. Some trackers send a byte order mark or blank lines before this
+/// dictionary, and comments, line ends or further dictionaries after it.
 pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     let mut reader = Reader::new(without_preface(body));
     if reader.value()? != Value::Dict {
@@ -200,8 +200,8 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
         }
     }
     match refused {
-        // Some trackers send an empty `failure reason` with every reply, so an empty one is no refusal if there are
-        // peers.
+        // Some trackers send an empty `failure reason` with every reply. So an empty `failure reason` is no refusal if
+        // there are peers.
         Some(reason) if !reason.is_empty() || reply.peers.is_empty() => {
             if retry == Retry::Unsaid {
                 retry = reply.interval.max(reply.min_interval).map_or(Retry::Unsaid, Retry::Seconds);
@@ -212,7 +212,7 @@ pub fn parse_reply(body: &[u8]) -> Result<UpstreamReply, UpstreamReplyError> {
     }
 }
 
-/// The body after a byte order mark and white space.
+/// Returns the body after a byte order mark and white space.
 fn without_preface(body: &[u8]) -> &[u8] {
     let body = body.trim_ascii_start();
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start()
@@ -225,7 +225,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or(v6).ok()
 }
 
-/// Reads a list of peers as dictionaries. Other values, and dictionaries without a usable address, are skipped.
+/// Reads a list of peers that are dictionaries. Other values, and dictionaries without a usable address, are skipped.
 fn dictionaries(reader: &mut Reader<'_>, reply: &mut UpstreamReply) -> Result<(), BencodeError> {
     while !reader.end()? {
         let found = match reader.value()? {
@@ -295,13 +295,13 @@ fn retry(value: Value<'_>) -> Retry {
     }
 }
 
-/// A count or a number of seconds; `None` when it is negative. A number beyond 32 bits becomes the largest number that
-/// fits.
+/// Converts a count or a number of seconds; `None` when the number is negative. A number beyond 32 bits becomes the
+/// largest number that fits.
 fn positive(n: i64) -> Option<u32> {
     (n >= 0).then(|| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-/// A number of peers, within what is plausible.
+/// Limits a number of peers to [`MAX_COUNT`]. A negative number becomes 0.
 fn count(n: i64) -> u32 {
     positive(n).unwrap_or(0).min(MAX_COUNT)
 }

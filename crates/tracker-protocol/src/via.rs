@@ -1,11 +1,11 @@
 //! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each
 //! other would send one announce round in a circle. So each retracker adds its name to the announces that it forwards.
-//! By this name it recognises announces that come back.
+//! When an announce has the retracker's own name, the announce has come back.
 
 use std::fmt::Write;
 
-/// The most names that are kept of a request. The tracker stops forwarding an announce long before the announce has so
-/// many names.
+/// The most names that are kept of a request. The tracker stops forwarding an announce long before the announce has
+/// this many names.
 const MAX_NAMES: usize = 16;
 
 /// The names in a request's `Via`, in the order in which the request was forwarded. Empty, without an allocation, for a
@@ -26,17 +26,17 @@ impl Via {
         Self(names.take(MAX_NAMES).collect())
     }
 
-    /// Whether the retracker of this name has forwarded the request.
+    /// Returns whether the retracker of this name has forwarded the request.
     pub fn names(&self, name: &str) -> bool {
         self.0.iter().any(|other| other == name)
     }
 
-    /// How many retrackers have forwarded the request.
+    /// Returns how many retrackers have forwarded the request.
     pub fn hops(&self) -> usize {
         self.0.len()
     }
 
-    /// The header's value for the next tracker, with our own name added.
+    /// Returns the header's value for the next tracker, with our own name added.
     pub fn and(&self, name: &str) -> String {
         let mut value = String::new();
         for passed_on_by in self.0.iter().map(String::as_str) {

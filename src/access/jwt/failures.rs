@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 /// How many tokens of one source may fail in a second. Beyond that, only remembered tokens of this source are accepted.
 pub const FAILURES_PER_SOURCE: u32 = 50;
 
-/// How many tokens of all sources may fail in a second. At 60 µs for each token, that takes a third of one core.
+/// How many tokens of all sources may fail in a second. At 60 µs for each token, verifying this many tokens takes a
+/// third of one core.
 const IN_TOTAL: u32 = 5000;
 
 /// The tokens that have failed in the present second.
@@ -32,8 +33,8 @@ impl Window {
 }
 
 impl Failures {
-    /// Whether too many tokens have failed in this second, of this source or of all sources. Then the tracker verifies no
-    /// more tokens of this source in this second.
+    /// Returns whether too many tokens have failed in this second, of this source or of all sources. If so, the tracker
+    /// verifies no more tokens of this source in this second.
     pub(super) fn are_too_many(&self, ip: IpAddr, second: u64) -> bool {
         let mut window = self.0.lock();
         let window = window.at(second);
@@ -48,7 +49,8 @@ impl Failures {
     }
 }
 
-/// The source that an address belongs to. Over IPv6 that is its /64, because a client may use all addresses of a /64.
+/// Returns the source that an address belongs to. The source of an IPv6 address is its /64, because a client may use
+/// all addresses of a /64.
 fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

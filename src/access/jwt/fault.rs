@@ -9,7 +9,7 @@ pub(in crate::access) const TOO_MANY: &str = "too_many";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::access) enum JwtFault {
     Missing,
-    /// There is a `jwt` without a value.
+    /// The query has a `jwt` without a value.
     Empty,
     TooLong,
     Malformed,
@@ -45,7 +45,7 @@ impl JwtFault {
         Self::TooMany,
     ];
 
-    /// The fault's name in metrics.
+    /// Returns the fault's name in metrics.
     pub(in crate::access) fn label(self) -> &'static str {
         match self {
             Self::Missing | Self::Empty => "missing",

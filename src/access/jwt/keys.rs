@@ -31,12 +31,12 @@ pub(super) struct KeySet {
 
 /// One key.
 pub(super) struct JwtKey {
-    /// `kid`.
+    /// The `kid` of the key.
     name: Option<String>,
     pub(super) decoding: DecodingKey,
     /// The algorithms that the key's type and its `alg` allow.
     algorithms: &'static [Algorithm],
-    /// A hash of the key. By this hash a key is recognised when the keys are fetched again.
+    /// A hash of the key, by which the key is recognised when the keys are fetched again.
     pub(super) serial: u64,
 }
 
@@ -100,7 +100,7 @@ impl KeySet {
         Ok((Self { keys, issuer: issuer.map(str::to_owned) }, summary))
     }
 
-    /// The issuer of tokens that these keys sign. `None` if the set names no issuer.
+    /// Returns the issuer of tokens that these keys sign. `None` if the set names no issuer.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -113,18 +113,18 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Whether the set has the key with this serial.
+    /// Returns whether the set has the key with this serial.
     pub(super) fn has(&self, serial: u64) -> bool {
         self.keys.iter().any(|key| key.serial == serial)
     }
 
-    /// Whether the set has a key of this name.
+    /// Returns whether the set has a key of this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
         self.keys.iter().any(|key| key.name.as_deref() == Some(name))
     }
 
-    /// The keys that may have signed a token of this algorithm. `name` is the token's `kid`. Without a name, all keys
-    /// of the algorithm may have signed it.
+    /// Returns the keys that may have signed a token of this algorithm. `name` is the token's `kid`. Without a name,
+    /// all keys of the algorithm may have signed it.
     pub(super) fn candidates(&self, name: Option<&str>, algorithm: Algorithm) -> Vec<&JwtKey> {
         let may_sign = |key: &&JwtKey| key.algorithms.contains(&algorithm);
         let is_named = |key: &&JwtKey| name.is_none() || key.name.as_deref() == name;
@@ -150,7 +150,7 @@ fn read(value: &Value) -> Result<(&'static str, JwtKey), &'static str> {
     Ok((kind, JwtKey { name, decoding, algorithms, serial }))
 }
 
-/// The algorithms of a type of keys.
+/// Returns the algorithms of a type of keys.
 fn algorithms(parameters: &AlgorithmParameters) -> Result<(&'static str, &'static [Algorithm]), &'static str> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     match parameters {
@@ -177,7 +177,7 @@ fn algorithms(parameters: &AlgorithmParameters) -> Result<(&'static str, &'stati
     }
 }
 
-/// A list with only the algorithm of this name. `None` if `algorithms` does not include this algorithm.
+/// Returns a list with only the algorithm of this name. `None` if `algorithms` does not include this algorithm.
 fn one_of(algorithms: &'static [Algorithm], name: &str) -> Option<&'static [Algorithm]> {
     let only = name.parse::<Algorithm>().ok()?;
     algorithms.iter().position(|algorithm| *algorithm == only).and_then(|at| algorithms.get(at..=at))

@@ -41,7 +41,7 @@ pub(super) use self::fault::{JwtFault, TOO_MANY};
 pub use self::keys::KeySummary;
 pub use self::refresh::probe_keys;
 
-/// The most verified tokens that are remembered. Each takes a hundred bytes.
+/// The most verified tokens that are remembered. Each token takes a hundred bytes.
 const REMEMBERED: u64 = 200_000;
 
 /// How far the clocks of the issuer and of this host may differ, in seconds.
@@ -52,7 +52,7 @@ const LEEWAY: u64 = 60;
 pub struct JwtOptions {
     /// Where the keys are.
     pub keys: KeySource,
-    /// The certificate authorities that are trusted for the server of the keys, in place of the usual ones.
+    /// The certificate authorities that are trusted for the server of the keys, in place of the usual authorities.
     pub ca: Option<Authorities>,
     /// Accepted issuers (`iss`).
     pub issuers: Issuers,
@@ -99,7 +99,7 @@ pub(super) struct JwtRule {
     /// same hash as a verified token.
     hash_key: [u8; 16],
     failures: Failures,
-    /// Woken when a token names an unknown key. The keys are then fetched again.
+    /// Wakes `keep_keys` when a token names an unknown key, because the keys must be fetched again then.
     unknown_key: Notify,
 }
 
@@ -115,11 +115,11 @@ impl JwtOptions {
 }
 
 impl JwtRule {
-    /// A rule that has no keys yet.
+    /// Makes a rule that has no keys yet.
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
         // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
-        // too. It gets the present time as an argument, so tests can choose the time.
+        // too. The present time is an argument of this function, so tests can choose the time.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         if let Issuers::Listed(issuers) = &options.issuers {
@@ -143,12 +143,12 @@ impl JwtRule {
         &self.options
     }
 
-    /// The current fault and its remedy, for the operator.
+    /// Returns the current fault and its remedy, for the operator.
     pub(super) fn notice(&self) -> Option<String> {
         let is_empty = self.keys.read().is_empty();
         is_empty.then(|| {
-            "There are no keys to check tokens with, so every announce is refused. See in the log why they could not be \
-             fetched, and correct their source in the access rules or at the issuer."
+            "There are no keys to check tokens with, so every announce is refused. See in the log why the keys could not \
+             be fetched, and correct the source of the keys in the access rules or at the issuer."
                 .to_owned()
         })
     }
@@ -160,7 +160,7 @@ impl JwtRule {
         self.check(&verified, info_hash, now)
     }
 
-    /// Decides about a token like [`Self::admit`], but for the operator: nothing is counted or remembered.
+    /// Decides about a token as [`Self::admit`] does, but for the operator: the call counts and remembers nothing.
     pub(super) fn examine(&self, info_hash: InfoHash, token: &[u8], now: u64) -> Result<(), JwtFault> {
         let token = token::checked(token)?;
         let keys = Arc::clone(&self.keys.read());
@@ -237,7 +237,8 @@ impl JwtRule {
         Err(fault)
     }
 
-    /// Replaces the keys. Remembered tokens of a removed key are verified again, and thus refused.
+    /// Replaces the keys. Remembered tokens of a removed key are verified again, which fails, so these tokens are
+    /// refused.
     fn set_keys(&self, keys: KeySet) {
         self.key_count.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
         *self.keys.write() = Arc::new(keys);

@@ -13,12 +13,13 @@ use crate::metrics::AccessMetrics;
 /// How long fetching may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shortest time between two fetches if a token with an unknown key causes the second one. So wrong tokens cannot
-/// cause a flood of fetches.
+/// The shortest time between two fetches if a token with an unknown key causes the second fetch. Because of this pause,
+/// wrong tokens cannot cause a flood of fetches.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// The pause after the first failure, and the longest pause. The pause doubles after each further failure.
+/// The pause after the first failure. The pause doubles after each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl fmt::Display for KeySource {
@@ -89,7 +90,7 @@ impl JwtRule {
         }
     }
 
-    /// How long to wait after this many failures in a row.
+    /// Returns how long to wait after this many failures in a row.
     fn pause(&self, failed: u32) -> Duration {
         match failed.checked_sub(1) {
             None => self.options.refresh,

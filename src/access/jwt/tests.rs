@@ -29,7 +29,7 @@ impl Signer {
         json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.name })
     }
 
-    /// The query of an announce with a token that has these claims beside the usual ones.
+    /// Returns the query of an announce with a token that has these claims beside the usual ones.
     fn query(&self, more: &Value) -> Vec<u8> {
         let mut claims = json!({ "iss": "i", "aud": "a", "infohash": TORRENT.to_string() });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -18,16 +18,17 @@ const MAX_TOKEN: usize = 8192;
 /// What a verified token says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    /// The torrent. Two info-hashes only if the claim may mean either.
+    /// The info-hash of the torrent. The two values differ only if the claim may mean either.
     pub(super) info_hashes: [InfoHash; 2],
-    /// When the token begins and ceases to be valid, in seconds since 1970.
+    /// When the token begins to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,
+    /// When the token ceases to be valid, in seconds since 1970.
     pub(super) expires: Option<u64>,
     /// The serial of the key that signed the token.
     pub(super) key: u64,
 }
 
-/// The token in the query of an announce URL: the first `jwt` that is not empty.
+/// Returns the token in the query of an announce URL: the first `jwt` that is not empty.
 pub(super) fn find(query: &[u8]) -> Result<SmallVec<[u8; 1024]>, JwtFault> {
     let mut fault = JwtFault::Missing;
     for value in query::values(query, b"jwt") {
@@ -78,7 +79,7 @@ pub(super) fn header(token: &[u8]) -> Result<(Algorithm, Option<String>), JwtFau
     Ok((alg.parse().map_err(|_| JwtFault::Signature)?, kid))
 }
 
-/// The claims that are read from a token, beside those about issuer and audience.
+/// The claims that are read from a token, beside the claims about issuer and audience.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
@@ -123,7 +124,7 @@ fn info_hashes(text: &str) -> Option<[InfoHash; 2]> {
     Some([literal.or(spaced)?, spaced.or(literal)?])
 }
 
-/// Seconds since 1970, with or without fraction (RFC 7519, section 2, `NumericDate`).
+/// Reads seconds since 1970, with or without a fraction (RFC 7519, section 2, `NumericDate`).
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

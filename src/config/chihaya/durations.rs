@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Option<GoDuration> {
     }
 }
 
-/// The sum of the parts in nanoseconds. Each part is a number with a unit, and there must be at least one.
+/// Returns the sum of the parts in nanoseconds. Each part is a number with a unit, and there must be at least one.
 fn sum(mut rest: &str) -> Option<u128> {
     let mut total = 0_u128;
     loop {
@@ -53,7 +53,7 @@ fn sum(mut rest: &str) -> Option<u128> {
     }
 }
 
-/// The nanoseconds of the first part, and what follows it.
+/// Returns the nanoseconds of the first part, and the text after this part.
 fn part(text: &str) -> Option<(u128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// A duration as Go's `Duration.String` writes it.
+    /// Returns a duration as Go's `Duration.String` writes it.
     fn written(nanoseconds: u64) -> String {
         let fraction = |value: u64, unit: u64, name: &str| {
             let digits = unit.ilog10() as usize;

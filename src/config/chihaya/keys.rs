@@ -5,7 +5,7 @@ use super::lint::{Lint, Outcome};
 use super::scalars::Parsed;
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
-/// The most unknown keys in a section. The number is limited because each is compared with all known keys.
+/// The most unknown keys in a section. The number is limited, because each unknown key is compared with all known keys.
 const MAX_UNKNOWN: usize = 200;
 
 /// The keys of a section that have not been read yet.
@@ -39,12 +39,12 @@ impl<'a> Keys<'a> {
         self
     }
 
-    /// The full name of a key, as the linter's lines show it.
+    /// Returns the full name of a key, as the linter's lines show it.
     pub(super) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
 
-    /// Takes a key, unless it is null. If the key is repeated, the last one counts, as in Chihaya.
+    /// Takes a key, unless it is null. If the key is repeated, the last value counts, as in Chihaya.
     pub(super) fn take(&mut self, lint: &mut Lint, key: &'static str) -> Option<&'a KeyedNode> {
         self.known.push(key);
         let folds_case = self.folds_case;
@@ -99,7 +99,7 @@ impl<'a> Keys<'a> {
         self.read(lint, key, parse, |_| Outcome::Nothing(why.to_owned()));
     }
 
-    /// Whether a key was looked for and is not there.
+    /// Returns whether a key was looked for and is not there.
     pub(super) fn is_absent(&self, key: &str) -> bool {
         self.absent.contains(&key)
     }

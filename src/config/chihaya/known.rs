@@ -1,6 +1,7 @@
 //! Keys that mean nothing to Chihaya: keys that only documentation and examples have, and misspelt keys.
 
-/// Keys that documentation shows and no code of Chihaya reads: the section, the key, and an explanation.
+/// Keys that documentation shows, although no version of Chihaya reads them, or only one old version. Each entry has
+/// the section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (
@@ -13,7 +14,7 @@ const DEAD: &[(&str, &str, &str)] = &[
     (
         "",
         "jwkTTL",
-        "v1.0 keeps keys as long as the reply's caching headers say, and here they are kept until the set has others",
+        "v1.0 keeps keys as long as the caching headers of the set say, and here keys are kept until the set has other keys",
     ),
     ("http.", "request_timeout", "only v2.0.0-rc.1 reads it"),
 ];
@@ -56,17 +57,17 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("storage.config.", &["gc_interval", "peer_lifetime", "shard_count", "prometheus_reporting_interval"]),
 ];
 
-/// Whether the value of this key must not appear in a log. The key may be misspelt.
+/// Returns whether the value of this key must not appear in a log. The key may be misspelt.
 pub(super) fn is_secret(key: &str) -> bool {
     nearest(key, &["private_key", "redis_broker"]).is_some()
 }
 
-/// Whether no version of Chihaya reads the key, although documentation shows it.
+/// Returns whether [`DEAD`] has this key of this section.
 pub(super) fn is_dead(section: &str, key: &str) -> bool {
     DEAD.iter().any(|(other, dead, _)| *other == section && *dead == key)
 }
 
-/// Why a key of this section means nothing, and what was probably meant.
+/// Returns why a key of this section means nothing, and what was probably meant.
 pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> String {
     if let Some((_, _, why)) = DEAD.iter().find(|(other, dead, _)| *other == section && *dead == key) {
         return format!("never meant anything: {why}");
@@ -80,8 +81,8 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
     }
 }
 
-/// The name in `names` that the author of the file probably meant by `name`. `None` if `name` resembles no name in
-/// `names`.
+/// Returns the name in `names` that the author of the file probably meant by `name`. `None` if `name` resembles no name
+/// in `names`.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     // A long name resembles no known name. Comparing it would be slow: the time grows with the product of the lengths.
     if name.len() > 64 {

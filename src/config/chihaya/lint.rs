@@ -11,7 +11,7 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 pub enum Severity {
     /// Nothing is wrong.
     Fine,
-    /// The effect differs from what the file says, or is one that the operator should know about.
+    /// The effect differs from what the file says, or the operator should know about the effect.
     Warning,
     /// Something that restricts access is not in force.
     NotInForce,
@@ -62,7 +62,7 @@ pub(super) struct Lint {
 }
 
 impl Lint {
-    /// The findings, in the order of the file.
+    /// Returns the findings, in the order of the file.
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| finding.place);
         self.findings
@@ -84,7 +84,7 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// Reports a key that Chihaya does not know. `restricts`: the key may have been meant to restrict access.
+    /// Reports a key that Chihaya does not know. `restricts` is whether the key may have been meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));
@@ -121,7 +121,7 @@ impl Lint {
 
 const A_SECTION: &str = "a section";
 
-/// The value of a key, as the linter's lines show it.
+/// Returns the value of a key, as the linter's lines show it.
 fn value(key: &str, node: &ConfigNode) -> String {
     match key.rsplit('.').next() {
         _ if node.is_null() => "(nothing)".to_owned(),

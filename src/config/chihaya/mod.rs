@@ -36,8 +36,8 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::yaml::{self, Problem};
 
-/// Whether this argument sets the verbosity of v1.0's log. An example is `-v=5` in the `docker run` line that pages of
-/// container registries show. The argument has no effect here. `-v` without a value prints the version.
+/// Returns whether this argument sets the verbosity of v1.0's log. An example is `-v=5` in the `docker run` line that
+/// pages of container registries show. The argument has no effect here. `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
@@ -72,7 +72,7 @@ impl ChihayaFile {
         Ok(Self { origin, path, read })
     }
 
-    /// The configuration. If values are wrong, an error about the first one.
+    /// Returns the configuration. If values are wrong, returns an error about the first wrong value.
     pub fn checked(&self) -> Result<&ChihayaConfig, ConfigError> {
         match self.read.findings.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(&self.read.config),
@@ -82,18 +82,18 @@ impl ChihayaFile {
         }
     }
 
-    /// The linter's warnings, each with the file and the line.
+    /// Returns the linter's warnings, each with the file and the line.
     fn warnings(&self) -> impl Iterator<Item = String> {
         let findings = self.read.findings.iter().filter(|finding| finding.severity > Severity::Fine);
         findings.map(|finding| format!("{} {finding}", self.path.display()))
     }
 
-    /// An error about the file as a whole.
+    /// Returns an error about the file as a whole.
     fn problem(&self, problem: &str) -> ConfigError {
         ConfigError::File { path: self.path.clone(), line: None, problem: problem.to_owned() }
     }
 
-    /// Whether every rule of the file about who may announce is in force.
+    /// Returns whether every rule of the file about who may announce is in force.
     pub fn restricts_as_written(&self) -> bool {
         self.read.findings.iter().all(|finding| finding.severity < Severity::NotInForce)
     }
@@ -109,7 +109,7 @@ impl fmt::Display for ChihayaFile {
         let verdict = match (count(Severity::Error), count(Severity::NotInForce)) {
             (0, 0) => "All that restricts access is in force".to_owned(),
             (0, lets) => format!("Restrictions of access that are not in force: {lets}"),
-            (wrong, _) => format!("Values are wrong (lines: {wrong})"),
+            (wrong, _) => format!("Wrong values: {wrong}"),
         };
         writeln!(f, "{verdict}; warnings: {}.", count(Severity::Warning))
     }
@@ -191,7 +191,7 @@ fn section<'a>(node: &'a ConfigNode, expected: &str) -> Result<&'a [KeyedNode], 
     }
 }
 
-/// The keys below the last `chihaya`, and the top-level keys beside it.
+/// Returns the keys below the last `chihaya`, and the top-level keys beside it.
 fn below_chihaya(root: &ConfigNode) -> Result<(&[KeyedNode], Vec<&KeyedNode>), Problem> {
     let entries = section(root, "a section with the key chihaya")?;
     let (chihaya, beside): (Vec<_>, _) = entries.iter().partition(|entry| entry.key == CHIHAYA);

@@ -54,7 +54,7 @@ pub struct ChihayaConfig {
     pub metrics: Option<Listen>,
     /// Where the API is served; in v1 only.
     pub api: Option<ChihayaApi>,
-    /// Which torrents a client may announce.
+    /// The rule that announces need tokens.
     pub tokens: Option<TokenRule>,
     /// Which clients may announce.
     pub clients: Option<Approval<[u8; 6]>>,
@@ -75,7 +75,7 @@ pub struct ChihayaHttp {
     pub listen: Option<Listen>,
     /// Where to listen with TLS, and the certificate.
     pub tls: Option<ChihayaTls>,
-    /// How long things may take.
+    /// The time limits of connections.
     pub timeouts: HttpTimeouts,
     /// Whether a connection may carry several requests.
     pub keep_alive: bool,
@@ -102,7 +102,7 @@ pub struct ChihayaTls {
     pub key: PathBuf,
 }
 
-/// The time limits of HTTP. None means no limit.
+/// The time limits of HTTP. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpTimeouts {
     /// How long a request may take to arrive.
@@ -156,7 +156,7 @@ pub struct RequestRules {
 pub struct ChihayaApi {
     /// Where to listen.
     pub listen: Listen,
-    /// How long things may take.
+    /// The time limits of connections.
     pub timeouts: HttpTimeouts,
     /// How many connections there may be.
     pub max_connections: Option<NonZeroUsize>,
@@ -187,8 +187,8 @@ pub enum KeySetUrl {
 /// Which clients or torrents are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
-    /// Only these are approved. An empty list approves nothing.
+    /// Only the listed clients or torrents are approved. If the list is empty, none are.
     Allow(BTreeSet<T>),
-    /// All but these are approved.
+    /// All but the listed clients or torrents are approved.
     Deny(BTreeSet<T>),
 }

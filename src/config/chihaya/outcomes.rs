@@ -16,12 +16,12 @@ pub(super) fn min_interval(min: u64) -> Outcome {
     Outcome::Becomes(format!("minimal interval {min} s"))
 }
 
-/// Says how long peers are kept. `how` as in [`peer_age_text`].
+/// Says how long peers are kept. `how` is the same as in [`peer_age_text`].
 pub(super) fn peer_age(age: Duration, how: &str) -> Outcome {
     Outcome::Becomes(peer_age_text(age, how))
 }
 
-/// The sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
+/// Returns the sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
 pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
     let how = if how.is_empty() { String::new() } else { format!(", {how}") };
     format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age))
@@ -49,7 +49,7 @@ pub(super) fn listen(listen: Option<&impl Display>, flag: &str) -> Outcome {
 }
 
 pub(super) fn timeout(timeout: Option<Duration>, what: &str) -> Outcome {
-    let text = timeout.map_or_else(|| format!("{what} any time"), |timeout| format!("{what} {}", seconds(timeout)));
+    let text = timeout.map_or_else(|| "no time limit".to_owned(), |timeout| format!("{what} {}", seconds(timeout)));
     Outcome::Becomes(text)
 }
 
@@ -57,8 +57,8 @@ pub(super) fn no_header() -> Outcome {
     Outcome::Becomes("the client's address is that of its connection".to_owned())
 }
 
-/// Says what the header does. `is_exact`: this version of Chihaya finds the header only if its name is spelt as Go
-/// spells it.
+/// Says what the header does. `is_exact` is whether this version of Chihaya finds the header only if its name is spelt
+/// as Go spells it.
 pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     let go = canonical(name);
     let unlike = if is_exact && go != name {
@@ -74,7 +74,7 @@ pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     )
 }
 
-/// A header's name as Go writes it: `X-Real-Ip`.
+/// Returns a header's name as Go writes it: `X-Real-Ip`.
 fn canonical(name: &str) -> String {
     let mut is_first = true;
     let letter = |c: char| {

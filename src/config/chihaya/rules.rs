@@ -20,7 +20,7 @@ pub struct ChihayaRules {
     /// The flag or variable that named the file.
     origin: Origin,
     path: PathBuf,
-    /// What the API has added and removed, which stays when the file is read again.
+    /// The torrents and clients that the API has added. They stay when the file is read again.
     registered: Option<Arc<Registered>>,
 }
 

@@ -21,7 +21,7 @@ pub(super) type Parsed<T> = Result<T, &'static str>;
 /// The most characters of a value that a message shows.
 const MAX_SHOWN: usize = 80;
 
-/// The value as messages show it.
+/// Returns the value as messages show it.
 pub(super) fn shown(node: &ConfigNode) -> String {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) if text.is_empty() => "\"\"".to_owned(),
@@ -43,7 +43,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A text. In YAML, a number or another plain value is also a text where a text is expected.
+/// Reads a text. In YAML, a number or another plain value is also a text where a text is expected.
 pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) => Ok(text.clone()),
@@ -51,7 +51,7 @@ pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     }
 }
 
-/// A text that is in quotes, as JSON requires.
+/// Reads a text that is in quotes, as JSON requires.
 pub(super) fn quoted(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Quoted(text) => Ok(text.clone()),
@@ -59,7 +59,7 @@ pub(super) fn quoted(node: &ConfigNode) -> Parsed<String> {
     }
 }
 
-/// The texts of a list.
+/// Reads the texts of a list.
 pub(super) fn texts(node: &ConfigNode) -> Parsed<Vec<String>> {
     match &node.value {
         NodeValue::List(items) => items.iter().map(text).collect::<Parsed<_>>().map_err(|_| "a list of texts"),
@@ -67,7 +67,7 @@ pub(super) fn texts(node: &ConfigNode) -> Parsed<Vec<String>> {
     }
 }
 
-/// True or false in any of YAML 1.1's words, which Go's YAML reader accepts.
+/// Reads true or false in any of YAML 1.1's words, which Go's YAML reader accepts.
 pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     let NodeValue::Plain(text) = &node.value else { return Err("true or false") };
     match text.as_str() {
@@ -77,7 +77,7 @@ pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     }
 }
 
-/// A whole number. Negative numbers are accepted, because Chihaya takes them for "not set".
+/// Reads a whole number. Negative numbers are accepted, because Chihaya takes them for "not set".
 pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     let expected = "a whole number such as 50";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
@@ -92,14 +92,15 @@ pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     number.filter(|number| *number >= 0).map(|number| sign * number).ok_or(expected)
 }
 
-/// A number with or without fraction.
+/// Reads a number with or without a fraction.
 pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     let expected = "a number such as 1.25";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(expected)
 }
 
-/// A duration in Go's notation. `None` for zero and negative durations, which Chihaya takes for "not set".
+/// Reads a duration in Go's notation. Returns `None` for zero and negative durations, which Chihaya takes for "not
+/// set".
 pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &node.value else { return Err(A_DURATION) };
     match durations::parse(text) {
@@ -114,7 +115,7 @@ pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
 
 const A_DURATION: &str = "a duration such as 15m, 1h30m or 250ms";
 
-/// A duration of v1, which is always in quotes.
+/// Reads a duration of v1, which is always in quotes.
 pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     match node.value {
         NodeValue::Quoted(_) => duration(node),
@@ -122,7 +123,7 @@ pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     }
 }
 
-/// The interval of announces, in whole seconds as clients get it.
+/// Converts the interval of announces to whole seconds, as clients get it.
 pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
     let Some(duration) = duration else { return Ok(None) };
     // Chihaya v2 serves 0 for parts of a second, which would make clients announce without a pause.
@@ -130,7 +131,7 @@ pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
     seconds.map(Some).ok_or("a duration from 1s to 24h")
 }
 
-/// The age of peers.
+/// Checks the age of peers.
 pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
     const RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8_760);
     if duration.is_none_or(|duration| RANGE.contains(&duration)) {
@@ -140,14 +141,14 @@ pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
     }
 }
 
-/// An address to listen on. `None` for an empty text, which means that there is no address.
+/// Parses an address to listen on. Returns `None` for an empty text, which means that there is no address.
 pub(super) fn listen(text: &str) -> Parsed<Option<Listen>> {
     address(text, |listen: &Listen| {
         listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_))
     })
 }
 
-/// An address to listen on for UDP. `None` for an empty text.
+/// Parses an address to listen on for UDP. Returns `None` for an empty text.
 pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
@@ -165,7 +166,7 @@ fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<
         .ok_or("an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881")
 }
 
-/// The header with the client's address. `None` for an empty text.
+/// Parses the name of the header with the client's address. Returns `None` for an empty text.
 pub(super) fn header(text: &str) -> Parsed<Option<RealIpHeader>> {
     if text.is_empty() {
         return Ok(None);
@@ -180,7 +181,7 @@ pub(super) fn placeholder(text: &str) -> Option<&str> {
     text.get(start..=end)
 }
 
-/// Where the keys of tokens are.
+/// Parses the URL of the keys for tokens.
 pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
     if placeholder(text).is_some() {
         return Ok(KeySetUrl::Placeholder(text.to_owned()));
@@ -191,7 +192,8 @@ pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
     if is_fetched { Ok(KeySetUrl::Url(url)) } else { Err(expected) }
 }
 
-/// Client ids. Each is six bytes of a peer id: those behind its hyphen, or its first six bytes if it has no hyphen.
+/// Parses client ids. Each id is six bytes of a peer id: the bytes after the leading hyphen, or the first six bytes of
+/// a peer id without a leading hyphen.
 pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     let ids = texts
         .iter()
@@ -199,19 +201,19 @@ pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     ids.collect()
 }
 
-/// The info-hashes of torrents. Chihaya knows only those of BitTorrent v1.
+/// Parses the info-hashes of torrents. Chihaya knows only info-hashes of BitTorrent v1.
 pub(super) fn info_hashes(texts: &[String]) -> Parsed<BTreeSet<InfoHash>> {
     let expected = "a list of info-hashes of 40 hexadecimal digits each";
     texts.iter().map(|text| text.parse().ok().filter(|_| text.len() == 40).ok_or(expected)).collect()
 }
 
-/// The paths of announces or scrapes, in the notation of Go's httprouter.
+/// Parses the paths of announces or scrapes, in the notation of Go's httprouter.
 pub(super) fn routes(texts: &[String]) -> Parsed<Vec<RoutePattern>> {
     let expected = "a list of paths such as /announce, /:passkey/announce or /t/*rest";
     texts.iter().map(|text| RoutePattern::new(text).ok_or(expected)).collect()
 }
 
-/// The text of a duration, in seconds.
+/// Returns the text of a duration, in seconds.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }

@@ -37,7 +37,7 @@ impl Numbers {
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
-    /// These numbers. Missing numbers are taken from `other`.
+    /// Fills in missing numbers from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             max_numwant: self.max_numwant.or(other.max_numwant),
@@ -74,7 +74,7 @@ fn counted(default: u32) -> impl Fn(&ConfigNode) -> Parsed<u32> {
     }
 }
 
-/// Reads `http`. `None` without an address to listen on.
+/// Reads `http`. Returns `None` if there is no address to listen on.
 pub(super) fn http(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Numbers) -> Option<ChihayaHttp> {
     let (mut http, entry) = keys.section(lint, "http")?;
     let keys = &mut http;
@@ -174,17 +174,17 @@ fn timeouts(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> HttpTimeouts 
     };
     // rc.1 has no limit by default.
     let default = if is_rc1 { None } else { Some(2) };
-    let (arrives, taken) = ("a request has to arrive in", "a reply has to be taken in");
+    let (arrives, taken) = ("a request has to arrive within", "the client has to take a reply within");
     let mut timeouts = HttpTimeouts {
         read: read("read_timeout", default, arrives),
         write: read("write_timeout", default, taken),
         ..HttpTimeouts::default()
     };
     if is_rc1 {
-        timeouts.drain = read("request_timeout", None, "requests under way at the end have");
+        timeouts.drain = read("request_timeout", None, "requests under way at a stop may take");
         keys.later(lint, &["idle_timeout"], RC1);
     } else {
-        timeouts.idle = read("idle_timeout", Some(30), "between two requests of a connection pass");
+        timeouts.idle = read("idle_timeout", Some(30), "between two requests a connection may be idle for");
     }
     timeouts
 }
@@ -231,7 +231,7 @@ fn own_numbers(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Numbers {
     Numbers::read(keys, lint)
 }
 
-/// Reads `udp`. `None` without an address to listen on.
+/// Reads `udp`. Returns `None` if there is no address to listen on.
 pub(super) fn udp(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Numbers) -> Option<ChihayaUdp> {
     let (mut udp, entry) = keys.section(lint, "udp")?;
     let keys = &mut udp;
@@ -266,7 +266,7 @@ pub(super) fn udp(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, common: Nu
 }
 
 const OWN_KEY: &str = "each process makes connection ids with a key of its own";
-/// The key in Chihaya's example begins with this.
+/// The key in Chihaya's example begins with this text.
 const EXAMPLE_KEY: &str = "paste a random string here";
 
 fn private_key(text: &str) -> Outcome {

@@ -31,8 +31,8 @@ use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
 use tracker_protocol::route::{Route, route};
 
-/// The settings that a file replaces. To give one of them together with the file is an error, because the file already
-/// sets the same thing.
+/// The settings that a file replaces. It is an error to give one of these settings beside the file, because the file
+/// already sets the same thing.
 static COVERED: [&dyn Declared; 11] = [
     &LISTEN,
     &UDP_LISTEN,
@@ -124,7 +124,8 @@ pub(in crate::config) fn apply(
     Ok(())
 }
 
-/// In the list of the settings in force, the settings that the file replaces have no value and come from the file.
+/// Marks the settings that the file replaces, in the list of the settings in force: they have no value, and come from
+/// the file.
 fn say_where_values_come_from(config: &mut Config, sources: &Sources<'_>) {
     let origin = CHIHAYA.typed(sources).map(|(origin, _)| origin.to_string());
     let is_covered = |variable| COVERED.iter().any(|covered| covered.about().variable == variable);
@@ -144,7 +145,7 @@ fn limit_connections(config: &mut Config, http: &ChihayaHttp) {
     config.drain = http.timeouts.drain.unwrap_or(config.drain);
 }
 
-/// Stands for no limit. A timer needs a time, and no connection lasts for a year.
+/// Stands for no limit, because a timer needs a time. No connection lasts for a year.
 const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
 
 fn timeouts(HttpTimeouts { read, write, idle, .. }: HttpTimeouts) -> ConnectionTimeouts {
@@ -162,7 +163,7 @@ fn udp_key(udp: &ChihayaUdp) -> Option<SharedKey> {
     udp.private_key.as_ref().map(|PrivateKey(text)| SharedKey::new(text, udp.max_clock_skew))
 }
 
-/// The intervals and numbers of the file.
+/// Returns the intervals and numbers in the file.
 fn policy(chihaya: &ChihayaConfig) -> Policy {
     let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
     let limits = |requests: Option<RequestRules>| requests.map(limits).unwrap_or_default();
@@ -191,8 +192,8 @@ const UNLIMITED_WANT: usize = 1000;
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
                            expected an address for the API";
 
-/// The addresses at which an instance with this file serves `/health`: those for operators if there are any, else those
-/// for clients. Empty if it listens on UDP only.
+/// Returns the addresses at which an instance with this file serves `/health`: those for operators if there are any,
+/// else those for clients. Empty if the instance listens on UDP only.
 pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
     let operators: Vec<_> = operators(chihaya).collect();
     if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }
@@ -211,7 +212,7 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
     http.listen.clone().into_iter().chain(tls)
 }
 
-/// The paths of the file. `None` if all of them are among the tracker's usual paths.
+/// Returns the paths of the file. `None` if all of them are among the tracker's usual paths.
 fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);
@@ -224,7 +225,7 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
     Ok(Tls { files, certificate })
 }
 
-/// The torrents and clients before the first call of the v1.0 API.
+/// Returns the torrents and clients before the first call of the v1.0 API.
 fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
     let approved = match clients {
         Some(Approval::Allow(clients)) => Some(clients.iter().copied().collect()),

@@ -14,7 +14,7 @@ fn read(text: &str) -> ChihayaText {
     ChihayaText::read(text).unwrap_or_else(|problem| panic!("{problem:?}:\n{text}"))
 }
 
-/// The configuration in a text. Panics if a value is wrong.
+/// Returns the configuration in a text. Panics if a value is wrong.
 fn config(text: &str) -> ChihayaConfig {
     let read = read(text);
     let wrong: Vec<_> = read.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
@@ -26,7 +26,7 @@ fn lines(text: &str) -> Vec<String> {
     read(text).findings.iter().map(Finding::to_string).collect()
 }
 
-/// The linter's lines about errors.
+/// Returns the linter's lines about errors.
 fn errors(text: &str) -> Vec<String> {
     let errors = read(text).findings.into_iter().filter(|finding| finding.severity == Severity::Error);
     errors.map(|finding| finding.to_string()).collect()
@@ -686,7 +686,7 @@ fn keys_in_every_notation_of_yaml_have_their_lines() {
             "line 1: announce_interval: 10m -> interval 600 s (--announce-interval)",
             "line 1: prometheus_addr: :1 -> /metrics at :1",
             "line 2: http.addr: :2 -> listens on :2 (--listen)",
-            "line 3: http.read_timeout: 5s -> a request has to arrive in 5 s",
+            "line 3: http.read_timeout: 5s -> a request has to arrive within 5 s",
         ]
     );
     let text = "times: &times\n  read_timeout: 7s\n  write_timeout: 8s\nchihaya:\n  http:\n    <<: *times\n    addr: :80\n    write_timeout: 9s\n";
@@ -696,7 +696,7 @@ fn keys_in_every_notation_of_yaml_have_their_lines() {
 
 // --- Any text --------------------------------------------------------------------------------------------------
 
-/// A text with one part replaced.
+/// Returns a text with one part replaced.
 fn changed(text: &str, start: usize, length: usize, by: &str) -> String {
     let chars: Vec<_> = text.chars().collect();
     let start = start % chars.len();
@@ -704,7 +704,7 @@ fn changed(text: &str, start: usize, length: usize, by: &str) -> String {
     chars[..start].iter().copied().chain(by.chars()).chain(chars[end..].iter().copied()).collect()
 }
 
-/// Values as people write them, right and wrong.
+/// Returns values as people write them, right and wrong.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         "\"[a-z0-9:./{} ]{0,12}\"",

@@ -51,7 +51,7 @@ pub(super) struct KeyedNode {
 }
 
 impl ConfigNode {
-    /// Whether the value is missing, as in `key:`, `key: ~` and `key: null`.
+    /// Returns whether the value is missing, as in `key:`, `key: ~` and `key: null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, NodeValue::Plain(text) if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
     }

@@ -94,10 +94,10 @@ fn http(keys: &mut Keys<'_>, lint: &mut Lint, requests: RequestRules) -> Option<
     // An explicit "" means that there is no address.
     let listen = listen.unwrap_or_else(|| default_address("localhost:6881"));
     let timeouts = HttpTimeouts {
-        read: timeout(keys, lint, "httpReadTimeout", "a request has to arrive in"),
-        write: timeout(keys, lint, "httpWriteTimeout", "a reply has to be taken in"),
+        read: timeout(keys, lint, "httpReadTimeout", "a request has to arrive within"),
+        write: timeout(keys, lint, "httpWriteTimeout", "the client has to take a reply within"),
         idle: None,
-        drain: timeout(keys, lint, "httpRequestTimeout", "requests under way at the end have"),
+        drain: timeout(keys, lint, "httpRequestTimeout", "requests under way at a stop may take"),
     };
     let max_connections = limit(keys, lint, "httpListenLimit", " (--max-connections)");
     let parse = |node: &ConfigNode| Ok((quoted(node)?, scalars::header(&quoted(node)?)?));
@@ -166,10 +166,10 @@ fn api(keys: &mut Keys<'_>, lint: &mut Lint) -> Option<ChihayaApi> {
         keys.read(lint, key, quoted_duration, outcome).unwrap_or(Some(Duration::from_secs(10)))
     };
     let timeouts = HttpTimeouts {
-        read: timeout(keys, lint, "apiReadTimeout", "a request has to arrive in"),
-        write: timeout(keys, lint, "apiWriteTimeout", "a reply has to be taken in"),
+        read: timeout(keys, lint, "apiReadTimeout", "a request has to arrive within"),
+        write: timeout(keys, lint, "apiWriteTimeout", "the client has to take a reply within"),
         idle: None,
-        drain: timeout(keys, lint, "apiRequestTimeout", "requests under way at the end have"),
+        drain: timeout(keys, lint, "apiRequestTimeout", "requests under way at a stop may take"),
     };
     let max_connections = limit(keys, lint, "apiListenLimit", "");
     Some(ChihayaApi { listen: listen?, timeouts, max_connections })

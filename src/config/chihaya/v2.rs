@@ -1,4 +1,4 @@
-//! `chihaya.yaml` of Chihaya v2: what is below its top-level key `chihaya`.
+//! Reads the keys below the top-level key `chihaya` in `chihaya.yaml` of Chihaya v2.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const INTERVAL: u32 = 30 * 60;
 const PEER_AGE: Duration = Duration::from_mins(30);
 const GC_INTERVAL: Duration = Duration::from_mins(3);
 
-/// Which form the keys below `chihaya` are in.
+/// Returns which form the keys below `chihaya` are in.
 pub(super) fn generation(entries: &[KeyedNode]) -> ChihayaGeneration {
     let value = |key: &str| entries.iter().rev().find(|entry| entry.key == key).map(|entry| &entry.value.value);
     let has = |entries: &[KeyedNode], key: &str| entries.iter().any(|entry| entry.key == key);
@@ -79,7 +79,7 @@ fn interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> u32 {
     let outcome = |interval: &Option<u32>| match interval {
         None => Outcome::Warns(format!("interval {INTERVAL} s"), "zero or less is no interval".to_owned()),
         Some(interval) if is_rc1 => {
-            Outcome::Becomes(format!("interval {interval} s, and as long a minimal interval (--announce-interval)"))
+            Outcome::Becomes(format!("interval and minimal interval {interval} s (--announce-interval)"))
         }
         Some(interval) => outcomes::interval(*interval),
     };

@@ -48,9 +48,9 @@ settings! {
         flag: Some(Flag::long_global("admin-listen")),
         variable: "ADMIN_LISTEN_ADDR",
         takes: Takes::List("ADDRESS"),
-        help: "Serve the [operator's pages](metrics.md#a-listener-for-operators) (`/metrics`, `/forwarders`, `/health`, notices) on \
-               these addresses and no others, in the notation of `--listen`. It implies `--prometheus`.",
-        details: "Clients cannot announce there, and their connections do not count towards its limit.",
+        help: "Serve the [operator's pages](metrics.md#a-listener-for-operators) (`/metrics`, `/forwarders`, `/health`, \
+               notices) on these addresses and no others, in the notation of `--listen`. It implies `--prometheus`.",
+        details: "Clients cannot announce there, and connections there do not count towards `--max-connections`.",
         docker: "This is the address inside the container, which docker-compose.yml does not publish.",
         default: Unset("none, the operator's pages are where clients announce"),
         example: "127.0.0.1:9090,unix:/run/retracker-admin.sock",

@@ -14,7 +14,8 @@ settings! {
         flag: Some(Flag::long("max-connections")),
         variable: "MAX_CONNECTIONS",
         takes: Takes::Number("NUMBER"),
-        help: "Keep at most this many connections [open](#limits); beyond it, idle ones are closed for new ones.",
+        help: "Keep at most this many connections [open](#limits); beyond that, idle connections are closed to make room for \
+               new ones.",
         details: "",
         docker: "",
         default: Unset("what the limit of open files allows"),
@@ -44,7 +45,8 @@ settings! {
         variable: "ALLOWED_HOSTS",
         takes: Takes::Value("NAMES"),
         help: "Serve `/metrics`, `/forwarders` and the front page's notices under these [host \
-               names](reverse-proxy.md#host-names) as well: comma-separated, `*.example.com` for all below it, `*` for any.",
+               names](reverse-proxy.md#host-names) as well: comma-separated, `*.example.com` for all names below \
+               example.com, `*` for any name.",
         details: "",
         docker: "",
         default: Unset("local names and addresses only"),
@@ -58,8 +60,8 @@ settings! {
         flag: Some(Flag::long_global("chihaya")),
         variable: "CHIHAYA_CONFIG",
         takes: Takes::File,
-        help: "Take the settings from this [Chihaya file](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. It \
-               replaces the settings here that mean the same.",
+        help: "Take the settings from this [Chihaya file](from-chihaya.md): `chihaya.yaml` of v2 or `config.json` of v1. The \
+               file replaces the settings of retracker for the same things.",
         details: "Variables in the path, such as `$HOME`, are expanded.",
         docker: "This is a path inside the container: /etc/chihaya.yaml.",
         default: Unset("none"),
@@ -103,7 +105,7 @@ settings! {
         takes: Takes::Value("FILTER"),
         help: "Log what this [filter](https://docs.rs/env_logger) lets through, such as `warn` or `retracker=debug`. It \
                overrides DEBUG_MODE.",
-        details: "Parts that it does not understand are ignored.",
+        details: "Parts of the filter that cannot be read are ignored.",
         docker: "",
         default: Unset("`info`"),
         example: "warn",

@@ -41,8 +41,9 @@ settings! {
         variable: "MAX_PEERS",
         takes: Takes::Number("NUMBER"),
         help: "Keep at most this many peers, of all torrents together.",
-        details: "Beyond that, peers of the address that has the most are dropped first, so that a flood from one host \
-                  displaces no others; among equals, torrents that are rarely asked for are dropped first.",
+        details: "Beyond that, peers of the address that has the most peers are dropped first, so that a flood from one \
+                  host displaces no peers of other hosts. Among addresses with equally many peers, torrents that are \
+                  rarely asked for are dropped first.",
         docker: "",
         default: Is("2000000"),
         example: "1000",

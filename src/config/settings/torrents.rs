@@ -32,7 +32,7 @@ settings! {
         takes: Takes::List("ADDRESS"),
         help: "With `--torrents`, serve torrent files and leases, and nothing else, on these addresses as well, in the \
                notation of `--listen`; `none` for no such address.",
-        details: "The default is the port of etcd, which the first torrent-cache asked.",
+        details: "The default is the port of etcd, because the first torrent-cache kept torrent files in etcd.",
         docker: "This is the address inside the container, which docker-compose.yml does not publish.",
         default: Is(":2378"),
         example: "127.0.0.1:2378",
@@ -46,7 +46,7 @@ settings! {
         variable: "TORRENTS_TOKEN",
         takes: Takes::Secret("TOKEN"),
         help: "With `--torrents`, every host must send this token in `Authorization: Bearer`, to read and to write.",
-        details: "There is no flag, because other users of the host could read it.",
+        details: "There is no flag for the token, because other users of the host can read the flags of a process.",
         docker: "",
         default: Unset("none, hosts need no token"),
         example: "0123456789abcdef0123456789abcdef",
@@ -73,8 +73,8 @@ settings! {
         flag: Some(Flag::long("torrents-memory")),
         variable: "TORRENTS_MEMORY",
         takes: Takes::Number("MIB"),
-        help: "With `--torrents`, torrent files take at most this many MiB of memory; beyond it, those that were used least \
-               recently are dropped.",
+        help: "With `--torrents`, torrent files take at most this many MiB of memory; beyond that, the torrent files that \
+               were used least recently are dropped.",
         details: "64 MiB hold about 30,000 blobs.",
         docker: "",
         default: Is("64"),

@@ -27,7 +27,7 @@ fn problem(error: &Error) -> Problem {
         Some((path, rest)) if !path.contains([' ', '`']) => rest,
         _ => problem,
     };
-    // A misplaced text is left out too: it may hold a passkey.
+    // A misplaced text is left out too, because it may hold a passkey.
     let problem = match problem.split_once("invalid type: string \"").and_then(|(_, rest)| rest.rsplit_once("\", ")) {
         Some((_text, expected)) => format!("found a text, {expected}"),
         None => problem.to_owned(),
@@ -36,7 +36,7 @@ fn problem(error: &Error) -> Problem {
     Problem { line: line(error), problem }
 }
 
-/// The error when a second document has content or is not YAML.
+/// Returns the error when a second document has content or is not YAML.
 fn second(error: &Error) -> Problem {
     if error.to_string().contains("invalid type") {
         let problem = "a second document begins here, expected one in a file".to_owned();
@@ -49,7 +49,7 @@ fn line(error: &Error) -> Option<usize> {
     error.location().map(|location| location.line())
 }
 
-/// The first line of a list's entry. The list is the whole file, or the value of `key` in it.
+/// Returns the first line of a list's entry. The list is the whole file, or the value of `key` in the file.
 pub(in crate::config) fn line_of(text: &str, key: &str, entry: usize) -> Option<usize> {
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     line(&Find { key, entry }.deserialize(document).err()?)

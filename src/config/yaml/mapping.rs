@@ -86,7 +86,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
 }
 
 impl<A> Once<A> {
-    /// The next merged key.
+    /// Returns the next merged key.
     fn next_merged<'de, K: DeserializeSeed<'de>, E: de::Error>(&mut self, seed: K) -> Result<Option<K::Value>, E> {
         while let Some((key, value)) = self.merged.pop_front() {
             if !self.seen.contains(&key) {
@@ -132,8 +132,8 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     }
 }
 
-/// The pairs that `<<` merges, from one mapping or several. If several mappings have the same key, the first mapping
-/// counts.
+/// Returns the pairs that `<<` merges, from one mapping or several. If several mappings have the same key, the first
+/// mapping counts.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     // A merged mapping may itself have a `<<`.
     value.apply_merge().map_err(|error| error.to_string())?;

@@ -106,7 +106,7 @@ proptest! {
             question.port = None;
         }
         let Some(explained) = store.explain(now, &topology, TORRENT, &question) else { return Ok(()) };
-        // The client that the explanation found at the address.
+        // The announce asks as the client that the explanation found at the address.
         if let Some(PeerAtAddress { port, role, id }) = explained.client {
             question = Announcement { port: Some(port), role, peer_id: id.unwrap(), ..question };
         }

@@ -8,7 +8,7 @@ fn ips(ip: &str) -> ClaimedIps {
     ClaimedIps { ip: Some(self::ip(ip)), ..ClaimedIps::default() }
 }
 
-/// Where a client is recorded: `10.0.0.1`, `10.0.0.9 (claim)` or `10.0.0.1, outside 8.8.8.8`.
+/// Returns where a client is recorded: `10.0.0.1`, `10.0.0.9 (claim)` or `10.0.0.1, outside 8.8.8.8`.
 fn recorded(ip_param: IpParam, source: &str, claimed: &ClaimedIps, is_passed_on: bool) -> String {
     let source = ip(source);
     let Addresses { ip, is_claim, outside } = ip_param.addresses(source, claimed, is_passed_on);

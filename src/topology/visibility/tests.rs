@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// The address at which a client at `asks` gets `peer`; `-` if the client does not get the peer.
+/// Returns the address at which a client at `asks` gets `peer`; `-` if the client does not get the peer.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
@@ -193,7 +193,7 @@ fn the_nearest_peers_come_first() {
     assert!(Nearness::Zone < Nearness::Prefix && Nearness::Prefix < Nearness::Elsewhere);
 }
 
-/// Addresses of every kind.
+/// Returns addresses of every kind.
 fn any_ip() -> impl Strategy<Value = IpAddr> {
     let v4 = any::<[u8; 4]>().prop_flat_map(|[a, b, c, d]| {
         let within = prop::sample::select(vec![

@@ -27,7 +27,7 @@ fn ip(n: u8) -> IpAddr {
     [10, 0, 0, n].into()
 }
 
-/// A cache of a megabyte with one file, stored at the beginning.
+/// Makes a cache of a megabyte with one file, stored at the beginning.
 fn with(key: &str) -> MetainfoCache {
     let cache = MetainfoCache::new(1024 * 1024);
     assert!(matches!(cache.put(at(0), &blob(key), file("x", 1), |_| false), Ok(PutMetainfo::New(_))));
@@ -60,7 +60,7 @@ fn a_file_stays_for_a_day_after_its_swarm_had_peers() {
     assert!(cache.get(at(2 * DAY - 2), &blob("a"), |_| false).is_some());
     cache.put(at(2 * DAY - 2), &blob("a"), file("x", 1), |_| false).unwrap();
     assert!(cache.get(at(3 * DAY - 3), &blob("a"), |_| false).is_some());
-    // After that another file may take its place.
+    // After a day without peers, another file may take its place.
     assert!(matches!(cache.put(at(3 * DAY - 2), &blob("a"), file("y", 1), |_| false), Ok(PutMetainfo::New(_))));
 }
 
@@ -124,7 +124,7 @@ fn the_file_that_was_used_least_recently_makes_room() {
     let keys = |n: usize| blob(&n.to_string());
     for n in 0..20 {
         cache.put(at(0), &keys(n), file(&n.to_string(), 1_000), |_| true).unwrap();
-        // The newest file is never refused, and this one is used all the time.
+        // The newest file is never refused. File 0 stays, because it is used all the time.
         assert!(cache.get(at(0), &keys(n), |_| true).is_some(), "{n}");
         assert!(cache.get(at(0), &keys(0), |_| true).is_some(), "{n}");
     }

@@ -9,7 +9,8 @@ fn is_trusted(ip: IpAddr) -> bool {
     }
 }
 
-/// The client's address, `proxy` with the proxy's address, `-` if no host is named, or `?` if the header is unclear.
+/// Returns the client's address, `proxy` with the proxy's address, `-` if no host is named, or `?` if the header is
+/// unclear.
 fn of(syntax: Syntax, lines: &[&str]) -> String {
     match client(lines.iter().map(|line| line.as_bytes()), syntax, is_trusted) {
         Named::Client(ip) => ip.to_string(),
@@ -72,12 +73,12 @@ fn forwarded_in_every_dress() {
         (&["for=\"_gazonk\""], "-"),
         (&["for=192.0.2.43, for=\"[2001:db8:cafe::17]\", for=unknown"], "-"),
         (&["for=_hidden, for=_SEVKISEK"], "-"),
-        // Past trusted proxies, over several lines.
+        // Lists that trusted proxies have extended, in one line or in several lines, and with other parameters.
         (&["for=6.6.6.6, for=192.0.2.43;by=10.0.0.1, for=10.0.0.1"], "192.0.2.43"),
         (&["for=6.6.6.6, for=192.0.2.43", "for=10.0.0.1"], "192.0.2.43"),
         (&["by=10.0.0.2 ; FOR=\"192.0.2.43:80\" ; host=\"a,b;c\""], "192.0.2.43"),
         (&["for=192.0.2.43;ext=\"a \\\", for=6.6.6.6\""], "192.0.2.43"),
-        // Without a `for`, or with two.
+        // Elements without a `for`, or with two, and values that are no address.
         (&["for=192.0.2.43, by=10.0.0.1"], "-"),
         (&["proto=https"], "-"),
         (&["for=192.0.2.43;for=6.6.6.6"], "?"),

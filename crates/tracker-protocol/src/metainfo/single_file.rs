@@ -1,4 +1,5 @@
-//! Torrent files of one file (BEP 3), read strictly and written byte for byte: what hosts that share blobs exchange.
+//! Torrent files of one file (BEP 3), which hosts that share blobs exchange. They are read strictly, and written in
+//! exactly one form.
 
 use sha1::{Digest, Sha1};
 use thiserror::Error;
@@ -35,8 +36,8 @@ pub struct MetainfoParts {
     pub piece_hashes: Vec<[u8; 20]>,
     /// Whether clients may get peers from trackers only (BEP 27).
     pub private: bool,
-    /// Bytes that have no meaning but change the info-hash, from 1 to 255. With random bytes, or with a MAC by a secret
-    /// key, a host that does not know them cannot compute the info-hash from the content.
+    /// Bytes that have no meaning but change the info-hash, from 1 to 255. The bytes may be random, or a MAC with a
+    /// secret key. Then a host that does not know the bytes cannot compute the info-hash from the content.
     pub source: Option<Vec<u8>>,
 }
 
@@ -47,22 +48,22 @@ pub struct Metainfo(MetainfoParts);
 /// Why bytes are no torrent file, or parts do not make one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MetainfoError {
-    /// More than [`MAX_METAINFO`] bytes.
+    /// The file has more than [`MAX_METAINFO`] bytes.
     #[error("it has more than {MAX_METAINFO} bytes")]
     TooLong,
-    /// Not bencode.
+    /// The file is not bencode.
     #[error("{0}")]
     Bencode(#[from] BencodeError),
-    /// Not one dictionary, or bytes follow it.
+    /// The file is not one dictionary, or bytes follow the dictionary.
     #[error("it is not one dictionary")]
     NotADictionary,
-    /// No `info` dictionary, or two of them.
+    /// The file has no `info` dictionary, or has two of them.
     #[error("it does not have exactly one info dictionary")]
     NotOneInfo,
     /// `info` lists several files.
     #[error("it has a list of files, expected one file")]
     SeveralFiles,
-    /// A key in `info` whose meaning is unknown here. It could not be written again.
+    /// `info` has a key whose meaning is unknown here. [`Metainfo::encode`] could not write this key again.
     #[error("the info dictionary has the key \"{}\", expected length, name, piece length, pieces, private and source", .0.escape_default())]
     UnknownKey(String),
     /// A key in `info` is missing, or its value has the wrong type or is out of range.
@@ -87,7 +88,7 @@ pub enum MetainfoError {
 }
 
 impl Metainfo {
-    /// The torrent file of these parts.
+    /// Makes the torrent file of these parts.
     ///
     /// # Errors
     /// A part is out of range, or the parts contradict each other.
@@ -129,27 +130,27 @@ impl Metainfo {
         if metainfo.info() == info { Ok(metainfo) } else { Err(MetainfoError::NotCanonical) }
     }
 
-    /// The torrent file: a dictionary with nothing but `info`.
+    /// Returns the torrent file: a dictionary with nothing but `info`.
     pub fn encode(&self) -> Vec<u8> {
         [&b"d4:info"[..], &self.info(), b"e"].concat()
     }
 
-    /// The SHA-1 of the `info` dictionary.
+    /// Returns the info-hash: the SHA-1 of the `info` dictionary.
     pub fn info_hash(&self) -> InfoHash {
         InfoHash(Sha1::digest(self.info()).into())
     }
 
-    /// What the file consists of.
+    /// Returns the parts of the file.
     pub fn parts(&self) -> &MetainfoParts {
         &self.0
     }
 
-    /// What the file consists of.
+    /// Returns the parts of the file.
     pub fn into_parts(self) -> MetainfoParts {
         self.0
     }
 
-    /// The `info` dictionary in canonical form: the keys are sorted.
+    /// Returns the `info` dictionary in canonical form: the keys are sorted.
     fn info(&self) -> Vec<u8> {
         let MetainfoParts { name, length, piece_length, piece_hashes, private, source } = &self.0;
         let hashes = piece_hashes.as_flattened();
@@ -187,7 +188,7 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && ![".", ".."].contains(&name) && name.chars().all(is_legal)
 }
 
-/// The bytes of the only `info` dictionary of a file.
+/// Returns the bytes of the only `info` dictionary of a file.
 fn only_info(file: &[u8]) -> Result<&[u8], MetainfoError> {
     let mut reader = Reader::new(file);
     let Value::Dict = reader.value()? else { return Err(MetainfoError::NotADictionary) };
@@ -211,7 +212,7 @@ fn only_info(file: &[u8]) -> Result<&[u8], MetainfoError> {
     found.ok_or(MetainfoError::NotOneInfo)
 }
 
-/// Reads an `info` dictionary. Whether it is in canonical form is not checked.
+/// Reads an `info` dictionary. Does not check whether the dictionary is in canonical form.
 fn parts(info: &[u8]) -> Result<MetainfoParts, MetainfoError> {
     let mut reader = Reader::new(info);
     reader.value()?;

@@ -22,7 +22,7 @@ fn v2_proxy(source: SocketAddr, destination: SocketAddr, transport: u8, tlvs: &[
     v2(1, if source.is_ipv4() { 0x10 } else { 0x20 } | transport, &body)
 }
 
-/// Two addresses of one family.
+/// Returns two addresses of one family.
 fn pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     let v4 = any::<[(Ipv4Addr, u16); 2]>().prop_map(|[a, b]| (a.into(), b.into()));
     let v6 = any::<[(Ipv6Addr, u16); 2]>().prop_map(|[a, b]| (a.into(), b.into()));

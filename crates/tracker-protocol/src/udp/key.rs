@@ -1,12 +1,12 @@
-//! The key by which a tracker knows a client after its address has changed: opaque over HTTP, a number over UDP (BEP
-//! 15).
+//! The key by which a tracker recognises a client after the client's address has changed. Over HTTP the key is opaque,
+//! and over UDP it is a number (BEP 15).
 
 use crate::Key;
 
-/// The number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8 hexadecimal
-/// digits are read as a number. libtorrent and Transmission have one number as their key. Both clients send the number
-/// over UDP, and its digits over HTTP. So an upstream tracker that gets announces over both protocols sees one key. All
-/// bytes of any other key are folded into a number.
+/// Returns the number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8
+/// hexadecimal digits are read as a number. libtorrent and Transmission have one number as their key. Both clients send
+/// the number over UDP, and its digits over HTTP. So an upstream tracker that gets announces over both protocols sees
+/// one key. All bytes of any other key are folded into a number.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);
@@ -14,7 +14,7 @@ pub fn key(key: Option<&Key>) -> u32 {
     digits.then(number).flatten().unwrap_or_else(|| fold(bytes))
 }
 
-/// A number in 8 hexadecimal digits, which [`key`] reads as the same number.
+/// Writes a number in 8 hexadecimal digits, which [`key`] reads as the same number.
 pub(super) fn digits(number: u32) -> Key {
     let nibbles = number.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     nibbles.map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }).collect()

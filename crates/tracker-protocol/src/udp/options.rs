@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 const END_OF_OPTIONS: u8 = 0;
 /// Padding, without a length (BEP 41).
 const NOP: u8 = 1;
-/// Path and query of the announce URL, or the next part of them if they have more than 255 bytes (BEP 41).
+/// Path and query of the announce URL. If they have more than 255 bytes, each option has one part of them (BEP 41).
 const URL_DATA: u8 = 2;
 /// The retrackers that have forwarded the announce, as in HTTP's `Via`. Only retracker uses this option; its number is
 /// the letter `v`. Other trackers skip unknown options (BEP 41), or they skip everything after an announce (BEP 15).
 const VIA: u8 = 0x76;
-/// An option's length is one byte.
+/// The most bytes of an option's value, because the length of the value is written in one byte.
 const MAX_OPTION: usize = 255;
 
 /// The joined values of all options of one kind. Most URLs' paths are short enough to need no allocation.
@@ -24,7 +24,7 @@ pub(super) fn put(out: &mut Vec<u8>, url_data: &[u8], via: &[u8]) {
     put_one(out, VIA, via);
 }
 
-/// The length of this data as options.
+/// Returns the length of this data when it is written as options.
 pub(super) fn encoded_len(data: &[u8]) -> usize {
     data.len() + 2 * data.len().div_ceil(MAX_OPTION)
 }

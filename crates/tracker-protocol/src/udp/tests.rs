@@ -74,7 +74,7 @@ fn what_a_client_does_not_know_and_what_the_protocol_cannot_say() {
     let numwant = NumWant::AtMost(i32::MAX.unsigned_abs());
     assert_eq!(announce, AnnounceRequest { event: None, numwant, left: Some(STAND_IN_LEFT), ..odd });
     assert_eq!(*url_data, *b"");
-    // -1 peers, and -1 bytes left.
+    // A packet with -1 in `numwant` and in `left`.
     let mut packet = packet;
     packet[64..72].fill(0xff);
     packet[92..96].fill(0xff);
@@ -91,7 +91,7 @@ fn options_of_every_kind() {
         (b"\x01\x01\x02\x02/a\x01\x02\x01b", b"/ab"),
         // An unknown option, and URL data of length 0.
         (b"\x07\x03xyz\x02\x00\x02\x01b", b"b"),
-        // Cut off.
+        // The last option is cut off.
         (b"\x02\x02/a\x02", b"/a"),
         (b"\x02\x02/a\x02\x05bcd", b"/a"),
     ] {
@@ -152,7 +152,7 @@ fn keys_of_all_clients() {
         (b"1a", 0x1a),
         (b"0", 0),
         (b"", 0),
-        // No digits, or too many of them.
+        // Keys that have other bytes than digits, or too many digits.
         (b"\x01\x02\x03\xff", 0x0102_03ff),
         (b"+1", 0x2b31),
         (b"123456789", 0x0404_0c3d),

@@ -22,7 +22,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Its name in an HTTP announce.
+    /// Returns the name of the event in an HTTP announce.
     pub fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -39,7 +39,7 @@ pub enum NumWant {
     /// The client leaves the number to the tracker.
     #[default]
     Default,
-    /// At most this many. The tracker has a limit of its own.
+    /// The client wants at most this many peers. The tracker has a limit of its own.
     AtMost(u32),
 }
 
@@ -60,7 +60,8 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Bytes downloaded since `started`.
     pub downloaded: u64,
-    /// Bytes still to download; `None` when the client does not know (a magnet link) or sent no number.
+    /// Bytes still to download; `None` when the client does not know the number (as with a magnet link) or sent no
+    /// number.
     pub left: Option<u64>,
     /// Why the client announces; `None` for a regular announce.
     pub event: Option<Event>,
@@ -68,7 +69,7 @@ pub struct AnnounceRequest {
     pub numwant: NumWant,
     /// Whether the client wants the ids of the peers: lists of dictionaries contain ids, compact lists do not.
     pub ids: bool,
-    /// The client's key, which is opaque. It is passed to upstream trackers.
+    /// The client's key, which is opaque. The tracker passes it to upstream trackers.
     pub key: Option<Key>,
     /// The addresses that the client claims for itself. The tracker decides whether they count.
     pub claimed: ClaimedIps,
@@ -87,8 +88,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// The client's role in its swarm. A client that does not say how much is left counts as a leecher. As a leecher it
-    /// perhaps gets more peers than it needs, but as a seed it might get too few.
+    /// Returns the client's role in its swarm. A client that does not say how much is left counts as a leecher. As a
+    /// leecher, this client may get more peers than it needs. As a seed, it might get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,

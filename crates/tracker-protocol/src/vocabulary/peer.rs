@@ -10,16 +10,16 @@ use super::PeerId;
 /// A peer's role in its swarm, as far as a tracker can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It has the whole torrent.
+    /// The peer has the whole torrent.
     Seed,
-    /// It still downloads.
+    /// The peer still downloads.
     Leecher,
-    /// It has all that it wants, but not the whole torrent (BEP 21).
+    /// The peer has all that it wants, but not the whole torrent (BEP 21).
     PartialSeed,
 }
 
 impl Role {
-    /// Whether a peer with this role downloads. Two peers that do not download have no use for each other.
+    /// Returns whether a peer with this role downloads. Two peers that do not download have no use for each other.
     pub fn downloads(self) -> bool {
         self == Self::Leecher
     }
@@ -30,11 +30,11 @@ impl Role {
 pub trait Ip: Copy + Eq + Hash + fmt::Debug + Into<IpAddr> {
     /// `4` or `6`.
     const VERSION: u8;
-    /// An address, if it is of this family.
+    /// Converts an address; `None` if the address is of the other family.
     fn of(ip: IpAddr) -> Option<Self>;
-    /// Whether only the same host can reach the address.
+    /// Returns whether only the same host can reach the address.
     fn is_loopback(self) -> bool;
-    /// The prefix that the address shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
+    /// Returns the prefix that the address shares with its neighbours: 24 bits of IPv4, 64 of IPv6.
     fn subnet(self) -> u64;
 }
 
@@ -82,9 +82,9 @@ impl<A: Ip> From<Endpoint<A>> for SocketAddr {
 /// A peer as it appears in replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer<A> {
-    /// Where it listens.
+    /// Where the peer listens.
     pub endpoint: Endpoint<A>,
-    /// Its id; `None` if the peer came from an upstream tracker's compact list, which has no ids.
+    /// The peer's id; `None` if the peer came from an upstream tracker's compact list, which has no ids.
     pub id: Option<PeerId>,
 }
 
@@ -98,12 +98,12 @@ pub struct PeerLists {
 }
 
 impl PeerLists {
-    /// The number of peers of both families together.
+    /// Returns the number of peers of both families together.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
-    /// Whether there is no peer at all.
+    /// Returns whether there is no peer at all.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }

@@ -23,7 +23,7 @@ pub enum Refusal {
     WrongLength {
         /// The identifier.
         parameter: Parameter,
-        /// Its length in bytes, after decoding.
+        /// The length of the identifier in bytes, after decoding.
         found: usize,
     },
     /// The value is not a decimal number within the parameter's range.
@@ -62,7 +62,7 @@ pub enum Refusal {
     /// The method is neither GET nor HEAD.
     #[error("only GET and HEAD are served here")]
     Method,
-    /// The request line and the header lines are longer than any client sends them.
+    /// The request line and the header lines are longer than those of any client.
     #[error("the request is too long: {bytes} bytes and {lines} header lines at most")]
     TooLong {
         /// The most bytes of the request line and the header lines together.
@@ -72,9 +72,9 @@ pub enum Refusal {
     },
 }
 
-/// The parameters that can be wrong.
+/// The parameters of announces and scrapes that this tracker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "they are named as on the wire")]
+#[allow(missing_docs, reason = "each has the name of its parameter")]
 pub enum Parameter {
     InfoHash,
     PeerId,
@@ -93,7 +93,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// Its name in a query.
+    /// Returns the name of the parameter in a query.
     pub fn name(self) -> &'static str {
         match self {
             Self::InfoHash => "info_hash",
@@ -113,7 +113,7 @@ impl Parameter {
         }
     }
 
-    /// The parameter of that name; `None` if this tracker does not read it.
+    /// Returns the parameter with this name; `None` if this tracker does not read such a parameter.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"info_hash" => Self::InfoHash,

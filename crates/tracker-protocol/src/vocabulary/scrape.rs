@@ -18,7 +18,7 @@ pub struct SwarmCounts {
     pub incomplete: u32,
     /// Those of `incomplete` that are partial seeds (BEP 21).
     pub partial_seeds: u32,
-    /// `completed` events seen.
+    /// How many `completed` events the tracker has counted.
     pub downloaded: u32,
 }
 

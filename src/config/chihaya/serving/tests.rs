@@ -7,7 +7,7 @@ use crate::frontend::shutdown::DRAIN;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The configuration that `retracker --chihaya FILE` gets if the file contains `text`.
+/// Returns the configuration that `retracker --chihaya FILE` gets if the file contains `text`.
 fn config(text: &str) -> Config {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();

@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// The first document of the text, and the line where a second document begins. Chihaya reads only the first one. The
-/// document is `None` if there are only comments.
+/// Reads the first document of the text. Also returns the line where a second document begins, which Chihaya does not
+/// read. The first document is `None` if there are only comments.
 pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<usize>), Problem> {
     let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
@@ -29,7 +29,7 @@ pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<u
 
 struct YamlReader<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// The values with an anchor, and how many values each is made of.
+    /// Each value that has an anchor, and how many values this value is made of.
     anchors: HashMap<usize, (ConfigNode, usize)>,
     budget: ValueBudget,
     /// How many values were read.
@@ -45,7 +45,7 @@ impl<'a> YamlReader<'a> {
         }
     }
 
-    /// The next event inside a value.
+    /// Reads the next event inside a value.
     fn inside(&mut self, place: Place) -> Result<(Event<'a>, Place), Problem> {
         let ends = || Problem { line: Some(place.line), problem: "the value that begins here has no end".to_owned() };
         self.next()?.ok_or_else(ends)
@@ -130,7 +130,7 @@ impl<'a> YamlReader<'a> {
     }
 }
 
-/// The keys that `<<` merges: those of a section, or of all sections in a list.
+/// Returns the keys that `<<` merges: those of a section, or of all sections in a list.
 fn sections(node: ConfigNode) -> Result<Vec<KeyedNode>, Problem> {
     match node.value {
         NodeValue::Section(entries) => Ok(entries),

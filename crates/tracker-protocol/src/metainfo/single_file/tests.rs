@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A file of 40,000 bytes in three pieces.
+/// Returns a file of 40,000 bytes in three pieces.
 fn small() -> MetainfoParts {
     MetainfoParts {
         name: "blob".to_owned(),
@@ -93,7 +93,7 @@ fn what_is_not_one_file_in_canonical_form_is_refused() {
         ("6:lengthi40000e", "5:filesle6:lengthi40000e", "list of files"),
         ("4:name", "12:meta versioni2e4:name", "meta version"),
     ] {
-        // The first argument is replaced where it stands first.
+        // The test replaces the first occurrence of `from` by `to`.
         let text = file(&good.replacen(from, to, 1));
         let error = Metainfo::decode(text.as_bytes()).expect_err(&text).to_string();
         assert!(error.contains(part), "{from} → {to}: {error}");
