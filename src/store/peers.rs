@@ -21,8 +21,8 @@ const SEARCH: usize = 1_000;
 const SAMPLE: usize = 256;
 
 /// The peers of one family, ordered by [`PeerState`]. Because of this order, leechers alone can be picked for a seed,
-/// second addresses come last, and a binary search counts each state. Most of the process's memory is in lists of a few
-/// peers. So this struct takes only 16 bytes besides the list itself while the list is short.
+/// the second addresses of clients come last, and a binary search counts each state. Lists of a few peers take most of the
+/// process's memory. So a short list has no index, and this struct is only two pointers (16 bytes).
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,

@@ -103,7 +103,7 @@ impl SharedBlobs {
     /// Stores the torrent file of a blob.
     ///
     /// # Errors
-    /// The bytes are no torrent file of one file.
+    /// `file` is not a valid torrent file, or it describes more than one file.
     pub fn put_metainfo(
         &self,
         key: &BlobKey,

@@ -1,5 +1,5 @@
 //! Torrent files (BEP 3, BEP 52). [`info`] finds the part of any torrent file from which the info-hash is computed.
-//! [`Metainfo`] is a torrent file of one file, read and written strictly.
+//! [`Metainfo`] is a torrent file that describes a single file, read and written strictly.
 
 mod single_file;
 

@@ -31,7 +31,7 @@ impl OwnLease {
     /// Tells the tracker the length of the blob, or 0 if the length is not known, so that other hosts do not wait for it.
     pub(super) async fn tell(&self, length: Option<u64>) {
         if let Err(error) = self.sharing.tracker.renew(&self.key, self.generation, 0, length.or(Some(0))).await {
-            log::debug!("{}: the length could not be told: {error}", self.key);
+            log::debug!("{}: cannot tell the tracker the blob's length: {error}", self.key);
         }
     }
 

@@ -22,7 +22,7 @@ const MAX_NAME: usize = 255;
 /// The most bytes of [`MetainfoParts::source`].
 const MAX_SOURCE: usize = 255;
 
-/// What a torrent file of one file consists of.
+/// The parts of a torrent file that describes a single file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetainfoParts {
     /// The name of the file: text without slashes and control characters, at most 255 bytes.
@@ -41,7 +41,7 @@ pub struct MetainfoParts {
     pub source: Option<Vec<u8>>,
 }
 
-/// A valid torrent file of one file.
+/// A valid torrent file that describes a single file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metainfo(MetainfoParts);
 
@@ -119,7 +119,7 @@ impl Metainfo {
     /// Reads a torrent file. Keys beside `info`, such as `announce`, are ignored.
     ///
     /// # Errors
-    /// The bytes are no torrent file of one file, or its `info` is not exactly what [`Self::encode`] writes. So
+    /// The bytes are not a torrent file that describes a single file, or its `info` is not exactly what [`Self::encode`] writes. So
     /// every reader of the file computes the same info-hash.
     pub fn decode(file: &[u8]) -> Result<Self, MetainfoError> {
         if file.len() > MAX_METAINFO {

@@ -62,8 +62,8 @@ impl<'a> Waiting<'a> {
         self.was_used = true;
     }
 
-    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client could stay
-    /// among the newest connections by sending a request bit by bit.
+    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client that
+    /// sends a request bit by bit would always be among the newest connections, which are the last to be closed for lack of room.
     pub(super) fn since(&mut self) -> Option<Duration> {
         std::mem::take(&mut self.is_new).then(clock::coarse)
     }
