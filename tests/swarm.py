@@ -1077,6 +1077,8 @@ def churn(wan=88):
         # It believes that it has more room than there is.
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={largest // 2}", "tmpfs", full.storage], check=True)
         full.start(STORAGE_QUOTA="100G", STORAGE_MIN_FREE="0")
+        # As long as all hosts together take for the largest blob over the slow link. A host must not be stopped during an earlier pull.
+        longest = DEADLINE + 2 * HOSTS * largest * 8 / (wan * 1_000_000)
         end, pulls, straight, counts, lock = time.monotonic() + CHURN, [], [], collections.Counter(), threading.Lock()
 
         def live(host, chance):
@@ -1090,7 +1092,7 @@ def churn(wan=88):
                     pull.join(chance.uniform(0, 2))
                     kind = chance.choice(("stopped", "killed", "gone"))
                     host.stop(signal.SIGKILL if kind == "killed" else signal.SIGTERM)
-                    pull.join(DEADLINE)
+                    pull.join(longest)
                     if kind == "gone":
                         time.sleep(chance.uniform(0, 5))
                         # A host that is new.
@@ -1102,9 +1104,9 @@ def churn(wan=88):
                     host.program.send(signal.SIGSTOP)
                     time.sleep(chance.uniform(0, 5))
                     host.program.send(signal.SIGCONT)
-                    pull.join(DEADLINE)
+                    pull.join(longest)
                 else:
-                    pull.join(DEADLINE)
+                    pull.join(longest)
                     if event > 0.9:
                         time.sleep(chance.uniform(0, 1))
                 with lock:
@@ -1114,7 +1116,7 @@ def churn(wan=88):
         def measure():
             while time.monotonic() < end:
                 pull = Pull(control, chance.choice(short), straight=True)
-                pull.join(DEADLINE)
+                pull.join(longest)
                 straight.append(pull)
 
         lives = [threading.Thread(target=live, args=(host, random.Random(f"{SEED} {host.name}"))) for host in bed.hosts]

@@ -25,7 +25,7 @@ const SIZE_POLL: Duration = Duration::from_millis(50);
 /// How long the host goes on asking.
 const FOR_SIZE: Duration = Duration::from_secs(3);
 /// How long bytes are gathered while an upstream or the swarm is slow, because each step costs changes of threads.
-const GATHER: Duration = Duration::from_millis(4);
+const GATHER: Duration = Duration::from_millis(12);
 /// Reading and dropping so many bytes takes less time than another request.
 const FEW_PIECES: u64 = 2 * SHARED_PIECE_LENGTH as u64;
 /// An upstream counts as slow if it brings fewer bytes at a time.

@@ -194,6 +194,7 @@ impl SwarmTorrent {
     /// connections end. If several hosts sent blocks of the piece, one peer alone is asked for it next time.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
+        state.is_wary = true;
         let leader = state.leader.map(|leader| leader.ip());
         match givers {
             // The leader's hash can be wrong instead of the bytes, so the host is refused until the leader changes, and
@@ -219,6 +220,7 @@ impl SwarmTorrent {
         let shape = self.content.shape();
         let progress = self.content.progress_now();
         let head = state.head(shape.piece_at(progress.prefix), now);
+        let is_stranger = state.is_stranger(number, shape.piece_at(progress.prefix));
         loop {
             let Some(peer) = state.peers.get(&number).filter(|peer| peer.has_room(state.picker.is_proven(number)))
             else {
@@ -240,11 +242,11 @@ impl SwarmTorrent {
                     rivals: &rivals,
                     seeds: u32::try_from(state.peers.len() - rivals.len()).unwrap_or(u32::MAX),
                     may,
-                    head,
+                    head: head.filter(|_| !is_stranger),
                     missing: shape.count - progress.pieces,
                     now,
                     has_room: self.host.under_way.get() < MAX_UNDER_WAY,
-                    from_end: has_claim,
+                    from_end: has_claim || is_stranger,
                 };
                 state.picker.pick(&choice, |piece| shape.length_of(piece))
             });
@@ -328,6 +330,15 @@ impl TorrentState {
         for peer in self.peers.values().filter(|peer| peer.address.ip() == *giver) {
             self.picker.prove(peer.number);
         }
+    }
+
+    /// Returns whether the peer has given no right piece yet, but another peer has given one and can give this piece. All peers
+    /// are trusted as long as none has given a reason not to be.
+    fn is_stranger(&self, number: PeerNumber, piece: u32) -> bool {
+        let gives = |peer: &ConnectedPeer| peer.has.contains(piece) && !peer.is_choking && !peer.is_slow;
+        self.is_wary
+            && !self.picker.is_proven(number)
+            && self.peers.iter().any(|(number, peer)| self.picker.is_proven(*number) && gives(peer))
     }
 
     /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first

@@ -23,6 +23,8 @@ use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
 /// After this time a second peer is asked for the piece that a client waits for, or takes the piece over.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// The same as long as no peer has given a right piece.
+const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// The most peers that are asked for one piece at once.
 const MAX_ASKED: usize = 3;
 
@@ -105,8 +107,9 @@ pub(super) struct Choice<'a> {
     pub now: Instant,
     /// Whether there is memory for another piece.
     pub has_room: bool,
-    /// Whether the host takes its own pieces from the blob's end on, because the upstream delivers the blob from its beginning on.
-    /// Both would bring the same pieces otherwise.
+    /// Whether the host takes its own pieces from the blob's end on. It does so while the upstream delivers the blob from its
+    /// beginning on, because both would bring the same pieces otherwise. It also does so with a stranger: a client waits for
+    /// the pieces at the beginning, and a stranger may never deliver them.
     pub from_end: bool,
 }
 
@@ -215,7 +218,10 @@ impl PiecePicker {
         let has_room = |piece: u32| choice.has_room || self.under_way.contains_key(&piece);
         if let Some(head) = choice.head.filter(|head| may(*head) && has_room(*head)) {
             let is_late = |since: fn(&PieceUnderWay) -> Instant| {
-                self.under_way.get(&head).is_some_and(|head| choice.now.duration_since(since(head)) >= PATIENCE)
+                self.under_way.get(&head).is_some_and(|head| {
+                    let patience = if self.proven.is_empty() { FIRST_PATIENCE } else { PATIENCE };
+                    choice.now.duration_since(since(head)) >= patience
+                })
             };
             if !self.is_under_way(head)
                 || is_late(|head| head.since) && self.may_ask_too(choice.peer, head)

@@ -68,6 +68,8 @@ pub(super) struct TorrentState {
     pub(super) next: PeerNumber,
     /// The first missing piece, and since when it has been the first.
     pub(super) head: (u32, Instant),
+    /// Whether some peer has sent wrong bytes, or nothing in time. Then peers without a right piece are asked for less.
+    pub(super) is_wary: bool,
     pub(super) turns: OfferTurns,
 }
 
@@ -126,6 +128,7 @@ impl SwarmTorrent {
             doubted: HashSet::new(),
             next: 0,
             head: (0, Instant::now()),
+            is_wary: false,
             turns: OfferTurns::default(),
         };
         let state = RefCell::new(state);
@@ -280,6 +283,7 @@ impl SwarmTorrent {
                 PeerTick::Leave => peer.out.close(),
             }
         }
+        state.is_wary |= slow.iter().any(|number| !state.picker.is_proven(*number));
         for number in slow {
             self.with_picker(&mut state, |picker| picker.release(number));
         }

@@ -98,6 +98,20 @@ fn the_piece_that_a_client_waits_for_comes_first_and_twice_if_it_is_late() {
 }
 
 #[test]
+fn a_second_peer_is_asked_sooner_as_long_as_all_are_strangers() {
+    for is_proven in [false, true] {
+        let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3]]);
+        torrent.head = Some(3);
+        if is_proven {
+            torrent.picker.prove(1);
+        }
+        assert_eq!(torrent.picked(1, &[3]), Some(3));
+        torrent.passes(FIRST_PATIENCE);
+        assert_eq!(torrent.picked(2, &[3]), (!is_proven).then_some(3));
+    }
+}
+
+#[test]
 fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
     let mut torrent = PickedTorrent::with_peers(9, &[&[3], &[3], &[3], &[3, 4]]);
     torrent.head = Some(3);
