@@ -53,6 +53,7 @@ pub mod metrics;
 pub mod topology;
 
 pub mod forward;
+pub mod share;
 pub mod store;
 pub mod torrents;
 

@@ -36,6 +36,7 @@
 //! `now` is an argument everywhere, so that tests do not have to wait.
 
 mod announcement;
+mod apply;
 mod arrival;
 mod client_id;
 mod completions;
@@ -48,10 +49,13 @@ mod explain;
 mod explanation;
 mod index;
 mod last_use;
+mod leaving;
 mod memory;
 mod peers;
 mod pick;
 mod ranked;
+mod recent_moves;
+mod record;
 mod shard;
 mod swarm;
 mod time;
@@ -62,3 +66,4 @@ pub use explanation::{
     HiddenPeer, ListedPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing,
 };
 pub use memory::{Store, StoreOptions, SwarmCursor, Totals};
+pub use record::{Applied, Hearing, PeerChange, PeerNews, PeerRecord, RecordRefusal};

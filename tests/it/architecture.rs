@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// Each module of the product, and the modules that it may import. It may import everything in those modules.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
     ("clock", &[]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("metrics", &[]),
     ("topology", &["clock"]),
     ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
+    ("share", &["clock", "store", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
     ("access", &["clock", "forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),

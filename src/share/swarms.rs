@@ -1,0 +1,110 @@
+//! The part of the tracker that shares its swarms with other instances.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use super::batch::SharedRecord;
+use super::gate::{ShareGate, ShareReason};
+use super::pending::PendingRecords;
+use super::time::{EngineClock, EngineTime};
+use crate::clock::Timestamp;
+use crate::store::{Action, Announcement, Hearing, PeerNews, PeerRecord, Selection};
+use crate::topology::ZonedIp;
+use tracker_protocol::InfoHash;
+
+/// What the announce path and the loop that writes and follows the logs have in common. Announces put records in, and
+/// the loop takes them out.
+#[derive(Debug)]
+pub struct SharedSwarms {
+    gate: ShareGate,
+    clock: RwLock<EngineClock>,
+    /// When records may have been lost last, in the unit of [`Timestamp`]; 0 for never.
+    resync: AtomicU32,
+    pending: PendingRecords,
+}
+
+impl SharedSwarms {
+    /// Nothing to share yet.
+    pub fn new(peer_age: Duration) -> Self {
+        Self {
+            gate: ShareGate::new(peer_age),
+            clock: RwLock::default(),
+            resync: AtomicU32::new(0),
+            pending: PendingRecords::default(),
+        }
+    }
+
+    /// Shares an announce that the store has carried out, if the other instances must hear of it. Returns why.
+    pub fn heard(
+        &self,
+        now: Timestamp,
+        info_hash: InfoHash,
+        announcement: &Announcement,
+        selection: &Selection,
+    ) -> Option<ShareReason> {
+        let hearing = selection.hearing.as_ref()?;
+        let reason = self.reason(announcement, hearing)?;
+        let Announcement { place, is_claim, outside, .. } = *announcement;
+        // The second address is in the zone of the first one, as in the store.
+        let second = outside.filter(|_| !is_claim).map(|ZonedIp { ip, .. }| (ip, true));
+        for (ip, is_claim) in [Some((place.ip, is_claim)), second].into_iter().flatten() {
+            let Some(news) = news(announcement, hearing) else { continue };
+            let downloaded = selection.counts.downloaded;
+            let peer = PeerRecord { ip, is_claim, peer_id: announcement.peer_id, news, downloaded };
+            let zone = place.zone.and_then(|zone| u8::try_from(zone.number() + 1).ok()).and_then(NonZeroU8::new);
+            if self.pending.push(now, SharedRecord { info_hash, zone, peer }) {
+                self.resync(now);
+            }
+        }
+        Some(reason)
+    }
+
+    fn reason(&self, announcement: &Announcement, hearing: &Hearing) -> Option<ShareReason> {
+        let port = announcement.port.map_or(0, NonZeroU16::get);
+        let endpoint = SocketAddr::new(announcement.place.ip, port);
+        let resync = Some(Timestamp::from_tenths(self.resync.load(Relaxed))).filter(|resync| resync.tenths() > 0);
+        self.gate.reason(hearing, endpoint, *self.clock.read(), resync)
+    }
+
+    /// The records that wait to be written.
+    pub fn pending(&self) -> &PendingRecords {
+        &self.pending
+    }
+
+    /// Records may have been lost: each peer is shared once more, at its next announce.
+    pub fn resync(&self, now: Timestamp) {
+        self.resync.fetch_max(now.tenths().max(1), Relaxed);
+    }
+
+    /// Takes note of what the engine's clock shows. If it is not what was expected, boundaries may have been passed
+    /// over, so each peer is shared once more. Returns whether that is so.
+    pub fn align(&self, now: Timestamp, engine: EngineTime) -> bool {
+        let is_other = self.clock.write().align(now, engine);
+        if is_other {
+            self.resync(now);
+        }
+        is_other
+    }
+
+    /// What the engine's clock shows at a moment, as far as is known.
+    pub fn engine_time(&self, moment: Timestamp) -> EngineTime {
+        self.clock.read().at(moment)
+    }
+}
+
+/// What an announce tells the other instances; `None` if it tells nothing.
+fn news(announcement: &Announcement, hearing: &Hearing) -> Option<PeerNews> {
+    let &Announcement { port, role, action, .. } = announcement;
+    match action {
+        Action::Stay { .. } => {
+            let completed = hearing.change == Some(crate::store::PeerChange::Completed);
+            port.map(|port| PeerNews::Stays { port, role, completed })
+        }
+        Action::Leave => Some(PeerNews::Left { port }),
+        Action::Peek => None,
+    }
+}
