@@ -2,7 +2,9 @@
 //!
 //! A batch: `u8` version, `u8` flags, `u64` instance, `u32` sequence, `u32` age in milliseconds, `u64` fingerprint of the
 //! zones, records. A record: `u8` kind, 20 bytes of info-hash, 4 or 16 of address, `u16` port, `u8` zone, 20 bytes of
-//! peer id, 3 of the count of downloads. So a record has 51 bytes for IPv4 and 63 for IPv6.
+//! peer id, 3 of the count of downloads. So a record has 51 bytes for IPv4 and 63 for IPv6. The kind, from the lowest
+//! bit: 2 bits of role (0 leecher, 1 partial seed, 2 seed), whether the address is IPv6, whether the peer has left,
+//! whether it has completed its download, whether it claims the address, 2 bits that must be 0.
 //!
 //! Whatever is read may come from another version, or from a stranger who may write to the engine. Reading a batch
 //! never panics, and takes memory for at most [`MAX_RECORDS`] records.

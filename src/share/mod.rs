@@ -7,6 +7,7 @@
 mod batch;
 mod gate;
 mod pending;
+mod receive;
 mod swarms;
 mod time;
 mod zones;
@@ -14,6 +15,7 @@ mod zones;
 pub use batch::{BatchError, DecodedBatch, Faults, MAX_RECORDS, RecordBatch, SharedRecord};
 pub use gate::{ShareGate, ShareReason};
 pub use pending::{PARTITIONS, Partition, PendingBatch, PendingRecords};
+pub use receive::{Receipt, receive};
 pub use swarms::SharedSwarms;
 pub use time::{EngineClock, EngineTime, ago};
 pub use zones::{UnknownZone, ZoneMap, fingerprint};

@@ -23,6 +23,7 @@ pub use crate::forward::{
 };
 use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet};
 use crate::metrics::Metrics;
+use crate::share::SharedSwarms;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
 pub use crate::store::{HiddenPeer, ListedPeer, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing};
 use crate::topology::reach::Reach;
@@ -54,6 +55,7 @@ pub struct Tracker {
     topology: Topology,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
+    shared: Option<Arc<SharedSwarms>>,
     clock: Clock,
     shared_addresses: SharedAddressDetector,
     unlisted: Unlisted,
@@ -76,11 +78,18 @@ impl Tracker {
             topology,
             store,
             forwarders,
+            shared: None,
             clock: Clock::start(),
             shared_addresses,
             unlisted,
             largest: LargestTorrents::default(),
         }
+    }
+
+    /// The same tracker, but other instances hear of its announces through `shared`.
+    #[must_use]
+    pub fn sharing(self, shared: Arc<SharedSwarms>) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// The tracker's rules. Frontends put the interval into refusals, and apply the limits of requests.
@@ -120,6 +129,9 @@ impl Tracker {
         }
         let now = self.clock.now();
         let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
+        if let Some(shared) = &self.shared {
+            shared.heard(now, request.info_hash, &announcement, &local);
+        }
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
             request.info_hash,

@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("share", &["clock", "store", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
     ("access", &["clock", "forward", "hash", "metrics"]),
-    ("tracker", &["answer", "clock", "hash", "metrics", "topology", "store", "forward"]),
+    ("tracker", &["answer", "clock", "hash", "metrics", "share", "topology", "store", "forward"]),
     ("torrents", &["clock", "metrics", "topology"]),
     ("frontend", &["access", "answer", "clock", "metrics", "topology", "torrents", "tracker"]),
     ("config", &["access", "forward", "frontend", "store", "topology", "tracker"]),
