@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher24;
 
-use super::time::EngineClock;
+use super::time::EngineTime;
 use crate::clock::Timestamp;
 use crate::store::{Hearing, PeerChange};
 
@@ -46,25 +46,27 @@ impl ShareGate {
         Self { quarter: millis(peer_age / 4).max(1) }
     }
 
-    /// How long the logs must keep records. Each live peer has a record in this time.
+    /// How long the logs must keep records. Each live peer has a record in this time, if it announces at least once in
+    /// three quarters of the peer age.
     pub fn retention(peer_age: Duration, announce_interval: Duration) -> Duration {
         (peer_age / 4 + announce_interval.max(LEAST_INTERVAL) + RESERVE).min(peer_age)
     }
 
-    /// Why an announce from this endpoint is shared; `None` if it is not. `resync` is the moment at which records may
-    /// have been lost last: each peer that was last heard before it is shared once. `None` if nothing was lost.
+    /// Why an announce from this endpoint is shared; `None` if it is not. `at` is the moment of the hearing by the steady
+    /// clock. `resync` is the moment at which records may have been lost last: each peer that was last heard before it is
+    /// shared once. `None` if nothing was lost.
     pub fn reason(
         self,
         hearing: &Hearing,
+        at: EngineTime,
         endpoint: SocketAddr,
-        clock: EngineClock,
         resync: Option<Timestamp>,
     ) -> Option<ShareReason> {
         if let Some(change) = hearing.change {
             return Some(ShareReason::Change(change));
         }
         let silence = hearing.silence.map_or(u64::MAX, millis);
-        if self.is_due(clock.steady_at(hearing.at).0, silence, endpoint) {
+        if self.is_due(at.0, silence, endpoint) {
             return Some(ShareReason::Due);
         }
         // Both moments are rounded down, so equal ones may be a moment before and a moment after the loss.
@@ -98,3 +100,6 @@ fn millis(time: Duration) -> u64 {
 fn tenths(millis: u64) -> u32 {
     u32::try_from(millis / 100).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

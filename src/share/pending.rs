@@ -124,3 +124,69 @@ impl PendingRecords {
         self.lost.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{PeerNews, PeerRecord};
+    use std::net::Ipv4Addr;
+    use tracker_protocol::PeerId;
+
+    fn at(tenths: u32) -> Timestamp {
+        Timestamp::from_tenths(tenths)
+    }
+
+    /// A record that is recognised by its number.
+    fn record(partition: u8, number: u32) -> SharedRecord {
+        let peer = PeerRecord {
+            ip: Ipv4Addr::LOCALHOST.into(),
+            is_claim: false,
+            peer_id: PeerId([0; 20]),
+            news: PeerNews::Left { port: None },
+            downloaded: number,
+        };
+        SharedRecord { info_hash: InfoHash([partition << 4 | 7; 20]), zone: None, peer }
+    }
+
+    fn numbers(batches: &[PendingBatch]) -> Vec<Vec<u32>> {
+        batches.iter().map(|batch| batch.records.iter().map(|record| record.peer.downloaded).collect()).collect()
+    }
+
+    fn log(n: usize) -> Partition {
+        Partition::all().nth(n).unwrap()
+    }
+
+    #[test]
+    fn a_batch_has_what_was_heard_within_a_second() {
+        let pending = PendingRecords::default();
+        for (number, tenths) in [(1, 100), (2, 100), (3, 109), (4, 110), (5, 300)] {
+            assert!(!pending.push(at(tenths), record(3, number)));
+        }
+        pending.push(at(300), record(4, 6));
+        assert_eq!((pending.pending(), pending.take(log(2), 9)), (6, vec![]));
+        let taken = pending.take(log(3), 2);
+        assert_eq!(numbers(&taken), [vec![1, 2, 3], vec![4]]);
+        let sealed = taken[0].clone().seal(at(112), 7, 1, 9);
+        assert_eq!((sealed.age, sealed.instance, sealed.sequence), (Duration::from_millis(1200), 7, 1));
+        assert_eq!(numbers(&pending.take(log(3), 2)), [[5]]);
+        assert_eq!(numbers(&pending.take(log(4), 2)), [[6]]);
+        assert_eq!((pending.pending(), pending.lost()), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_is_no_longer_than_another_instance_reads() {
+        let pending = PendingRecords::default();
+        (0..3000).for_each(|number| drop(pending.push(at(1), record(0, number))));
+        let lengths: Vec<_> = pending.take(log(0), 9).iter().map(|batch| batch.records.len()).collect();
+        assert_eq!(lengths, [MAX_RECORDS, MAX_RECORDS, 440]);
+    }
+
+    #[test]
+    fn when_there_is_no_more_room_the_oldest_are_dropped() {
+        let pending = PendingRecords::with_room_for(3);
+        let dropped: Vec<_> = (0..5).map(|number| pending.push(at(number * 100), record(0, number))).collect();
+        assert_eq!(dropped, [false, false, false, true, true]);
+        assert_eq!((pending.pending(), pending.lost()), (3, 2));
+        assert_eq!(numbers(&pending.take(log(0), 9)), [[2], [3], [4]]);
+    }
+}

@@ -5,14 +5,12 @@ use std::num::{NonZeroU8, NonZeroU16};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::RwLock;
-
 use super::batch::SharedRecord;
 use super::gate::{ShareGate, ShareReason};
 use super::pending::PendingRecords;
 use super::time::{EngineClock, EngineTime};
 use crate::clock::Timestamp;
-use crate::store::{Action, Announcement, Hearing, PeerNews, PeerRecord, Selection};
+use crate::store::{Action, Announcement, Hearing, PeerChange, PeerNews, PeerRecord, Selection};
 use crate::topology::ZonedIp;
 use tracker_protocol::InfoHash;
 
@@ -21,7 +19,7 @@ use tracker_protocol::InfoHash;
 #[derive(Debug)]
 pub struct SharedSwarms {
     gate: ShareGate,
-    clock: RwLock<EngineClock>,
+    clock: EngineClock,
     /// When records may have been lost last, in the unit of [`Timestamp`]; 0 for never.
     resync: AtomicU32,
     pending: PendingRecords,
@@ -32,7 +30,7 @@ impl SharedSwarms {
     pub fn new(peer_age: Duration) -> Self {
         Self {
             gate: ShareGate::new(peer_age),
-            clock: RwLock::default(),
+            clock: EngineClock::default(),
             resync: AtomicU32::new(0),
             pending: PendingRecords::default(),
         }
@@ -67,7 +65,7 @@ impl SharedSwarms {
         let port = announcement.port.map_or(0, NonZeroU16::get);
         let endpoint = SocketAddr::new(announcement.place.ip, port);
         let resync = Some(Timestamp::from_tenths(self.resync.load(Relaxed))).filter(|resync| resync.tenths() > 0);
-        self.gate.reason(hearing, endpoint, *self.clock.read(), resync)
+        self.gate.reason(hearing, self.clock.steady_at(hearing.at), endpoint, resync)
     }
 
     /// The records that wait to be written.
@@ -83,7 +81,7 @@ impl SharedSwarms {
     /// Takes note of what the engine's clock shows. If it is not what was expected, boundaries may have been passed
     /// over, so each peer is shared once more. Returns whether that is so.
     pub fn align(&self, now: Timestamp, engine: EngineTime) -> bool {
-        let is_other = self.clock.write().align(now, engine);
+        let is_other = self.clock.align(now, engine);
         if is_other {
             self.resync(now);
         }
@@ -92,7 +90,7 @@ impl SharedSwarms {
 
     /// What the engine's clock shows at a moment, as far as is known.
     pub fn engine_time(&self, moment: Timestamp) -> EngineTime {
-        self.clock.read().at(moment)
+        self.clock.at(moment)
     }
 }
 
@@ -101,7 +99,7 @@ fn news(announcement: &Announcement, hearing: &Hearing) -> Option<PeerNews> {
     let &Announcement { port, role, action, .. } = announcement;
     match action {
         Action::Stay { .. } => {
-            let completed = hearing.change == Some(crate::store::PeerChange::Completed);
+            let completed = hearing.change == Some(PeerChange::Completed);
             port.map(|port| PeerNews::Stays { port, role, completed })
         }
         Action::Leave => Some(PeerNews::Left { port }),

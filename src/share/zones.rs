@@ -45,3 +45,46 @@ impl ZoneMap {
         own.map(Some).ok_or(UnknownZone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{ExternalAddress, Zone};
+
+    fn topology(names: &[&str]) -> Topology {
+        let zone =
+            |name: &&str| Zone { name: (*name).to_owned(), networks: Vec::new(), external: ExternalAddress::default() };
+        Topology::new(&names.iter().map(zone).collect::<Vec<_>>(), ExternalAddress::default())
+    }
+
+    #[test]
+    fn zones_are_found_by_their_names() {
+        let topology = topology(&["berlin", "oslo"]);
+        let map = ZoneMap::new(["oslo", "rome", "berlin"], &topology);
+        let own = |n| map.own(NonZeroU8::new(n));
+        assert_eq!(own(0), Ok(None));
+        assert_eq!(own(1), Ok(ZoneId::nth(1)));
+        assert_eq!(own(2), Err(UnknownZone));
+        assert_eq!(own(3), Ok(ZoneId::nth(0)));
+        assert_eq!(own(4), Err(UnknownZone), "the other instance has three zones");
+        assert_eq!(own(255), Err(UnknownZone));
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_names_and_their_order() {
+        let lists: [&[&str]; 7] = [
+            &[],
+            &[""],
+            &["berlin"],
+            &["berlin", "oslo"],
+            &["oslo", "berlin"],
+            &["berlinoslo"],
+            &["berlin", "", "oslo"],
+        ];
+        let mut fingerprints = lists.map(|list| fingerprint(list.iter().copied()));
+        // Instances of different versions must agree.
+        assert_eq!(fingerprints[3], 0xb501_67d1_7870_e4c7);
+        fingerprints.sort_unstable();
+        assert!(fingerprints.windows(2).all(|pair| pair[0] != pair[1]), "{fingerprints:?}");
+    }
+}
