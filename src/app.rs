@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, binds the sockets, runs and drains.
 
 mod reload;
+mod share;
 
 use std::io;
 use std::num::NonZero;
@@ -31,10 +32,13 @@ use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, Udp
 use crate::frontend::serve;
 use crate::frontend::torrents::{Gate, TorrentsPart};
 use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, TorrentsMetrics, ZoneSample};
+use crate::metrics::{AccessMetrics, LogSample, Metrics, ShareMetrics, StoreSample, TorrentsMetrics, ZoneSample};
+use crate::share_link::ShareLink;
 use crate::store::Store;
 use crate::torrents::{SharedBlobs, TorrentsLimits};
 use crate::tracker::Tracker;
+
+use self::share::SharedParts;
 
 /// How often expired peers and swarms are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -54,6 +58,7 @@ pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
     forward: Option<ForwardEngine>,
+    share: Option<ShareLink>,
     reloads: Vec<Reload>,
     listening: Vec<Listening>,
     workers: usize,
@@ -121,7 +126,8 @@ impl App {
         let listen = |(address, error)| StartError::ListenUdp { address, error };
         listening.extend(listen::bind_datagrams(&config.udp_listen, workers).map_err(listen)?);
 
-        let store = Arc::new(Store::new(config.store));
+        let store = Store::new(config.store);
+        let store = Arc::new(if config.share.is_some() { store.shared() } else { store });
         let mut registry = config.prometheus.then(Registry::default);
         let mut metrics = registry.as_mut().map_or_else(Metrics::unexposed, Metrics::register);
         if let Some(registry) = &mut registry {
@@ -170,13 +176,28 @@ impl App {
             None => None,
             Some(options) => Some(shared_blobs(options, connections.limits.total, registry.as_mut())?),
         };
+        let topology = config.topology.clone();
+        let tracker = Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics);
+        let addresses: Vec<_> =
+            listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect();
+        let (tracker, share_state, share) = match config.share {
+            None => (tracker, None, None),
+            Some(options) => {
+                let metrics = ShareMetrics::register(registry.as_mut());
+                let shared = SharedParts::new(&config.store, &options, metrics);
+                let (tracker, state) = (shared.tracker(tracker), shared.state());
+                let link = shared.link(options, &tracker, Arc::clone(&store), topology, &addresses);
+                (tracker, Some(state), Some(link))
+            }
+        };
         let context = Context {
-            tracker: Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics),
+            tracker,
+            share: share_state,
             access,
             metrics,
             registry,
             routes: config.routes,
-            listening: listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect(),
+            listening: addresses,
             settings: config.settings,
             history: History::default(),
             log: log_sample,
@@ -204,7 +225,7 @@ impl App {
         let access = access_file.map(|file| reload::access(Arc::clone(&context), file));
         let certificate = tls_files.map(|files| reload::certificate(Arc::clone(&context), files));
         let reloads = forwarders.into_iter().chain(access).chain(certificate).collect();
-        Ok(Self { context, store, forward, reloads, listening, workers })
+        Ok(Self { context, store, forward, share, reloads, listening, workers })
     }
 
     /// The bound sockets.
@@ -214,10 +235,12 @@ impl App {
 
     /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
-        let Self { context, store, forward, reloads, listening, workers } = self;
+        let Self { context, store, forward, share, reloads, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
         let start = |engine: ForwardEngine| LocalThread::start("upstream", |stopped| engine.run(stopped));
         let upstream = forward.map(start).transpose()?;
+        let start = |link: ShareLink| LocalThread::start("share", |stopped| link.run(stopped));
+        let share = share.map(start).transpose()?;
         // The end of the process does not wait for this thread, because the thread only fetches keys.
         let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
@@ -238,6 +261,8 @@ impl App {
                 log::error!("a worker thread panicked");
             }
         }
+        // The workers have ended, so nothing more is heard that the other instances must know.
+        share.into_iter().for_each(LocalThread::stop);
         if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
             runtime.block_on(flush_stopped(forwarders));
             upstream.stop();
@@ -247,7 +272,8 @@ impl App {
     }
 }
 
-/// A thread with an event loop of its own, for work with awc: awc's connections are bound to their thread.
+/// A thread with an event loop of its own: for work with awc, whose connections are bound to their thread, and for work
+/// that must not wait for clients.
 struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
@@ -273,7 +299,7 @@ impl LocalThread {
     fn stop(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            log::error!("the forwarders' thread panicked");
+            log::error!("the thread for upstream trackers or for other instances panicked");
         }
     }
 }

@@ -54,6 +54,7 @@ pub mod topology;
 
 pub mod forward;
 pub mod share;
+pub mod share_link;
 pub mod store;
 pub mod torrents;
 

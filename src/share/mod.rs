@@ -8,6 +8,7 @@ mod batch;
 mod gate;
 mod pending;
 mod receive;
+mod state;
 mod swarms;
 mod time;
 mod zones;
@@ -16,6 +17,7 @@ pub use batch::{BatchError, DecodedBatch, Faults, MAX_RECORDS, RecordBatch, Shar
 pub use gate::{ShareGate, ShareReason};
 pub use pending::{PARTITIONS, Partition, PendingBatch, PendingRecords};
 pub use receive::{Receipt, receive};
+pub use state::{Alone, ShareState};
 pub use swarms::SharedSwarms;
 pub use time::{EngineClock, EngineTime, ago};
 pub use zones::{UnknownZone, ZoneMap, fingerprint};

@@ -23,7 +23,6 @@ pub use crate::forward::{
 };
 use crate::forward::{Forwarders, PendingLists, UpstreamAnnounce, UpstreamPeerSet};
 use crate::metrics::Metrics;
-use crate::share::SharedSwarms;
 use crate::store::{Action, Announcement, Selection, Store, Totals};
 pub use crate::store::{HiddenPeer, ListedPeer, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing};
 use crate::topology::reach::Reach;
@@ -38,6 +37,7 @@ pub use self::largest::TorrentOrder;
 use self::merge::Recipient;
 pub use self::policy::{IntervalVariation, Policy, RequestLimits, WantLimits};
 pub use self::requester::{Requester, Standing};
+use self::sharing::SwarmSharing;
 use self::unlisted::Unlisted;
 
 /// A reply that lacks only the peers of upstream trackers.
@@ -55,7 +55,7 @@ pub struct Tracker {
     topology: Topology,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
-    shared: Option<Arc<SharedSwarms>>,
+    swarm_sharing: Option<SwarmSharing>,
     clock: Clock,
     shared_addresses: SharedAddressDetector,
     unlisted: Unlisted,
@@ -78,18 +78,12 @@ impl Tracker {
             topology,
             store,
             forwarders,
-            shared: None,
+            swarm_sharing: None,
             clock: Clock::start(),
             shared_addresses,
             unlisted,
             largest: LargestTorrents::default(),
         }
-    }
-
-    /// The same tracker, but other instances hear of its announces through `shared`.
-    #[must_use]
-    pub fn sharing(self, shared: Arc<SharedSwarms>) -> Self {
-        Self { shared: Some(shared), ..self }
     }
 
     /// The tracker's rules. Frontends put the interval into refusals, and apply the limits of requests.
@@ -129,8 +123,8 @@ impl Tracker {
         }
         let now = self.clock.now();
         let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
-        if let Some(shared) = &self.shared {
-            shared.heard(now, request.info_hash, &announcement, &local);
+        if let Some(sharing) = &self.swarm_sharing {
+            sharing.heard(now, request.info_hash, &announcement, &local);
         }
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",

@@ -43,6 +43,7 @@ pub fn context() -> Arc<Context> {
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let policy = Policy::every(30);
     Arc::new(Context {
+        share: None,
         access: None,
         tracker: Tracker::new(policy, Topology::default(), Arc::new(store), None, &metrics),
         connections: Connections::new(ConnectionLimits::up_to(10), metrics.connections.clone()),
