@@ -8,6 +8,8 @@ mod batch;
 mod gate;
 mod pending;
 mod receive;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod swarms;
 mod time;

@@ -34,7 +34,7 @@ impl fmt::Display for EntryId {
 
 /// An entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LogEntry {
+pub(super) struct ReadEntry {
     pub(super) id: EntryId,
     /// The batch as it was written.
     pub(super) batch: Vec<u8>,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::entry::{EntryId, LogEntry};
+use super::entry::{EntryId, ReadEntry};
 use crate::metrics::ShareMetrics;
 use crate::share::{
     BatchError, DecodedBatch, Faults, PARTITIONS, Partition, Receipt, RecordBatch, ZoneMap, fingerprint,
@@ -91,7 +91,7 @@ impl Follower {
 }
 
 /// The batch in an entry, unless it cannot be read or this instance has written it itself.
-pub(super) fn read(entry: &LogEntry, instance: u64, metrics: &ShareMetrics) -> Option<RecordBatch> {
+pub(super) fn read(entry: &ReadEntry, instance: u64, metrics: &ShareMetrics) -> Option<RecordBatch> {
     let DecodedBatch { batch, faults } = match RecordBatch::decode(&entry.batch) {
         Ok(decoded) => decoded,
         Err(BatchError::Version(_)) => {

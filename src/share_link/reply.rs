@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::entry::{EntryId, LogEntry};
+use super::entry::{EntryId, ReadEntry};
 use super::error::LinkError;
 use crate::share::EngineTime;
 
@@ -56,20 +56,20 @@ pub(super) fn info<'a>(reply: &'a str, field: &str) -> Option<&'a str> {
 
 /// The reply to `XREAD`: for each log that has new entries its key, and the entries. Entries without a batch are left
 /// out.
-pub(super) fn logs(reply: &Value) -> Result<Vec<(&[u8], Vec<LogEntry>)>, LinkError> {
+pub(super) fn logs(reply: &Value) -> Result<Vec<(&[u8], Vec<ReadEntry>)>, LinkError> {
     if matches!(reply, Value::Nil) {
         return Ok(Vec::new());
     }
     items(reply)?.iter().map(log).collect()
 }
 
-fn log(reply: &Value) -> Result<(&[u8], Vec<LogEntry>), LinkError> {
+fn log(reply: &Value) -> Result<(&[u8], Vec<ReadEntry>), LinkError> {
     let [key, entries] = items(reply)? else { return Err(LinkError::Reply("XREAD")) };
     let entries = items(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     Ok((bytes(key)?, entries))
 }
 
-fn entry(reply: &Value) -> Result<LogEntry, LinkError> {
+fn entry(reply: &Value) -> Result<ReadEntry, LinkError> {
     let [id, fields] = items(reply)? else { return Err(LinkError::Reply("XREAD")) };
     let id = EntryId::read(text(id)?).ok_or(LinkError::Reply("XREAD"))?;
     let batch = match items(fields)? {
@@ -77,7 +77,7 @@ fn entry(reply: &Value) -> Result<LogEntry, LinkError> {
         // A stranger has written it. An empty batch is counted as malformed.
         _ => Vec::new(),
     };
-    Ok(LogEntry { id, batch })
+    Ok(ReadEntry { id, batch })
 }
 
 /// The reply to `HGETALL`: names and values.
@@ -122,7 +122,7 @@ mod tests {
         let read = logs(&reply).unwrap();
         let id = |time, number| EntryId { time: EngineTime(time), number };
         let entries =
-            vec![LogEntry { id: id(5, 1), batch: b"batch".to_vec() }, LogEntry { id: id(6, 0), batch: Vec::new() }];
+            vec![ReadEntry { id: id(5, 1), batch: b"batch".to_vec() }, ReadEntry { id: id(6, 0), batch: Vec::new() }];
         assert_eq!(read, [(&b"key"[..], entries)]);
         assert!(logs(&Value::Nil).unwrap().is_empty());
         for id in ["", "5", "5-", "a-b", "-1-1"] {

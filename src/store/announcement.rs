@@ -26,6 +26,8 @@ pub struct Announcement {
     pub peer_id: PeerId,
     /// The peer's role in the swarm.
     pub role: Role,
+    /// Whether the peer says that it has just started.
+    pub started: bool,
     /// What to do with the peer.
     pub action: Action,
     /// How many other peers the peer wants.

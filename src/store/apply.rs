@@ -50,11 +50,13 @@ impl Told {
             place: ZonedIp { ip, zone },
             is_claim,
             outside: None,
-            // The source of a claim is not in the record. All claims of an address count for one claimant.
-            source: ip,
+            // The source of a claim is not in the record. So all claims that other instances tell count for one source.
+            // A flood of them then takes nothing from others.
+            source: if is_claim { ZonedIp::nowhere(false).ip } else { ip },
             port,
             peer_id,
             role,
+            started: false,
             action,
             want: 0,
             ids: false,
@@ -64,8 +66,7 @@ impl Told {
 }
 
 impl Swarm {
-    /// Does what the announce would have done here. What the swarm has heard since then stays. Also returns whether the
-    /// peer has joined, changed or left.
+    /// Does what the announce would have done here. What the swarm has heard since then stays.
     pub(super) fn apply(
         &mut self,
         context: StoreContext<'_>,
@@ -73,7 +74,7 @@ impl Swarm {
         prefixes: &mut Prefixes,
         completions: &mut Completions,
         change: &mut CountDelta<'_>,
-    ) -> Result<(Applied, bool), RecordRefusal> {
+    ) -> Result<Applied, RecordRefusal> {
         let StoreContext { now, life, .. } = context;
         let Told { announcement, ago, downloaded, .. } = told;
         self.last_use = self.last_use.again_at(now);
@@ -83,7 +84,7 @@ impl Swarm {
         let id = prefixes.shorten(announcement.peer_id, heard, is_kept);
         let applied = match announcement.action {
             Action::Stay { .. } if self.silence_at(context, announcement).is_some_and(|silence| silence < *ago) => {
-                Ok((Applied::Outdated, false))
+                Ok(Applied::Outdated)
             }
             Action::Stay { completed } => {
                 // With the moment at which the peer was heard, so that other entries are not silent for longer than they
@@ -94,13 +95,12 @@ impl Swarm {
                 if self.next_sweep.since(expires) > 0 {
                     self.next_sweep = expires;
                 }
-                let is_move = effect.change.is_some();
-                if effect.is_done { Ok((Applied::Recorded, is_move)) } else { Err(RecordRefusal::Claimed) }
+                if effect.is_done { Ok(Applied::Recorded) } else { Err(RecordRefusal::Claimed) }
             }
             Action::Leave | Action::Peek => {
                 let &Announcement { place, port, is_claim, .. } = announcement;
                 self.depart(&Leaving { place, port, id, is_claim, heard: Some((now, *ago)) }, change);
-                Ok((Applied::Left, true))
+                Ok(Applied::Left)
             }
         };
         self.counts.downloaded = self.counts.downloaded.max(*downloaded);
@@ -124,3 +124,6 @@ impl Swarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

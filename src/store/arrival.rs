@@ -1,5 +1,6 @@
 //! How a peer joins a swarm or announces again, and which older entries it replaces.
 
+use super::announcement::Announcement;
 use super::client_id::ClientId;
 use super::context::{Hearer, StoreContext};
 use super::delta::CountDelta;
@@ -66,13 +67,13 @@ impl Effect {
 }
 
 impl Arrival {
-    /// The effect of the announce. The peer announced with this role, and `is_counted` is whether a download was
-    /// counted.
-    pub(super) fn effect(self, role: Role, is_counted: bool) -> Effect {
+    /// The effect of the announce. `is_counted` is whether a download was counted. A peer that says that it has started
+    /// has joined, even if it was known: another instance may have heard it leave a moment ago.
+    pub(super) fn effect(self, &Announcement { role, started, .. }: &Announcement, is_counted: bool) -> Effect {
         let Self { is_recorded, before, others_at_address, gap, is_replaced, .. } = self;
         let change = if is_counted {
             Some(PeerChange::Completed)
-        } else if before.is_none() {
+        } else if started || before.is_none() {
             Some(PeerChange::Joined)
         } else {
             (is_replaced || before != Some(role)).then_some(PeerChange::Changed)

@@ -28,6 +28,13 @@
 //!   sources with equally many peers, the store first removes peers of swarms that were used only once. The least
 //!   recently used of these swarms comes first. Peers of small swarms follow. Among equally small swarms, the least
 //!   recently used swarm comes first.
+//! - Other instances of the tracker may tell what they have heard of peers. Such a record does what its announce would
+//!   have done here, at the moment at which the other instance heard it. What was heard last stays: an older record
+//!   changes nothing but `downloaded`, and a record that a peer has left removes only what was not heard of since. So
+//!   records may come late, in any order and several times. (Moments are exact to a tenth of a second for the last few
+//!   hundred peers of a shard, and to a few thousandths of the peer age for the others.) A record can claim an address
+//!   no more than an announce can. A record that no client could use is refused.
+//! - `downloaded` is never less than another instance has counted.
 //! - Nothing is persisted, and nothing blocks. Every operation takes one short lock, and looks at a few thousand peers
 //!   at most while it holds the lock. Three exceptions take milliseconds for half a million peers: the list of a huge
 //!   swarm grows by an eighth, the swarm's index doubles, or nearly all its peers have expired and are dropped in one

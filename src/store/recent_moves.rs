@@ -1,4 +1,4 @@
-//! Which peers have joined, changed and left lately.
+//! When peers were heard of lately, as exactly as records tell it.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -10,9 +10,10 @@ use crate::hash::SEED;
 /// The most moves that are remembered.
 const MOVES: usize = 256;
 
-/// When peers have joined, changed and left, for the latest moves. Only a store that gets records of other instances
-/// needs it: a record of an earlier moment may come later. A peer that has left is not in the swarm, so the swarm cannot
-/// tell that a record of its join is outdated. And the swarm counts time in ticks, which may be seconds.
+/// When peers were heard to join, change and leave, and when other instances heard of peers, for the latest of these
+/// moves. Only a store that gets records of other instances needs it: a record of an earlier moment may come later. A
+/// peer that has left is not in the swarm, so the swarm cannot tell that a record of its join is outdated. And the swarm
+/// counts time in ticks, which may be seconds.
 ///
 /// The hash of a peer determines its slot. A later move with the same slot replaces the earlier one.
 #[derive(Debug)]

@@ -84,7 +84,7 @@ pub struct Hearing {
 /// What other instances must hear at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerChange {
-    /// The peer is new in the swarm.
+    /// The peer is new in the swarm, or says that it has just started.
     Joined,
     /// The peer has another role than before, or another id, or it announces from an address that was claimed before.
     Changed,

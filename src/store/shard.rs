@@ -120,11 +120,11 @@ impl Shard {
                 vacant.insert(Box::new(Swarm::new(key.info_hash, context.now))).into_mut()
             }
         };
-        let (applied, is_move) = swarm.apply(context, told, &mut self.prefixes, &mut self.completions, change)?;
-        if is_move {
+        let applied = swarm.apply(context, told, &mut self.prefixes, &mut self.completions, change);
+        if matches!(applied, Ok(Applied::Recorded | Applied::Left)) {
             moves.note(told.heard, peer);
         }
-        Ok(applied)
+        applied
     }
 
     /// The counts of a swarm; zeros if the swarm does not exist.

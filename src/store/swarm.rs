@@ -227,7 +227,7 @@ impl Swarm {
         if arrival.changed || outside.is_some() {
             self.recount();
         }
-        arrival.effect(role, is_counted)
+        arrival.effect(announcement, is_counted)
     }
 
     fn arrive(

@@ -56,7 +56,7 @@ proptest! {
         let retention = millis(ShareGate::retention(peer_age, interval));
         prop_assert!(retention <= millis(peer_age));
         // A client may announce every half an hour, however often it is asked to. The instances' clocks differ.
-        let longest = interval.max(Duration::from_mins(30)).min(peer_age / 4 * 3 - Duration::from_secs(5));
+        let longest = interval.max(Duration::from_mins(30)).min((peer_age / 4 * 3).saturating_sub(Duration::from_secs(5)));
         let mut instances = Instances::new(peer_age, n.into(), skews);
         let (mut now, mut shared) = (0, 0);
         for (part, instance) in announces {
