@@ -449,3 +449,20 @@ fn two_clients_that_complete_at_the_same_time_at_two_instances_count_twice() {
         assert_eq!((counts.complete, counts.incomplete, counts.downloaded), (2, 0, 2));
     }
 }
+
+#[test]
+fn a_client_that_starts_again_before_its_stop_is_known_is_everywhere() {
+    // The log delays the stop by different times.
+    for seed in 0..50 {
+        let mut fleet = Fleet::new(&[0, 3_600_000, 7_200_000], Duration::from_hours(3), seed);
+        let mut client = SharedClient::new(1);
+        fleet.announces_at(1, &mut client, STAYS);
+        fleet.run(2 * PAUSE);
+        fleet.faults.longest_delay = 20_000;
+        fleet.announces_at(0, &mut client, Action::Leave);
+        // For the second instance, the client has not left yet.
+        fleet.announces_at(1, &mut client, STAYS);
+        fleet.run(20_000 + TICK);
+        assert_eq!([0, 1, 2].map(|instance| fleet.peers_of(instance).len()), [1, 1, 1], "{seed}");
+    }
+}

@@ -106,3 +106,70 @@ fn news(announcement: &Announcement, hearing: &Hearing) -> Option<PeerNews> {
         Action::Peek => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pending::Partition;
+    use super::*;
+    use crate::topology::ZoneId;
+    use std::net::Ipv4Addr;
+    use tracker_protocol::{PeerId, Role, SwarmCounts};
+
+    const TORRENT: InfoHash = InfoHash([7; 20]);
+
+    /// An announce from the second zone, with a public address for clients outside.
+    fn announcement() -> Announcement {
+        let ip = Ipv4Addr::new(192, 168, 1, 5).into();
+        Announcement {
+            place: ZonedIp { ip, zone: ZoneId::nth(1) },
+            is_claim: false,
+            outside: Some(ZonedIp { ip: Ipv4Addr::new(203, 0, 113, 9).into(), zone: None }),
+            source: ip,
+            port: NonZeroU16::new(6881),
+            peer_id: PeerId([1; 20]),
+            role: Role::Leecher,
+            started: false,
+            action: Action::Stay { completed: false },
+            want: 50,
+            ids: true,
+        }
+    }
+
+    fn records(shared: &SharedSwarms) -> Vec<SharedRecord> {
+        shared.pending().take(Partition::of(TORRENT), 9).into_iter().flat_map(|batch| batch.records).collect()
+    }
+
+    #[test]
+    fn both_addresses_of_a_peer_are_shared_in_the_zone_of_the_first() {
+        let shared = SharedSwarms::new(Duration::from_hours(3));
+        let now = Timestamp::from_tenths(50);
+        let heard = |announcement: &Announcement, change| {
+            let hearing = Some(Hearing { at: now, silence: Some(Duration::ZERO), change });
+            let counts = SwarmCounts { downloaded: 4, ..SwarmCounts::default() };
+            shared.heard(now, TORRENT, announcement, &Selection { counts, hearing, ..Selection::default() })
+        };
+        assert_eq!(heard(&announcement(), None), None);
+        assert_eq!(records(&shared), []);
+        let joined = heard(&announcement(), Some(PeerChange::Joined));
+        assert_eq!(joined, Some(ShareReason::Change(PeerChange::Joined)));
+        let port = NonZeroU16::new(6881).unwrap();
+        let record = |ip: [u8; 4], is_claim, news| SharedRecord {
+            info_hash: TORRENT,
+            zone: NonZeroU8::new(2),
+            peer: PeerRecord { ip: ip.into(), is_claim, peer_id: PeerId([1; 20]), news, downloaded: 4 },
+        };
+        let stays = PeerNews::Stays { port, role: Role::Leecher, completed: false };
+        let both = |news| [record([192, 168, 1, 5], false, news), record([203, 0, 113, 9], true, news)];
+        assert_eq!(records(&shared), both(stays));
+        let leaves = Announcement { action: Action::Leave, ..announcement() };
+        heard(&leaves, Some(PeerChange::Left));
+        assert_eq!(records(&shared), both(PeerNews::Left { port: Some(port) }));
+        // An address that is claimed itself has no second one.
+        heard(&Announcement { is_claim: true, ..announcement() }, Some(PeerChange::Joined));
+        assert_eq!(records(&shared), [record([192, 168, 1, 5], true, stays)]);
+        // After a loss, the same announce is shared once more.
+        shared.resync(now);
+        assert_eq!(heard(&announcement(), None), Some(ShareReason::Resync));
+        assert_eq!(records(&shared), both(stays));
+    }
+}

@@ -92,7 +92,8 @@ impl Swarm {
                 let context = StoreContext { now: heard, hearer: Hearer::Another, ..context };
                 let effect = self.stay(context, announcement, id, completed, completions, change);
                 let expires = life.end(heard, 0);
-                if self.next_sweep.since(expires) > 0 {
+                // The record may be older than all that the swarm knows.
+                if !self.next_sweep.has_come(now) && self.next_sweep.since(expires) > 0 {
                     self.next_sweep = expires;
                 }
                 if effect.is_done { Ok(Applied::Recorded) } else { Err(RecordRefusal::Claimed) }

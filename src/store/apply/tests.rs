@@ -211,10 +211,37 @@ fn a_peer_lives_from_the_moment_at_which_it_was_heard() {
         assert_eq!(tell(&store, at(400), 100, &renewed), Ok(Applied::Recorded));
         assert_eq!(tell(&store, at(400), 500, &from("10.0.0.2:1")), Ok(Applied::Recorded));
         assert_eq!((count(499), count(500), count(899), count(900)), (2, 1, 1, 0));
-        if others == 0 {
-            assert_eq!(store.totals().peers, [[0, 0], [0, 0]]);
-        }
     }
+}
+
+#[test]
+fn the_counts_of_a_swarm_are_without_what_has_expired() {
+    let store = store();
+    announce(&store, at(400), &from("10.0.0.1:1"));
+    assert_eq!(store.scrape(at(400), TORRENT).incomplete, 1);
+    // The swarm has been swept, and expects that no peer expires soon.
+    assert_eq!(tell(&store, at(401), 500, &from("10.0.0.2:1")), Ok(Applied::Recorded));
+    let count = |seconds| store.scrape(at(seconds), TORRENT).incomplete;
+    assert_eq!((count(500), count(501), count(999), count(1000)), (2, 1, 1, 0));
+}
+
+#[test]
+fn records_go_on_with_the_sweep_of_a_long_list() {
+    // Ticks are as short as they can be: the time until a peer expires is as many of them as possible.
+    let options = StoreOptions {
+        peer_age: Duration::from_millis(409_600),
+        announce_interval: Duration::from_secs(30),
+        max_peers: 10_000,
+    };
+    let store = Store::new(options).shared();
+    let peer = |n: u32| from(&format!("{}:1", Ipv4Addr::from_bits(0x0a00_0000 + n)));
+    (0..2000).for_each(|n| drop(announce(&store, at(0), &peer(n))));
+    (1000..2000).for_each(|n| drop(announce(&store, at(300), &peer(n))));
+    for seconds in 0..100 {
+        tell(&store, at(420 + seconds), 0, &peer(1000)).unwrap();
+    }
+    let [[_, left], _] = store.totals().peers;
+    assert!(left < 1100, "{left} are left of 1000");
 }
 
 #[test]
@@ -231,6 +258,14 @@ fn a_new_instance_learns_what_was_heard_before_it_started() {
 #[test]
 fn a_leave_removes_only_what_was_not_heard_since() {
     let store = store();
+    let client = from("10.0.0.5:1");
+    announce(&store, at(0), &client);
+    announce(&store, at(120), &client);
+    assert_eq!(tell(&store, at(130), 20, &leave(&client)), Ok(Applied::Left));
+    assert_eq!(peers(&store, at(130)), set(["10.0.0.5:1"]), "it has announced again since");
+    assert_eq!(tell(&store, at(130), 10, &leave(&client)), Ok(Applied::Left));
+    assert_eq!(peers(&store, at(130)), set([]));
+
     let peer = from("10.0.0.1:1");
     let other_port = Announcement { port: NonZeroU16::new(2), ..peer };
     announce(&store, at(100), &peer);
