@@ -31,7 +31,8 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::serve;
 use crate::frontend::torrents::{Gate, TorrentsPart};
-use crate::frontend::udp::connection_id::ConnectionIds;
+use crate::frontend::udp::connection_id::{MAX_CLOCK_SKEW, SharedKey};
+use crate::frontend::udp::connection_ids::ConnectionIds;
 use crate::metrics::{AccessMetrics, LogSample, Metrics, ShareMetrics, StoreSample, TorrentsMetrics, ZoneSample};
 use crate::share_link::ShareLink;
 use crate::store::Store;
@@ -335,6 +336,7 @@ async fn housekeep(context: &Context, store: &Store) {
         torrents.iter().for_each(|part| part.blobs.housekeep(|info_hash| tracker.has_peers(info_hash)));
         metrics.housekept(start.elapsed());
         context.record_history();
+        adopt_udp_key(context);
         // Logged after the expired peers are dropped.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());
@@ -347,6 +349,14 @@ async fn housekeep(context: &Context, store: &Store) {
             );
             reported = Some((Instant::now(), evicted));
         }
+    }
+}
+
+/// Lets all instances accept the connection ids of each other, as soon as the key that they share is known. A key that
+/// the operator has set stays.
+fn adopt_udp_key(Context { share, connection_ids, .. }: &Context) {
+    if let Some(key) = share.as_ref().and_then(|share| share.udp_key()) {
+        connection_ids.adopt(&SharedKey::of_bytes(key, MAX_CLOCK_SKEW));
     }
 }
 

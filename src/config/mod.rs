@@ -56,7 +56,7 @@ use self::command::Chosen;
 use self::settings::{
     ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
     LOCAL_ONLY_AFTER, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS,
-    RUST_LOG, UDP_LISTEN,
+    RUST_LOG, UDP_LISTEN, UDP_SECRET,
 };
 
 /// The settings with which the process serves.
@@ -291,7 +291,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         },
         operator_connections: ConnectionLimits::OPERATORS,
         drain: DRAIN,
-        udp_key: None,
+        udp_key: UDP_SECRET.read(sources)?,
         store: StoreOptions {
             peer_age: PEER_AGE.read(sources)?,
             announce_interval: Duration::from_secs(interval.into()),
@@ -350,7 +350,8 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
     let (forwards, access) = (ForwardsFile::given(sources)?, AccessFile::given(sources)?);
     let chihaya = chihaya(sources)?;
-    let share = share::given(sources, None)?;
+    let named = chihaya.as_ref().and_then(|file| file.checked().ok()?.share.clone());
+    let share = share::given(sources, named)?;
     if forwards.is_none() && access.is_none() && chihaya.is_none() && share.is_none() {
         return Err(ConfigError::Usage(NOTHING_TO_CHECK.to_owned()));
     }

@@ -21,7 +21,7 @@ use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::settings_in_force::SettingInForce;
 use super::torrents::TorrentsPart;
-use super::udp::connection_id::ConnectionIds;
+use super::udp::connection_ids::ConnectionIds;
 use crate::access::Access;
 use crate::clock;
 use crate::metrics::{LogSample, Metrics};

@@ -1,16 +1,25 @@
 //! Whether this instance hears the others, for the pages.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
 /// Whether this instance hears the others, and whether it knows what they know.
-#[derive(Debug)]
 pub struct ShareState {
     warm_up: Duration,
     is_caught_up: AtomicBool,
     alone: Mutex<Option<Alone>>,
+    udp_key: OnceLock<[u8; 16]>,
+}
+
+impl fmt::Debug for ShareState {
+    /// Leaves out the key, because anyone who has it can forge connection ids.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShareState").field("alone", &self.alone).finish_non_exhaustive()
+    }
 }
 
 /// An instance does not hear the others.
@@ -27,7 +36,7 @@ impl ShareState {
     /// for this long.
     pub fn new(warm_up: Duration, start: SystemTime) -> Self {
         let alone = Alone { since: start, why: "It has just started.".to_owned() };
-        Self { warm_up, is_caught_up: AtomicBool::new(false), alone: Mutex::new(Some(alone)) }
+        Self { warm_up, is_caught_up: AtomicBool::new(false), alone: Mutex::new(Some(alone)), udp_key: OnceLock::new() }
     }
 
     /// Whether an instance that has been up for this long is ready.
@@ -50,6 +59,16 @@ impl ShareState {
     /// The instance hears the others. Returns what has ended.
     pub fn end_alone(&self) -> Option<Alone> {
         self.alone.lock().take()
+    }
+
+    /// The key of UDP's connection ids that the instances share; `None` before it is known.
+    pub fn udp_key(&self) -> Option<[u8; 16]> {
+        self.udp_key.get().copied()
+    }
+
+    /// Takes note of the key of UDP's connection ids. Only the first one counts.
+    pub fn note_udp_key(&self, key: [u8; 16]) {
+        self.udp_key.get_or_init(|| key);
     }
 
     /// The instance knows what the others have shared. Returns whether that is so for the first time.

@@ -24,6 +24,11 @@ impl EngineKeys {
         format!("{}:{{{}}}:epoch", self.name, partition.number())
     }
 
+    /// The key of UDP's connection ids.
+    pub(super) fn udp_key(&self) -> String {
+        format!("{}:{{0}}:udp-key", self.name)
+    }
+
     /// The instances, each with what is known of it.
     pub(super) fn instances(&self) -> String {
         format!("{}:{{0}}:instances", self.name)
@@ -45,6 +50,7 @@ mod tests {
         let last = Partition::all().last().unwrap();
         assert_eq!(keys.log(last), "retracker:{15}:log");
         assert_eq!(keys.epoch(last), "retracker:{15}:epoch");
+        assert_eq!(keys.udp_key(), "retracker:{0}:udp-key");
         assert_eq!(keys.instances(), "retracker:{0}:instances");
         assert_eq!(keys.zones(0xab), "retracker:{0}:zones:00000000000000ab");
     }

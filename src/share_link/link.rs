@@ -164,7 +164,9 @@ impl ShareLink {
     async fn survey(&mut self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let names: Vec<_> = self.parts.topology.zones().map(|(_, name)| name).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
-        let survey = EngineSurvey::make(engine, &self.keys, self.zones_fingerprint, &names).await?;
+        let udp_key = self.parts.state.udp_key();
+        let survey = EngineSurvey::make(engine, &self.keys, self.zones_fingerprint, &names, udp_key).await?;
+        survey.udp_key.into_iter().for_each(|key| self.parts.state.note_udp_key(key));
         let now = self.parts.clock.now();
         let is_first = self.started.is_none();
         if self.parts.shared.align(now, survey.time) && !is_first {
@@ -232,7 +234,9 @@ impl ShareLink {
 
     fn read(&self, commands: &mut Pipeline) {
         commands.cmd("XREAD").arg("COUNT").arg(self.batches).arg("STREAMS");
-        Partition::all().for_each(|partition| drop(commands.arg(self.keys.log(partition))));
+        for partition in Partition::all() {
+            commands.arg(self.keys.log(partition));
+        }
         for partition in Partition::all() {
             commands.arg(self.follower.position(partition).to_string());
         }

@@ -70,6 +70,17 @@ impl EngineTarget {
         Self { password: Some(password), ..self }
     }
 
+    /// The same engine, if the URL is written as Chihaya reads it: a user without a password is the password.
+    #[must_use]
+    pub fn as_chihaya_means(self) -> Self {
+        match self.user {
+            Some(password) if self.password.is_none() => {
+                Self { user: None, password: Some(EnginePassword(password)), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether the URL names a user, and no password for it. Such a user cannot get in.
     pub fn lacks_password(&self) -> bool {
         self.user.is_some() && self.password.is_none()

@@ -680,7 +680,7 @@ fn other_instances_hear_of_announces_that_change_something() {
         let shared = Arc::new(SharedSwarms::new(PEER_AGE));
         let metrics = Metrics::unexposed();
         let tracker = Tracker::new(Policy::every(30), Topology::default(), Arc::new(store), None, &metrics);
-        let tracker = tracker.sharing(Arc::clone(&shared));
+        let tracker = tracker.sharing(Arc::clone(&shared), crate::metrics::ShareMetrics::register(None).sent);
         let peer = client(1, 1);
         for (event, is_seed, expected) in [
             (Some(Event::Started), false, 1),

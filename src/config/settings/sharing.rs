@@ -7,6 +7,7 @@ use ::settings::values::{duration, value};
 use ::settings::{Flag, Is, Setting, Takes, Unset, Wrong};
 
 use crate::config::sections;
+use crate::frontend::udp::connection_id::{MAX_CLOCK_SKEW, SharedKey};
 use crate::share_link::EngineTarget;
 
 settings! {
@@ -57,6 +58,21 @@ settings! {
         parse: name,
     };
 
+    UDP_SECRET: Setting<SharedKey, Unset> = Setting {
+        section: sections::SHARING,
+        flag: Some(Flag::long("udp-secret")),
+        variable: "UDP_SECRET",
+        takes: Takes::Secret("TEXT"),
+        help: "Make the connection ids of UDP with this secret. Instances with the same secret accept each other's ids; their \
+               clocks may differ by a minute.",
+        details: "Other users of the host can read a flag, so the variable is better.",
+        docker: "",
+        default: Unset("instances that share swarms have a random one in common, others each have their own"),
+        example: "0123456789abcdef0123456789abcdef",
+        expected: "16 to 256 characters without white space, such as the output of openssl rand -hex 16",
+        parse: secret,
+    };
+
     SHARE_WARM_UP: Setting<Duration, Is> = Setting {
         section: sections::SHARING,
         flag: Some(Flag::long("share-warm-up")),
@@ -71,6 +87,11 @@ settings! {
         expected: "seconds above 0 and up to 3600, such as 10",
         parse: |text| duration(text, Duration::from_secs(1), 3600.0),
     };
+}
+
+fn secret(text: &str) -> Result<SharedKey, Wrong> {
+    let is_secret = (16..=256).contains(&text.len()) && !text.contains(char::is_whitespace);
+    if is_secret { Ok(SharedKey::new(text, MAX_CLOCK_SKEW)) } else { Err(Wrong::Value) }
 }
 
 fn name(text: &str) -> Result<String, Wrong> {
