@@ -9,6 +9,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::ReasonLabels;
 
+/// Why records are dropped.
+const DROPPED: [&str; 7] = ["version", "malformed", "zone", "address", "expired", "claimed", "outbox"];
+/// Why all peers are shared once more.
+const RESYNCS: [&str; 4] = ["epoch", "restart", "clock", "outbox"];
+
 /// Counts what instances tell each other.
 #[derive(Clone, Debug)]
 pub struct ShareMetrics {
@@ -69,6 +74,9 @@ impl ShareMetrics {
             resyncs: Family::default(),
             errors: Family::default(),
         };
+        // With a value from the start, a rate is right from the first event on.
+        DROPPED.iter().for_each(|reason| drop(metrics.dropped.get_or_create(&ReasonLabels { reason })));
+        RESYNCS.iter().for_each(|reason| drop(metrics.resyncs.get_or_create(&ReasonLabels { reason })));
         if let Some(registry) = registry {
             metrics.expose(registry, sent);
         }

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::LinkError;
-use super::target::{EnginePassword, EnginePlace, EngineTarget};
-use super::{sentinel, stream};
+use super::stream;
+use super::target::{EnginePassword, EnginePlace};
 
 /// How long a connection may take to open, and the engine to answer. A healthy engine takes milliseconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,16 +22,6 @@ pub(super) struct EngineConnection {
 }
 
 impl EngineConnection {
-    /// Connects to the engine. If Sentinels know where it is, they are asked anew.
-    pub(super) async fn open(target: &EngineTarget) -> Result<Self, LinkError> {
-        let EngineTarget { place, user, password, database } = target;
-        let EnginePlace::Sentinel { sentinels, primary } = place else {
-            return Self::to(place, login(user.as_deref(), password.as_ref(), *database)).await;
-        };
-        let address = sentinel::primary(sentinels, primary).await?;
-        Self::to(&EnginePlace::Tcp(address), login(user.as_deref(), password.as_ref(), *database)).await
-    }
-
     /// Connects to this place, which is not that of Sentinels.
     pub(super) async fn to(place: &EnginePlace, login: RedisConnectionInfo) -> Result<Self, LinkError> {
         let opening = async {

@@ -15,6 +15,7 @@ use super::instances::{self, InstanceNote};
 use super::keys::EngineKeys;
 use super::outbox::ShareOutbox;
 use super::reply;
+use super::sentinel;
 use super::survey::EngineSurvey;
 use super::target::ShareOptions;
 use crate::clock::{Clock, Timestamp};
@@ -135,7 +136,7 @@ impl ShareLink {
 
     /// Connects, and exchanges batches until something fails.
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
-        let mut engine = EngineConnection::open(&self.options.target).await?;
+        let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
         self.follower.step_back();
         self.outbox.resend(self.parts.clock.now());
@@ -309,7 +310,7 @@ impl ShareLink {
 
     /// Writes what is left, and says that this instance is gone. The instance listens no more.
     async fn finish(&mut self) -> Result<(), LinkError> {
-        let mut engine = EngineConnection::open(&self.options.target).await?;
+        let mut engine = sentinel::connect(&self.options.target).await?;
         loop {
             self.outbox.gather(self.parts.shared.pending());
             let mut commands = pipe();

@@ -8,6 +8,7 @@ use super::connection::EngineConnection;
 use super::error::LinkError;
 use super::keys::EngineKeys;
 use super::reply;
+use super::sentinel;
 use super::survey::EngineSurvey;
 use super::target::ShareOptions;
 use crate::clock;
@@ -41,7 +42,7 @@ pub async fn probe(options: &ShareOptions) -> ShareVerdict {
 }
 
 async fn fill(verdict: &mut ShareVerdict, options: &ShareOptions) -> Result<(), LinkError> {
-    let mut engine = EngineConnection::open(&options.target).await?;
+    let mut engine = sentinel::connect(&options.target).await?;
     let mut questions = pipe();
     questions.cmd("INFO").arg("server");
     questions.cmd("INFO").arg("memory");

@@ -1,4 +1,4 @@
-//! Asks Sentinels which server is the primary.
+//! Connects to the engine. If Sentinels know which server is the primary, they are asked first.
 
 use redis::{Value, pipe};
 
@@ -6,10 +6,23 @@ use super::address::EngineAddress;
 use super::connection::{EngineConnection, login};
 use super::error::LinkError;
 use super::reply;
-use super::target::EnginePlace;
+use super::target::{EnginePlace, EngineTarget};
+
+/// Connects to the engine. If Sentinels know where it is, they are asked anew.
+pub(super) async fn connect(target: &EngineTarget) -> Result<EngineConnection, LinkError> {
+    let EngineTarget { place, user, password, database } = target;
+    let login = login(user.as_deref(), password.as_ref(), *database);
+    match place {
+        EnginePlace::Sentinel { sentinels, primary: name } => {
+            let address = primary(sentinels, name).await?;
+            EngineConnection::to(&EnginePlace::Tcp(address), login).await
+        }
+        place => EngineConnection::to(place, login).await,
+    }
+}
 
 /// The address of the primary with this name, from the first Sentinel that knows it.
-pub(super) async fn primary(sentinels: &[EngineAddress], name: &str) -> Result<EngineAddress, LinkError> {
+async fn primary(sentinels: &[EngineAddress], name: &str) -> Result<EngineAddress, LinkError> {
     let mut failures = Vec::new();
     for sentinel in sentinels {
         match ask(sentinel, name).await {

@@ -2,6 +2,7 @@
 //! and no sockets.
 
 mod explain;
+mod hearings;
 mod largest;
 mod merge;
 pub mod policy;
@@ -32,12 +33,12 @@ use tracker_protocol::{ScrapeReply, SwarmCounts};
 
 use self::explain::given;
 pub use self::explain::{Explanation, ForwarderExplanation, ListUse, TorrentView};
+use self::hearings::SwarmSharing;
 use self::largest::LargestTorrents;
 pub use self::largest::TorrentOrder;
 use self::merge::Recipient;
 pub use self::policy::{IntervalVariation, Policy, RequestLimits, WantLimits};
 pub use self::requester::{Requester, Standing};
-use self::sharing::SwarmSharing;
 use self::unlisted::Unlisted;
 
 /// A reply that lacks only the peers of upstream trackers.

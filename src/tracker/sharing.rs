@@ -7,47 +7,17 @@ use std::sync::Arc;
 use tracker_protocol::InfoHash;
 
 use super::Tracker;
-use crate::clock::{Clock, Timestamp};
+use super::hearings::SwarmSharing;
+use crate::clock::Clock;
 use crate::metrics::ShareSent;
-use crate::share::{ShareReason, SharedSwarms};
-use crate::store::{Announcement, PeerChange, Selection};
+use crate::share::SharedSwarms;
 use crate::topology::ZonedIp;
-
-/// Hands announces on to other instances, and counts them.
-#[derive(Debug)]
-pub(super) struct SwarmSharing {
-    swarms: Arc<SharedSwarms>,
-    sent: ShareSent,
-}
-
-impl SwarmSharing {
-    /// Shares an announce that the store has carried out, if the other instances must hear of it.
-    pub(super) fn heard(
-        &self,
-        now: Timestamp,
-        info_hash: InfoHash,
-        announcement: &Announcement,
-        selection: &Selection,
-    ) {
-        let ShareSent { joined, changed, completed, left, due, resync } = &self.sent;
-        let Some(reason) = self.swarms.heard(now, info_hash, announcement, selection) else { return };
-        let counter = match reason {
-            ShareReason::Change(PeerChange::Joined) => joined,
-            ShareReason::Change(PeerChange::Changed) => changed,
-            ShareReason::Change(PeerChange::Completed) => completed,
-            ShareReason::Change(PeerChange::Left) => left,
-            ShareReason::Due => due,
-            ShareReason::Resync => resync,
-        };
-        counter.inc();
-    }
-}
 
 impl Tracker {
     /// The same tracker, but other instances hear of its announces through `swarms`. `sent` counts them.
     #[must_use]
     pub fn sharing(self, swarms: Arc<SharedSwarms>, sent: ShareSent) -> Self {
-        Self { swarm_sharing: Some(SwarmSharing { swarms, sent }), ..self }
+        Self { swarm_sharing: Some(SwarmSharing::new(swarms, sent)), ..self }
     }
 
     /// The clock by which the tracker knows how old peers are.

@@ -40,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "share",
             "share_link",
             "store",
+            "topology",
             "torrents",
             "tracker",
         ],

@@ -460,12 +460,17 @@ impl TestSentinel {
         let sentinel = TestRedis { folder, args: Vec::new(), process: command.spawn().unwrap() };
         sentinel.wait_until_it_answers();
         let set_up = Self { servers: [primary, replica], ports: [first, second], sentinel, port };
-        set_up.until_there_is_a_replica();
+        set_up.until_replica(1);
         Some(set_up)
     }
 
-    /// Waits until the Sentinel could let the other server become the primary.
-    fn until_there_is_a_replica(&self) {
+    /// Waits until this server has what the other one has, and the Sentinel could let it become the primary.
+    fn until_replica(&self, n: usize) {
+        let from = format!("master_port:{}\r\n", self.ports[1 - n]);
+        eventually("the server is a replica", || {
+            let info = self.servers[n].whole_reply("INFO replication");
+            (info.contains(&from) && info.contains("master_link_status:up")).then_some(())
+        });
         eventually("the Sentinel knows the replica", || {
             let reply = self.sentinel.whole_reply("SENTINEL replicas mymaster");
             (reply.contains("master-link-status\r\n$2\r\nok") && !reply.contains("s_down")).then_some(())
@@ -502,7 +507,7 @@ fn instances_follow_the_primary_that_sentinel_names() {
     from(&a, "192.168.1.6", &announce("t", "b"));
     until_peers(&b, "t", &["192.168.1.5:6881", "192.168.1.6:6881"]);
     // The new primary is killed.
-    sentinel.until_there_is_a_replica();
+    sentinel.until_replica(0);
     sentinel.servers[1].kill();
     from(&b, "192.168.1.7", &announce("t", "c"));
     let all = ["192.168.1.5:6881", "192.168.1.6:6881", "192.168.1.7:6881"];
