@@ -184,11 +184,8 @@ impl App {
         let (tracker, share_state, share) = match config.share {
             None => (tracker, None, None),
             Some(options) => {
-                let metrics = ShareMetrics::register(registry.as_mut());
-                let shared = SharedParts::new(&config.store, &options, metrics);
-                let (tracker, state) = (shared.tracker(tracker), shared.state());
-                let link = shared.link(options, &tracker, Arc::clone(&store), topology, &addresses);
-                (tracker, Some(state), Some(link))
+                let parts = SharedParts::new(&config.store, &options, ShareMetrics::register(registry.as_mut()));
+                parts.build(options, tracker, Arc::clone(&store), topology, &addresses)
             }
         };
         let context = Context {
@@ -208,10 +205,7 @@ impl App {
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
             drain: config.drain,
-            connection_ids: config
-                .udp_key
-                .as_ref()
-                .map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))?,
+            connection_ids: connection_ids(config.udp_key.as_ref())?,
             connections,
             // Connections of operators are counted separately and not exposed, because `retracker_connections` is about
             // clients.
@@ -350,6 +344,10 @@ async fn housekeep(context: &Context, store: &Store) {
             reported = Some((Instant::now(), evicted));
         }
     }
+}
+
+fn connection_ids(key: Option<&SharedKey>) -> io::Result<ConnectionIds> {
+    key.map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))
 }
 
 /// Lets all instances accept the connection ids of each other, as soon as the key that they share is known. A key that

@@ -29,18 +29,27 @@ impl SharedParts {
         }
     }
 
+    /// The same tracker, whose announces the other instances hear of; whether this instance hears the others; the loop.
+    pub(super) fn build(
+        self,
+        options: ShareOptions,
+        tracker: Tracker,
+        store: Arc<Store>,
+        topology: Topology,
+        listening: &[(String, Audience)],
+    ) -> (Tracker, Option<Arc<ShareState>>, Option<ShareLink>) {
+        let (tracker, state) = (self.tracker(tracker), Arc::clone(&self.state));
+        let link = self.link(options, &tracker, store, topology, listening);
+        (tracker, Some(state), Some(link))
+    }
+
     /// The same tracker, whose announces the other instances hear of.
-    pub(super) fn tracker(&self, tracker: Tracker) -> Tracker {
+    fn tracker(&self, tracker: Tracker) -> Tracker {
         tracker.sharing(Arc::clone(&self.swarms), self.metrics.sent.clone())
     }
 
-    /// Whether this instance hears the others.
-    pub(super) fn state(&self) -> Arc<ShareState> {
-        Arc::clone(&self.state)
-    }
-
     /// The loop, which is not started yet.
-    pub(super) fn link(
+    fn link(
         self,
         options: ShareOptions,
         tracker: &Tracker,

@@ -127,7 +127,9 @@ mod tests {
     /// Gathers one batch for each of these logs.
     fn gather(outbox: &mut ShareOutbox, partitions: &[u8]) {
         let pending = PendingRecords::default();
-        partitions.iter().for_each(|partition| drop(pending.push(at(0), record(*partition))));
+        for partition in partitions {
+            pending.push(at(0), record(*partition));
+        }
         outbox.gather(&pending);
     }
 
@@ -167,7 +169,9 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut outbox = ShareOutbox::default();
         let pending = PendingRecords::default();
-        (0..MOST_KEPT + 5000).for_each(|_| drop(pending.push(at(0), record(0))));
+        for _ in 0..MOST_KEPT + 5000 {
+            pending.push(at(0), record(0));
+        }
         while pending.pending() > 0 {
             outbox.gather(&pending);
             while outbox.has_unsent() {
@@ -183,7 +187,9 @@ mod tests {
     fn a_pipeline_has_few_batches() {
         let mut outbox = ShareOutbox::default();
         let pending = PendingRecords::default();
-        (0..3 * MAX_RECORDS).for_each(|_| drop(pending.push(at(0), record(0))));
+        for _ in 0..3 * MAX_RECORDS {
+            pending.push(at(0), record(0));
+        }
         outbox.gather(&pending);
         assert_eq!(sequences(&outbox, 1), [0]);
         assert_eq!(sequences(&outbox, 2), [0, 1]);

@@ -26,8 +26,7 @@ pub(super) fn items(reply: &Value) -> Result<&[Value], LinkError> {
 pub(super) fn bytes(reply: &Value) -> Result<&[u8], LinkError> {
     match checked(reply)? {
         Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.as_bytes()),
-        Value::VerbatimString { text, .. } => Ok(text.as_bytes()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.as_bytes()),
         _ => Err(LinkError::Reply("no string")),
     }
 }
@@ -54,16 +53,22 @@ pub(super) fn info<'a>(reply: &'a str, field: &str) -> Option<&'a str> {
     reply.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim)
 }
 
+/// A key of a log, and the entries that were read from it.
+pub(super) type ReadLog<'a> = (&'a [u8], Vec<ReadEntry>);
+
+/// A name in a hash, and its value.
+pub(super) type HashField<'a> = (&'a [u8], &'a [u8]);
+
 /// The reply to `XREAD`: for each log that has new entries its key, and the entries. Entries without a batch are left
 /// out.
-pub(super) fn logs(reply: &Value) -> Result<Vec<(&[u8], Vec<ReadEntry>)>, LinkError> {
+pub(super) fn logs(reply: &Value) -> Result<Vec<ReadLog<'_>>, LinkError> {
     if matches!(reply, Value::Nil) {
         return Ok(Vec::new());
     }
     items(reply)?.iter().map(log).collect()
 }
 
-fn log(reply: &Value) -> Result<(&[u8], Vec<ReadEntry>), LinkError> {
+fn log(reply: &Value) -> Result<ReadLog<'_>, LinkError> {
     let [key, entries] = items(reply)? else { return Err(LinkError::Reply("XREAD")) };
     let entries = items(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     Ok((bytes(key)?, entries))
@@ -81,7 +86,7 @@ fn entry(reply: &Value) -> Result<ReadEntry, LinkError> {
 }
 
 /// The reply to `HGETALL`: names and values.
-pub(super) fn pairs(reply: &Value) -> Result<Vec<(&[u8], &[u8])>, LinkError> {
+pub(super) fn pairs(reply: &Value) -> Result<Vec<HashField<'_>>, LinkError> {
     match checked(reply)? {
         Value::Array(items) => items
             .chunks_exact(2)

@@ -145,22 +145,22 @@ fn until_peers(server: &Server, torrent: &str, expected: &[&str]) {
 }
 
 /// The value of a metric. `name` includes its labels. 0 if the metric is not there.
-fn metric(server: &Server, name: &str) -> f64 {
+fn metric(server: &Server, name: &str) -> i64 {
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().unwrap())
+    line.map_or(0, |value| value.parse().unwrap())
 }
 
-fn until_metric(server: &Server, name: &str, is_expected: impl Fn(f64) -> bool) {
+fn until_metric(server: &Server, name: &str, is_expected: impl Fn(i64) -> bool) {
     eventually(name, || is_expected(metric(server, name)).then_some(()));
 }
 
 fn until_alone(server: &Server) {
-    until_metric(server, "retracker_share_up", |up| up == 0.0);
+    until_metric(server, "retracker_share_up", |up| up == 0);
 }
 
 fn until_together(server: &Server) {
-    until_metric(server, "retracker_share_up", |up| up == 1.0);
+    until_metric(server, "retracker_share_up", |up| up == 1);
 }
 
 fn health(server: &Server) -> (u16, String) {
@@ -184,14 +184,14 @@ fn what_one_instance_hears_the_other_tells() {
     // A client may tell any instance that it leaves.
     from(&b, "192.168.1.5", &announce("t", "a").event("stopped"));
     until_peers(&a, "t", &all[1..]);
-    for (server, instances) in [(&a, 2.0), (&b, 2.0)] {
-        until_metric(server, "retracker_share_instances", |count| count >= 1.0 && count <= instances);
+    for (server, instances) in [(&a, 2), (&b, 2)] {
+        until_metric(server, "retracker_share_instances", |count| count >= 1 && count <= instances);
         assert_eq!(health(server), (200, "ok\n".to_owned()));
         assert_eq!(server.get("/check").text(), "STILL-ALIVE");
     }
-    assert_eq!(metric(&a, "retracker_share_sent_total{reason=\"joined\"}"), 1.0);
-    assert_eq!(metric(&b, "retracker_share_sent_total{reason=\"left\"}"), 1.0);
-    assert!(metric(&a, "retracker_share_received_total") >= 3.0);
+    assert_eq!(metric(&a, "retracker_share_sent_total{reason=\"joined\"}"), 1);
+    assert_eq!(metric(&b, "retracker_share_sent_total{reason=\"left\"}"), 1);
+    assert!(metric(&a, "retracker_share_received_total") >= 3);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn instances_of_another_name_share_nothing() {
     until_peers(&b, "t", &["192.168.1.5:6881"]);
     from(&other, "192.168.1.6", &announce("t", "b"));
     assert_eq!(peers(&other, "t"), ["192.168.1.6:6881"]);
-    assert_eq!(metric(&other, "retracker_share_received_total"), 0.0);
+    assert_eq!(metric(&other, "retracker_share_received_total"), 0);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn an_instance_that_starts_knows_all_peers_before_it_is_ready() {
     for n in 0..200 {
         from(&a, &format!("192.168.2.{n}"), &announce(&format!("torrent {}", n % 20), "a").port(1000 + n));
     }
-    until_metric(&a, "retracker_share_pending", |pending| pending == 0.0);
+    until_metric(&a, "retracker_share_pending", |pending| pending == 0);
     // What is written when the last announce is answered may still be on its way.
     let b = instance(&redis, &[]);
     until_peers(&b, "torrent 19", &peers(&a, "torrent 19").iter().map(String::as_str).collect::<Vec<_>>());
@@ -275,7 +275,7 @@ fn a_redis_that_is_killed_and_comes_back_empty_costs_no_peer() {
     from(&a, "192.168.1.5", &announce("t", "a"));
     let c = instance(&redis, &[]);
     until_peers(&c, "t", &both);
-    assert!(metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}") >= 1.0);
+    assert!(metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}") >= 1);
     for server in [&a, &b] {
         let lines = |text: &str| server.log().iter().filter(|line| line.contains(text)).count();
         assert_eq!((lines("share: alone: "), lines("share: no longer alone")), (1, 1), "{:?}", server.log());
@@ -287,11 +287,11 @@ fn a_redis_that_forgets_its_keys_while_it_runs_is_noticed_at_the_next_connection
     let Some(redis) = TestRedis::start(&[]) else { return };
     let a = instance(&redis, &[]);
     from(&a, "192.168.1.5", &announce("t", "a"));
-    until_metric(&a, "retracker_share_pending", |pending| pending == 0.0);
+    until_metric(&a, "retracker_share_pending", |pending| pending == 0);
     assert_eq!(redis.ask(&["FLUSHALL", "CLIENT KILL TYPE normal"]), ":1");
-    until_metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}", |resyncs| resyncs == 1.0);
+    until_metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}", |resyncs| resyncs == 1);
     from(&a, "192.168.1.5", &announce("t", "a"));
-    until_metric(&a, "retracker_share_sent_total{reason=\"resync\"}", |sent| sent == 1.0);
+    until_metric(&a, "retracker_share_sent_total{reason=\"resync\"}", |sent| sent == 1);
     let b = instance(&redis, &[]);
     until_peers(&b, "t", &["192.168.1.5:6881"]);
 }
@@ -305,7 +305,7 @@ fn announces_are_answered_while_the_redis_hangs() {
         let reply = from(&a, &format!("192.168.2.{n}"), &announce("t", &format!("p{n}")).port(1000 + n));
         assert_eq!(reply.counts(), [0, i64::from(n) + 1, 0]);
     }
-    until_metric(&a, "retracker_share_errors_total{reason=\"timeout\"}", |errors| errors >= 1.0);
+    until_metric(&a, "retracker_share_errors_total{reason=\"timeout\"}", |errors| errors >= 1);
     until_alone(&b);
     assert_eq!(from(&b, "192.168.1.200", &observer("t")).counts(), [0, 0, 0]);
     assert!(health(&a).1.contains("does not answer within 2 s"), "{:?}", health(&a));
@@ -330,7 +330,7 @@ fn a_wrong_password_is_named_and_no_announce_waits() {
     let ready = wrong.get("/ready");
     assert_eq!((ready.status, &ready.body[..]), (503, &b"warming up\n"[..]));
     assert_eq!(wrong.get("/check").status, 503);
-    until_metric(&wrong, "retracker_share_errors_total{reason=\"login\"}", |errors| errors >= 1.0);
+    until_metric(&wrong, "retracker_share_errors_total{reason=\"login\"}", |errors| errors >= 1);
 
     std::fs::write(file.path(), "right\n").unwrap();
     let right = unready_instance(&redis.url(), &[&with_file]);
@@ -355,7 +355,7 @@ fn a_full_redis_takes_what_waits_when_it_has_room() {
     let [a, b] = [instance(&redis, &[]), instance(&redis, &[])];
     assert_eq!(redis.ask(&["CONFIG SET maxmemory 1"]), "+OK");
     from(&a, "192.168.1.5", &announce("t", "a"));
-    until_metric(&a, "retracker_share_errors_total{reason=\"full\"}", |errors| errors >= 1.0);
+    until_metric(&a, "retracker_share_errors_total{reason=\"full\"}", |errors| errors >= 1);
     assert!(health(&a).1.contains("no memory left"), "{:?}", health(&a));
     assert_eq!(peers(&b, "t"), [""; 0]);
     assert_eq!(redis.ask(&["CONFIG SET maxmemory 0"]), "+OK");
@@ -367,7 +367,7 @@ fn a_full_redis_takes_what_waits_when_it_has_room() {
 fn the_last_announces_before_a_stop_are_shared() {
     let Some(redis) = TestRedis::start(&[]) else { return };
     let [a, b] = [instance(&redis, &[]), instance(&redis, &[])];
-    until_metric(&b, "retracker_share_instances", |count| count >= 1.0);
+    until_metric(&b, "retracker_share_instances", |count| count >= 1);
     let hosts: Vec<_> = (10..60).map(|n| format!("192.168.1.{n}:6881")).collect();
     for host in &hosts {
         from(&a, host.trim_end_matches(":6881"), &announce("t", host));
@@ -389,8 +389,8 @@ fn junk_in_a_log_is_dropped_and_counted() {
         &format!("XADD {log} * b \"\\x01\""),
         &format!("XADD {log} * odd 1 fields 2"),
     ]);
-    until_metric(&a, "retracker_share_dropped_total{reason=\"version\"}", |dropped| dropped == 1.0);
-    until_metric(&a, "retracker_share_dropped_total{reason=\"malformed\"}", |dropped| dropped == 2.0);
+    until_metric(&a, "retracker_share_dropped_total{reason=\"version\"}", |dropped| dropped == 1);
+    until_metric(&a, "retracker_share_dropped_total{reason=\"malformed\"}", |dropped| dropped == 2);
     assert_eq!(health(&a).1, "ok\n");
 }
 
@@ -413,10 +413,10 @@ fn zones_are_those_of_the_same_name() {
     for server in [&a, &b] {
         for (zone, role) in [("north", "leecher"), ("south", "seed")] {
             let name = format!("retracker_peers_by_zone{{zone=\"{zone}\",role=\"{role}\"}}");
-            until_metric(server, &name, |peers| peers == 1.0);
+            until_metric(server, &name, |peers| peers == 1);
         }
     }
-    until_metric(&c, "retracker_share_dropped_total{reason=\"zone\"}", |dropped| dropped == 2.0);
+    until_metric(&c, "retracker_share_dropped_total{reason=\"zone\"}", |dropped| dropped == 2);
     assert_eq!(from(&c, "192.168.1.200", &observer("t")).counts(), [0, 0, 0]);
 }
 
