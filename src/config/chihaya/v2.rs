@@ -130,13 +130,16 @@ fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) ->
         return StorageSection { peer_age, share: None, numbers: Numbers { max_numwant, ..Numbers::default() } };
     }
     let name = storage_name(&mut storage, lint, entry.place);
+    let mut has_broker = false;
     let (peer_age, share) = storage.section(lint, "config").map_or((None, None), |(mut config, _)| {
         let peer_age = store(&mut config, lint, false, interval);
         let share = own_keys(&mut config, lint, name.as_deref());
+        has_broker = !config.is_absent("redis_broker");
         config.finish(lint);
         (peer_age, share)
     });
-    if name.as_deref() == Some(REDIS) && share.is_none() {
+    // A wrong value of the key has an error of its own.
+    if name.as_deref() == Some(REDIS) && !has_broker {
         lint.error(entry.place, NO_BROKER);
     }
     storage.finish(lint);
