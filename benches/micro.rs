@@ -180,6 +180,7 @@ mod store {
             peer_id: PeerId(id),
             // One peer in three is a seed.
             role: if peer.is_multiple_of(3) { Role::Seed } else { Role::Leecher },
+            started: false,
             action: Action::Stay { completed: false },
             want,
             ids: false,

@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, binds the sockets, runs and drains.
 
 mod reload;
+mod share;
 
 use std::io;
 use std::num::NonZero;
@@ -30,11 +31,15 @@ use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::{self, Audience, Listen, ListenAddr, Listening, UdpListenAddr};
 use crate::frontend::serve;
 use crate::frontend::torrents::{Gate, TorrentsPart};
-use crate::frontend::udp::connection_id::ConnectionIds;
-use crate::metrics::{AccessMetrics, LogSample, Metrics, StoreSample, TorrentsMetrics, ZoneSample};
+use crate::frontend::udp::connection_id::{MAX_CLOCK_SKEW, SharedKey};
+use crate::frontend::udp::connection_ids::ConnectionIds;
+use crate::metrics::{AccessMetrics, LogSample, Metrics, ShareMetrics, StoreSample, TorrentsMetrics, ZoneSample};
+use crate::share_link::ShareLink;
 use crate::store::Store;
 use crate::torrents::{SharedBlobs, TorrentsLimits};
 use crate::tracker::Tracker;
+
+use self::share::SharedParts;
 
 /// How often expired peers and swarms are dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -54,6 +59,7 @@ pub struct App {
     context: Arc<Context>,
     store: Arc<Store>,
     forward: Option<ForwardEngine>,
+    share: Option<ShareLink>,
     reloads: Vec<Reload>,
     listening: Vec<Listening>,
     workers: usize,
@@ -121,7 +127,8 @@ impl App {
         let listen = |(address, error)| StartError::ListenUdp { address, error };
         listening.extend(listen::bind_datagrams(&config.udp_listen, workers).map_err(listen)?);
 
-        let store = Arc::new(Store::new(config.store));
+        let store = Store::new(config.store);
+        let store = Arc::new(if config.share.is_some() { store.shared() } else { store });
         let mut registry = config.prometheus.then(Registry::default);
         let mut metrics = registry.as_mut().map_or_else(Metrics::unexposed, Metrics::register);
         if let Some(registry) = &mut registry {
@@ -170,13 +177,25 @@ impl App {
             None => None,
             Some(options) => Some(shared_blobs(options, connections.limits.total, registry.as_mut())?),
         };
+        let topology = config.topology.clone();
+        let tracker = Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics);
+        let addresses: Vec<_> =
+            listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect();
+        let (tracker, share_state, share) = match config.share {
+            None => (tracker, None, None),
+            Some(options) => {
+                let parts = SharedParts::new(&config.store, &options, ShareMetrics::register(registry.as_mut()));
+                parts.build(options, tracker, Arc::clone(&store), topology, &addresses)
+            }
+        };
         let context = Context {
-            tracker: Tracker::new(config.policy, config.topology, Arc::clone(&store), forwarders, &metrics),
+            tracker,
+            share: share_state,
             access,
             metrics,
             registry,
             routes: config.routes,
-            listening: listening.iter().map(|listening| (listening.address(), listening.purpose.audience)).collect(),
+            listening: addresses,
             settings: config.settings,
             history: History::default(),
             log: log_sample,
@@ -186,10 +205,7 @@ impl App {
             hosts: Hosts::new(config.allowed_hosts),
             draining: AtomicBool::new(false),
             drain: config.drain,
-            connection_ids: config
-                .udp_key
-                .as_ref()
-                .map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))?,
+            connection_ids: connection_ids(config.udp_key.as_ref())?,
             connections,
             // Operators' connections have counters of their own. `/metrics` does not expose these counters, because
             // `retracker_connections` is about clients.
@@ -204,7 +220,7 @@ impl App {
         let access = access_file.map(|file| reload::access(Arc::clone(&context), file));
         let certificate = tls_files.map(|files| reload::certificate(Arc::clone(&context), files));
         let reloads = forwarders.into_iter().chain(access).chain(certificate).collect();
-        Ok(Self { context, store, forward, reloads, listening, workers })
+        Ok(Self { context, store, forward, share, reloads, listening, workers })
     }
 
     /// The bound sockets.
@@ -214,10 +230,12 @@ impl App {
 
     /// Serves until a stop signal, then lets the requests under way finish.
     pub fn run(self, runtime: &Runtime, signals: Signals) -> Result<(), StartError> {
-        let Self { context, store, forward, reloads, listening, workers } = self;
+        let Self { context, store, forward, share, reloads, listening, workers } = self;
         let (stopping, stopped) = watch::channel(false);
         let start = |engine: ForwardEngine| LocalThread::start("upstream", |stopped| engine.run(stopped));
         let upstream = forward.map(start).transpose()?;
+        let start = |link: ShareLink| LocalThread::start("share", |stopped| link.run(stopped));
+        let share = share.map(start).transpose()?;
         // The end of the process does not wait for this thread, because the thread only fetches keys.
         let _keys = context.access.clone().map(keep_keys).transpose()?;
         let threads = serve::start(listening, workers, &context, &stopped)?;
@@ -238,6 +256,8 @@ impl App {
                 log::error!("a worker thread panicked");
             }
         }
+        // The workers have ended, so nothing more is heard that the other instances must know.
+        share.into_iter().for_each(LocalThread::stop);
         if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
             runtime.block_on(flush_stopped(forwarders));
             upstream.stop();
@@ -248,7 +268,7 @@ impl App {
 }
 
 /// A thread with an event loop of its own. Work with awc needs such a thread, because awc's connections cannot leave
-/// their thread.
+/// their thread. Work that must not wait for clients has one, too.
 struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
@@ -274,7 +294,7 @@ impl LocalThread {
     fn stop(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            log::error!("the forwarders' thread panicked");
+            log::error!("the thread for upstream trackers or for other instances panicked");
         }
     }
 }
@@ -310,6 +330,7 @@ async fn housekeep(context: &Context, store: &Store) {
         torrents.iter().for_each(|part| part.blobs.housekeep(|info_hash| tracker.has_peers(info_hash)));
         metrics.housekept(start.elapsed());
         context.record_history();
+        adopt_udp_key(context);
         // This line comes after `housekeep`: once it is logged, the peers that expired during the sleep are gone.
         if let Some(slept) = slept {
             log::info!("the host has slept for {} s: this time counts towards the age of peers", slept.as_secs());
@@ -322,6 +343,18 @@ async fn housekeep(context: &Context, store: &Store) {
             );
             reported = Some((Instant::now(), evicted));
         }
+    }
+}
+
+fn connection_ids(key: Option<&SharedKey>) -> io::Result<ConnectionIds> {
+    key.map_or_else(ConnectionIds::own, |key| Ok(ConnectionIds::shared(key)))
+}
+
+/// Lets all instances accept the connection ids of each other, as soon as the key that they share is known. A key that
+/// the operator has set stays.
+fn adopt_udp_key(Context { share, connection_ids, .. }: &Context) {
+    if let Some(key) = share.as_ref().and_then(|share| share.udp_key()) {
+        connection_ids.adopt(&SharedKey::of_bytes(key, MAX_CLOCK_SKEW));
     }
 }
 

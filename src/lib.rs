@@ -12,8 +12,8 @@
 //! actix-web's routes. Over UDP it reads datagrams in batches ([`frontend::udp`]).
 //!
 //! # Which way imports point
-//! `tracker_protocol, cache, clock, metrics ← topology ← {store, forward, torrents} ← {tracker, access} ← frontend ←
-//! config ← {commands, app} ← main`. An arrow leads from a module to the modules that it may import. A test
+//! `tracker_protocol, cache, clock, metrics ← topology ← {store ← share ← share_link, forward, torrents} ← {tracker, access} ←
+//! frontend ← config ← {commands, app} ← main`. An arrow leads from a module to the modules that it may import. A test
 //! (`tests/it/architecture.rs`) checks this. [`tracker_protocol`] is a crate of its own, so it cannot import any of these
 //! modules. [`tracker`] uses neither actix nor wire formats.
 //!
@@ -54,6 +54,8 @@ pub mod metrics;
 pub mod topology;
 
 pub mod forward;
+pub mod share;
+pub mod share_link;
 pub mod store;
 pub mod torrents;
 

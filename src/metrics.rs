@@ -15,6 +15,7 @@ mod process;
 mod requests;
 mod sampled;
 mod samples;
+mod share;
 mod torrents;
 mod udp;
 
@@ -41,6 +42,7 @@ use self::instruments::Untyped;
 pub use self::requests::{OutcomeMetrics, RequestMetrics};
 use self::sampled::{ChihayaSampled, Sampled};
 pub use self::samples::{CIRCUITS, ForwardSample, ForwarderSample, LogSample, StoreSample, TorrentsSample, ZoneSample};
+pub use self::share::{ShareMetrics, ShareSent};
 pub use self::torrents::{TorrentsMetrics, TorrentsRefusals};
 pub use self::udp::UdpMetrics;
 

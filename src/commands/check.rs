@@ -1,5 +1,5 @@
-//! `retracker check`: asks each forwarder once and fetches the keys for tokens, so that operators see mistakes before
-//! clients do.
+//! `retracker check`: asks each forwarder once, fetches the keys for tokens and tries the server that instances share, so
+//! that operators see mistakes before clients do.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,11 +9,13 @@ use tokio::task::LocalSet;
 
 use crate::access::{AccessOptions, probe_keys};
 use crate::forward::{ForwardError, ForwarderOptions, UpstreamProxies, probe};
+use crate::share_link::{self, ShareOptions, ShareVerdict};
 
 /// What to check, and how.
 pub(super) struct Checks {
     pub(super) forwarders: Option<Vec<ForwarderOptions>>,
     pub(super) access: Option<Box<AccessOptions>>,
+    pub(super) share: Option<Box<ShareOptions>>,
     pub(super) proxies: UpstreamProxies,
     /// How long an announce may wait for forwarders.
     pub(super) deadline: Duration,
@@ -22,15 +24,15 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Asks all forwarders, and fetches the keys at the same time, with the same requests as the tracker. Returns the
-    /// text to print, and whether everything works.
+    /// Asks all forwarders, fetches the keys and tries the shared server, at the same time and as the tracker does. Returns
+    /// the text to print, and whether everything works.
     pub(super) fn run(&self) -> io::Result<(String, bool)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let both = async { tokio::join!(self.forwarders(), self.keys()) };
-        let ((forwarders, are_well), (keys, has_keys)) = LocalSet::new().block_on(&runtime, both);
+        let all = async { tokio::join!(self.forwarders(), self.keys(), self.share()) };
+        let ((forwarders, are_well), (keys, has_keys), (share, is_usable)) = LocalSet::new().block_on(&runtime, all);
         // A name look-up may hang, so the runtime does not wait for it.
         runtime.shutdown_background();
-        Ok((forwarders + &keys, are_well && has_keys))
+        Ok((forwarders + &keys + &share, are_well && has_keys && is_usable))
     }
 
     async fn forwarders(&self) -> (String, bool) {
@@ -43,6 +45,17 @@ impl Checks {
         let heading = ["NAME", "PROTOCOL", "ADDRESS", "LATENCY", "INTERVAL", "VERDICT"].map(str::to_owned);
         let rows: Vec<_> = [heading].into_iter().chain(rows.into_iter().map(|(row, _)| row)).collect();
         (table(&rows), all_well)
+    }
+
+    /// Tries the server that instances share.
+    async fn share(&self) -> (String, bool) {
+        let Some(options) = self.share.as_ref().filter(|_| !self.offline) else { return (String::new(), true) };
+        let ShareVerdict { target, found, faults } = share_link::probe(options).await;
+        let found = if found.is_empty() { String::new() } else { format!(" ({found})") };
+        if faults.is_empty() {
+            return (format!("The shared server {target}{found} is usable.\n"), true);
+        }
+        (format!("The shared server {target}{found} is not usable. {}\n", faults.join(" ")), false)
     }
 
     /// Fetches the keys for tokens.

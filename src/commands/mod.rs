@@ -34,9 +34,9 @@ pub fn run(command: Subcommand) -> Result<Report, String> {
             listen.iter().try_for_each(healthcheck::check)?;
             Ok(done(String::new()))
         }
-        Subcommand::Check { chihaya, forwarders, access, proxies, deadline, offline } => {
+        Subcommand::Check { chihaya, forwarders, access, share, proxies, deadline, offline } => {
             let mut report = chihaya.map_or_else(|| done(String::new()), |file| lint(&file));
-            let checks = check::Checks { forwarders, access, proxies, deadline, offline };
+            let checks = check::Checks { forwarders, access, share, proxies, deadline, offline };
             let (text, all_well) = checks.run().map_err(|error| error.to_string())?;
             report.text += &text;
             report.all_well &= all_well;

@@ -29,8 +29,8 @@ pub fn command() -> Command {
         .subcommand(
             Command::new(CHECK)
                 .about(
-                    "Check the forwarders file and the access rules, ask each forwarder once and fetch the keys for tokens; \
-                     with --chihaya say what became of each key of that file: exit code 0 if all is well, 1 if not, 2 if a \
+                    "Check the forwarders file and the access rules, ask each forwarder once, fetch the keys for tokens and \
+                     try the server of --share; with --chihaya say what became of each key of that file: exit code 0 if all is well, 1 if not, 2 if a \
                      value is wrong",
                 )
                 .arg(Arg::new(OFFLINE).long(OFFLINE).action(ArgAction::SetTrue).help("Only check the files")),

@@ -13,6 +13,7 @@ mod forwarders;
 mod networks;
 mod sections;
 pub mod settings;
+mod share;
 mod tls;
 mod torrents;
 mod values;
@@ -37,6 +38,7 @@ use crate::frontend::routes::TrackerPaths;
 use crate::frontend::settings_in_force::SettingInForce;
 use crate::frontend::shutdown::DRAIN;
 use crate::frontend::udp::connection_id::SharedKey;
+use crate::share_link::ShareOptions;
 use crate::store::StoreOptions;
 use crate::topology::Topology;
 use crate::tracker::{Policy, RequestLimits};
@@ -54,7 +56,7 @@ use self::command::Chosen;
 use self::settings::{
     ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, DEBUG, FORWARD_TIMEOUT, FORWARDS, IP_PARAM, LISTEN,
     LOCAL_ONLY_AFTER, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_EXCHANGES, MAX_PEERS, PEER_AGE, PROMETHEUS,
-    RUST_LOG, UDP_LISTEN,
+    RUST_LOG, UDP_LISTEN, UDP_SECRET,
 };
 
 /// The settings with which the process serves.
@@ -92,6 +94,8 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Torrent files and leases of shared blobs; `None` without `--torrents`.
     pub torrents: Option<TorrentsOptions>,
+    /// How the instances share their swarms; `None` if this instance keeps them to itself.
+    pub share: Option<ShareOptions>,
     /// The pages of Chihaya; `None` if no Chihaya file is in use.
     pub chihaya: Option<ChihayaPages>,
     /// Whether `/metrics` is served.
@@ -200,8 +204,8 @@ pub enum Subcommand {
         /// command ends as if the instance did not answer, because Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Say what became of each key of Chihaya's file, ask each upstream tracker once and fetch the keys for tokens.
-    /// Print the results.
+    /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens and try the
+    /// shared server. Print the results.
     Check {
         /// Chihaya's file, if one was given.
         chihaya: Option<Box<ChihayaFile>>,
@@ -209,6 +213,8 @@ pub enum Subcommand {
         forwarders: Option<Vec<ForwarderOptions>>,
         /// The access rules; `None` if no file of access rules is given.
         access: Option<Box<AccessOptions>>,
+        /// How the instances share their swarms; `None` if this instance keeps them to itself.
+        share: Option<Box<ShareOptions>>,
         /// The proxies through which upstream trackers are asked and keys are fetched.
         proxies: UpstreamProxies,
         /// How long an announce may wait for upstream trackers.
@@ -285,7 +291,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         },
         operator_connections: ConnectionLimits::OPERATORS,
         drain: DRAIN,
-        udp_key: None,
+        udp_key: UDP_SECRET.read(sources)?,
         store: StoreOptions {
             peer_age: PEER_AGE.read(sources)?,
             announce_interval: Duration::from_secs(interval.into()),
@@ -309,6 +315,7 @@ fn serve(sources: &Sources<'_>) -> Result<Task, ConfigError> {
         warnings: Vec::new(),
         tls: tls::given(sources, listen.iter().chain(&admin).chain(&torrents_listen))?,
         torrents,
+        share: share::given(sources, None)?,
         listen: listen.into_iter().chain(admin.into_iter().map(Listen::for_operators)).collect(),
     };
     if let Some(file) = chihaya(sources)? {
@@ -343,7 +350,9 @@ fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
 fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError> {
     let (forwards, access) = (ForwardsFile::given(sources)?, AccessFile::given(sources)?);
     let chihaya = chihaya(sources)?;
-    if forwards.is_none() && access.is_none() && chihaya.is_none() {
+    let named = chihaya.as_ref().and_then(|file| file.checked().ok()?.share.clone());
+    let share = share::given(sources, named)?;
+    if forwards.is_none() && access.is_none() && chihaya.is_none() && share.is_none() {
         return Err(ConfigError::Usage(NOTHING_TO_CHECK.to_owned()));
     }
     let deadline = FORWARD_TIMEOUT.read(sources)?;
@@ -351,6 +360,7 @@ fn check(sources: &Sources<'_>, offline: bool) -> Result<Subcommand, ConfigError
         chihaya: chihaya.map(Box::new),
         forwarders: forwards.map(|file| file.read()).transpose()?,
         access: access.map(|file| file.read().map(Box::new)).transpose()?,
+        share: share.map(Box::new),
         proxies: UpstreamProxies::from_env(&sources.env),
         deadline,
         offline,
@@ -363,4 +373,5 @@ fn chihaya(sources: &Sources<'_>) -> Result<Option<ChihayaFile>, ConfigError> {
 }
 
 const NOTHING_TO_CHECK: &str = "there is nothing to check, expected a forwarders file with -f or FORWARDS_FILE, access rules \
-                                with --access or ACCESS_FILE, or Chihaya's file with --chihaya or CHIHAYA_CONFIG";
+                                with --access or ACCESS_FILE, a server with --share or SHARE_URL, or Chihaya's file with \
+                                --chihaya or CHIHAYA_CONFIG";

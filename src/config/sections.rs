@@ -16,5 +16,7 @@ pub(super) const ACCESS: Section = Section("Who may announce");
 pub(super) const FORWARDING: Section = Section("Forwarding");
 /// Torrent files and leases of shared blobs.
 pub(super) const TORRENTS: Section = Section("Shared blobs");
+/// Several instances with the same swarms.
+pub(super) const SHARING: Section = Section("Several instances");
 /// All other settings.
 pub(super) const OPERATION: Section = Section("Limits and operation");

@@ -23,6 +23,7 @@ mod listening;
 mod networks;
 mod operation;
 mod peers;
+mod sharing;
 mod torrents;
 
 pub(super) use self::access::ACCESS;
@@ -34,10 +35,11 @@ pub(super) use self::operation::{
     ALLOWED_HOSTS, CHIHAYA, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,
 };
 pub(super) use self::peers::{ANNOUNCE_INTERVAL, MAX_PEERS, PEER_AGE};
+pub(super) use self::sharing::{SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_WARM_UP, UDP_SECRET};
 pub(super) use self::torrents::{TORRENTS, TORRENTS_FROM, TORRENTS_LISTEN, TORRENTS_MEMORY, TORRENTS_TOKEN};
 
 /// The sections, in the order of help and pages.
-static SECTIONS: [&[&dyn Declared]; 8] = [
+static SECTIONS: [&[&dyn Declared]; 9] = [
     listening::SECTION,
     peers::SECTION,
     clients::SECTION,
@@ -45,6 +47,7 @@ static SECTIONS: [&[&dyn Declared]; 8] = [
     access::SECTION,
     forwarding::SECTION,
     torrents::SECTION,
+    sharing::SECTION,
     operation::SECTION,
 ];
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use actix_web::http::header::HttpDate;
 use certificate::TlsServer;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -20,10 +21,11 @@ use super::listen::Audience;
 use super::routes::TrackerPaths;
 use super::settings_in_force::SettingInForce;
 use super::torrents::TorrentsPart;
-use super::udp::connection_id::ConnectionIds;
+use super::udp::connection_ids::ConnectionIds;
 use crate::access::Access;
 use crate::clock;
 use crate::metrics::{LogSample, Metrics};
+use crate::share::{Alone, ShareState};
 use crate::tracker::Tracker;
 
 /// What all request handlers share. There is one per process.
@@ -31,6 +33,8 @@ use crate::tracker::Tracker;
 pub struct Context {
     /// The tracker.
     pub tracker: Tracker,
+    /// Whether this instance hears the others; `None` if it keeps its swarms to itself.
+    pub share: Option<Arc<ShareState>>,
     /// The access rules; `None` if every client may announce.
     pub access: Option<Arc<Access>>,
     /// The handles of all metrics.
@@ -76,7 +80,18 @@ impl Context {
     /// Current faults and their remedies, for the operator, as sentences in plain text.
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
-        self.tracker.notices().into_iter().chain(access).collect()
+        self.tracker.notices().into_iter().chain(access).chain(self.alone_notice()).collect()
+    }
+
+    /// Says that the instance does not hear the others, if that is so.
+    pub fn alone_notice(&self) -> Option<String> {
+        let Alone { since, why } = self.share.as_ref()?.alone()?;
+        Some(format!("alone since {}: {why}", HttpDate::from(since)))
+    }
+
+    /// Whether a balancer may send clients: the instance is not stopping, and knows what the other instances know.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && self.share.as_ref().is_none_or(|share| share.is_ready(self.uptime()))
     }
 
     /// How long the process has been serving.

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use tracker_protocol::{PeerId, PeerLists, Role, SwarmCounts};
 
+use super::record::Hearing;
 use crate::topology::ZonedIp;
 
 /// What the store needs to know of an announce.
@@ -25,6 +26,8 @@ pub struct Announcement {
     pub peer_id: PeerId,
     /// The peer's role in the swarm.
     pub role: Role,
+    /// Whether the peer says that it has just started.
+    pub started: bool,
     /// What to do with the peer.
     pub action: Action,
     /// How many other peers the peer wants.
@@ -59,4 +62,7 @@ pub struct Selection {
     /// determines the number only if the announcing peer is new in the swarm, or announces at a slower pace than
     /// before. Otherwise the number is 0.
     pub others_at_address: usize,
+    /// What other instances may have to hear of the announce. `None` if no swarms are shared, or if the announce changed
+    /// nothing.
+    pub hearing: Option<Hearing>,
 }

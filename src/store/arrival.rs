@@ -1,10 +1,12 @@
 //! How a peer joins a swarm or announces again, and which older entries it replaces.
 
+use super::announcement::Announcement;
 use super::client_id::ClientId;
-use super::context::StoreContext;
+use super::context::{Hearer, StoreContext};
 use super::delta::CountDelta;
 use super::entry::{Entry, PeerKey, PeerState, Provenance};
 use super::peers::Peers;
+use super::record::{Hearing, PeerChange};
 use super::time::Pace;
 use tracker_protocol::{Ip, Role};
 
@@ -31,6 +33,53 @@ pub(super) struct Arrival {
     /// Whether the lists have changed, apart from the times in them.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
+    /// The ticks since the previous announce from the endpoint. `None` if it was not known.
+    pub(super) gap: Option<u16>,
+    /// Whether another client was at the endpoint, or the address was claimed before and is not any more, or the other
+    /// way round.
+    pub(super) is_replaced: bool,
+}
+
+/// The effect of an announce on the swarm.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Effect {
+    pub(super) others_at_address: usize,
+    /// The ticks since the previous announce from the endpoint. `None` if it was not known.
+    pub(super) gap: Option<u16>,
+    /// What other instances must hear at once.
+    pub(super) change: Option<PeerChange>,
+    /// Whether the peer was recorded or removed.
+    pub(super) is_done: bool,
+}
+
+impl Effect {
+    /// The effect of an announce with which a client leaves. Other instances must hear it even if the client was not
+    /// known, because another instance may have heard it join.
+    pub(super) const LEFT: Self =
+        Self { others_at_address: 0, gap: None, change: Some(PeerChange::Left), is_done: true };
+
+    /// What other instances may have to hear. `None` if there are no other instances.
+    pub(super) fn hearing(self, StoreContext { hearer, life, .. }: StoreContext<'_>) -> Option<Hearing> {
+        let Hearer::Sharing(now) = hearer else { return None };
+        let silence = self.gap.map(|gap| life.duration(gap));
+        self.is_done.then_some(Hearing { at: life.start_of_tick(now), silence, change: self.change })
+    }
+}
+
+impl Arrival {
+    /// The effect of the announce. `is_counted` is whether a download was counted. A peer that says that it has started
+    /// has joined, even if it was known: another instance may have heard it leave a moment ago.
+    pub(super) fn effect(self, &Announcement { role, started, .. }: &Announcement, is_counted: bool) -> Effect {
+        let Self { is_recorded, before, others_at_address, gap, is_replaced, .. } = self;
+        let change = if is_counted {
+            Some(PeerChange::Completed)
+        } else if started || before.is_none() {
+            Some(PeerChange::Joined)
+        } else {
+            (is_replaced || before != Some(role)).then_some(PeerChange::Changed)
+        };
+        Effect { others_at_address, gap, change: change.filter(|_| is_recorded), is_done: is_recorded }
+    }
 }
 
 /// Chooses a new first address for a client whose first address is gone.
@@ -64,9 +113,11 @@ impl Arriving<'_> {
                 return Arrival::default();
             }
             arrival.before = Some(old.kind().role());
+            let gap = context.now.since(old.seen());
+            arrival.gap = Some(gap);
+            arrival.is_replaced = !old.is_of(id) || old.is_claimed() != claim.is_some();
             if old.is_of(id) {
                 self.refresh(at, &old, own, change, &mut arrival);
-                let gap = context.now.since(old.seen());
                 self.settle(key, Some(gap), own, other, change, &mut arrival);
                 return arrival;
             }
@@ -83,10 +134,15 @@ impl Arriving<'_> {
         change.joined(&entry);
         arrival.changed = true;
         self.settle(key, None, own, other, change, &mut arrival);
-        if known.is_none() && claim.is_none() {
+        if known.is_none() && claim.is_none() && !self.is_told() {
             arrival.others_at_address = own.others_at(key, id, context.now, context.rhythm);
         }
         arrival
+    }
+
+    /// Whether another instance has told of the peer.
+    fn is_told(&self) -> bool {
+        matches!(self.context.hearer, Hearer::Another)
     }
 
     fn entry<A: Ip>(&self, key: PeerKey<A>, is_second: bool, pace: Pace) -> Entry<A> {
@@ -113,7 +169,7 @@ impl Arriving<'_> {
             change.joined(&entry);
             arrival.changed = true;
         }
-        if pace > old.pace() && self.claim.is_none() {
+        if pace > old.pace() && self.claim.is_none() && !self.is_told() {
             arrival.others_at_address = own.others_at(old.key(), self.id, now, rhythm);
         }
     }

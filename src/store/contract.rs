@@ -55,6 +55,7 @@ fn from(address: &str) -> Announcement {
         port: NonZeroU16::new(address.port()),
         peer_id: PeerId(id),
         role: Role::Leecher,
+        started: false,
         action: Action::Stay { completed: false },
         want: 50,
         ids: true,

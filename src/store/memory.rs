@@ -6,9 +6,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::announcement::{Action, Announcement, Selection};
-use super::context::StoreContext;
+use super::apply::Told;
+use super::context::{Hearer, StoreContext};
 use super::delta::CountDelta;
 use super::explanation::{SwarmExplanation, SwarmListing};
+use super::recent_moves::HeardAt;
+use super::record::{Applied, PeerRecord, RecordRefusal};
 use super::shard::{Shard, SwarmKey, hash};
 use super::swarm::Victim;
 use super::time::{Rhythm, Tick, TtlTicks};
@@ -56,6 +59,8 @@ pub struct Store {
     weights: SourceWeights,
     zones: ZoneCounts,
     capacity: i64,
+    /// Whether announces tell what other instances must hear.
+    shares: bool,
     tally: Tally,
     /// How many calls of [`Self::housekeep`] it takes to check all shards.
     round: u64,
@@ -105,11 +110,18 @@ impl Store {
             weights: SourceWeights::new(),
             zones: ZoneCounts::new(),
             capacity: i64::try_from(options.max_peers).unwrap_or(i64::MAX),
+            shares: false,
             tally: Tally::default(),
             round: (options.peer_age / ROUNDS).as_secs().clamp(1, LONGEST_ROUND),
             calls: AtomicU64::new(0),
             housekept: AtomicU32::new(0),
         }
+    }
+
+    /// The same store, but each announce tells what other instances must hear.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shares: true, ..self }
     }
 
     /// Carries out an announce. Returns those other peers of the swarm that the client can reach, and the swarm's
@@ -121,17 +133,50 @@ impl Store {
         info_hash: InfoHash,
         announcement: &Announcement,
     ) -> Selection {
-        let now = self.life.tick(now);
+        let hearer = if self.shares { Hearer::Sharing(now) } else { Hearer::Alone };
+        let context = self.context(now, topology, hearer);
         let is_to_be_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let (picked, grown) = self.with(info_hash, |shard, key, change| {
-            let context = StoreContext { now, life: self.life, rhythm: self.rhythm, topology };
             let picked = shard.announce(context, key, is_to_be_kept, announcement, change);
             (picked, change.peers() + change.swarms > 0)
         });
         if grown && self.is_too_full() {
-            self.make_room(now, info_hash, announcement);
+            self.make_room(context.now, info_hash, announcement);
         }
         picked
+    }
+
+    /// Applies what another instance has heard of a peer `ago`, as if the announce had been sent to this instance then.
+    /// `zone` is the zone of the peer here. What the store has heard since then stays as it is.
+    pub fn apply(
+        &self,
+        now: Timestamp,
+        ago: Duration,
+        topology: &Topology,
+        info_hash: InfoHash,
+        zone: Option<ZoneId>,
+        record: &PeerRecord,
+    ) -> Result<Applied, RecordRefusal> {
+        let tenths = u32::try_from(ago.as_millis() / 100).unwrap_or(u32::MAX);
+        let ticks = self.life.ticks_ago(now, tenths);
+        if self.life.is_over(ticks) {
+            return Err(RecordRefusal::Expired);
+        }
+        let heard = HeardAt(now.tenths().wrapping_sub(tenths));
+        let told = Told::new(record, zone, ticks, heard)?;
+        let context = self.context(now, topology, Hearer::Another);
+        let (applied, grown) = self.with(info_hash, |shard, key, change| {
+            let applied = shard.apply(context, key, &told, change);
+            (applied, change.peers() + change.swarms > 0)
+        });
+        if grown && self.is_too_full() {
+            self.make_room(context.now, info_hash, &told.announcement);
+        }
+        applied
+    }
+
+    fn context<'a>(&self, now: Timestamp, topology: &'a Topology, hearer: Hearer) -> StoreContext<'a> {
+        StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology, hearer }
     }
 
     /// The counts of one swarm; zeros if the swarm does not exist.
@@ -150,14 +195,14 @@ impl Store {
         info_hash: InfoHash,
         announcement: &Announcement,
     ) -> Option<SwarmExplanation> {
-        let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
+        let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
     /// Lists the peers of one swarm, which does not count as used, at most 500 of each family. `None` if the swarm does
     /// not exist.
     pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
-        let context = StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology };
+        let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, _| shard.list(context, key))
     }
 

@@ -28,6 +28,13 @@
 //!   sources with equally many peers, the store first removes peers of swarms that were used only once. The least
 //!   recently used of these swarms comes first. Peers of small swarms follow. Among equally small swarms, the least
 //!   recently used swarm comes first.
+//! - Other instances of the tracker may tell what they have heard of peers. Such a record does what its announce would
+//!   have done here, at the moment at which the other instance heard it. What was heard last stays: an older record
+//!   changes nothing but `downloaded`, and a record that a peer has left removes only what was not heard of since. So
+//!   records may come late, in any order and several times. (Moments are exact to a tenth of a second for the last few
+//!   hundred peers of a shard, and to a few thousandths of the peer age for the others.) A record can claim an address
+//!   no more than an announce can. A record that no client could use is refused.
+//! - `downloaded` is never less than another instance has counted.
 //! - Nothing is persisted, and nothing blocks. Every operation takes one short lock, and looks at a few thousand peers
 //!   at most while it holds the lock. Three exceptions take milliseconds for half a million peers: the list of a huge
 //!   swarm grows by an eighth, the swarm's index doubles, or nearly all its peers have expired and are dropped in one
@@ -36,6 +43,7 @@
 //! `now` is an argument everywhere, so that tests do not have to wait.
 
 mod announcement;
+mod apply;
 mod arrival;
 mod client_id;
 mod completions;
@@ -48,10 +56,13 @@ mod explain;
 mod explanation;
 mod index;
 mod last_use;
+mod leaving;
 mod memory;
 mod peers;
 mod pick;
 mod ranked;
+mod recent_moves;
+mod record;
 mod shard;
 mod swarm;
 mod time;
@@ -62,3 +73,4 @@ pub use explanation::{
     HiddenPeer, ListedPeer, PeerAtAddress, PeerExplanation, PeerVerdict, SwarmExplanation, SwarmListing,
 };
 pub use memory::{Store, StoreOptions, SwarmCursor, Totals};
+pub use record::{Applied, Hearing, PeerChange, PeerNews, PeerRecord, RecordRefusal};

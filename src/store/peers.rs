@@ -7,7 +7,6 @@ use super::client_id::ClientId;
 use super::entry::{Entry, PeerKey, PeerState};
 use super::index::Index;
 use super::time::{Rhythm, Tick, TtlTicks};
-use crate::topology::ZoneId;
 use tracker_protocol::Ip;
 
 /// For up to this many peers, a scan of the list is as fast as an index. An index would cost memory in every swarm.
@@ -185,19 +184,16 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes all entries of a client at an address, whatever their ports. A claim removes only claimed entries.
-    /// `dropped` is called for each removed entry.
+    /// Removes those entries of a client for which `may` returns true, whatever their ports. `dropped` is called for each
+    /// removed entry.
     pub(super) fn remove(
         &mut self,
-        (ip, zone): (A, Option<ZoneId>),
         port: Option<PeerKey<A>>,
         id: ClientId,
-        is_claim: bool,
+        may: impl Fn(&Entry<A>) -> bool,
         mut dropped: impl FnMut(&Entry<A>),
     ) {
-        let may = |entry: &Entry<A>| {
-            entry.ip == ip && entry.zone == zone && entry.is_of(id) && (!is_claim || entry.is_claimed())
-        };
+        let may = |entry: &Entry<A>| entry.is_of(id) && may(entry);
         let before = self.len();
         let mut remove = |peers: &mut Self, at: usize| {
             if let Some(entry) = peers.entries.get(at).copied().filter(may) {

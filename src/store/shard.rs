@@ -6,12 +6,16 @@ use std::hash::BuildHasher as _;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::announcement::{Announcement, Selection};
+use super::announcement::{Action, Announcement, Selection};
+use super::apply::Told;
+use super::arrival::Effect;
 use super::client_id::Prefixes;
 use super::completions::Completions;
-use super::context::StoreContext;
+use super::context::{Hearer, StoreContext};
 use super::delta::CountDelta;
 use super::explanation::{SwarmExplanation, SwarmListing};
+use super::recent_moves::{HeardAt, RecentMoves};
+use super::record::{Applied, Hearing, RecordRefusal};
 use super::swarm::{Swarm, Victim};
 use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
@@ -28,6 +32,8 @@ pub(super) struct Shard {
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,
+    /// `None` if no swarms are shared.
+    moves: Option<RecentMoves>,
 }
 
 /// An info-hash and its hash.
@@ -65,9 +71,60 @@ impl Shard {
                 change.swarms += 1;
                 vacant.insert(Box::new(Swarm::new(key.info_hash, context.now))).into_mut()
             }
+            Entry::Vacant(_) if announcement.action == Action::Leave => {
+                let hearing = Effect::LEFT.hearing(context);
+                return self.note(context, key, announcement, Selection { hearing, ..Selection::default() });
+            }
             Entry::Vacant(_) => return Selection::default(),
         };
-        swarm.announce(context, announcement, &mut self.prefixes, &mut self.completions, change)
+        let selection = swarm.announce(context, announcement, &mut self.prefixes, &mut self.completions, change);
+        self.note(context, key, announcement, selection)
+    }
+
+    /// Remembers a change of which other instances hear: what they have heard before may come later.
+    fn note(
+        &mut self,
+        context: StoreContext<'_>,
+        key: SwarmKey,
+        announcement: &Announcement,
+        selection: Selection,
+    ) -> Selection {
+        if let (Hearer::Sharing(now), Some(Hearing { change: Some(_), .. })) = (context.hearer, selection.hearing) {
+            let moves = self.moves.get_or_insert_default();
+            moves.note(HeardAt(now.tenths()), (key.info_hash, announcement.place.ip, announcement.peer_id));
+        }
+        selection
+    }
+
+    /// Applies a record of another instance. If the swarm does not exist, it is created for a peer that stays.
+    pub(super) fn apply(
+        &mut self,
+        context: StoreContext<'_>,
+        key: SwarmKey,
+        told: &Told,
+        change: &mut CountDelta<'_>,
+    ) -> Result<Applied, RecordRefusal> {
+        let peer = (key.info_hash, told.announcement.place.ip, told.announcement.peer_id);
+        let moves = self.moves.get_or_insert_default();
+        if moves.has_moved_after(told.heard, peer) {
+            return Ok(Applied::Outdated);
+        }
+        let swarm = match self.swarms.entry(key.hash, |swarm| key.is(swarm), |swarm| hash(swarm.info_hash)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if told.announcement.action == Action::Leave => {
+                moves.note(told.heard, peer);
+                return Ok(Applied::Left);
+            }
+            Entry::Vacant(vacant) => {
+                change.swarms += 1;
+                vacant.insert(Box::new(Swarm::new(key.info_hash, context.now))).into_mut()
+            }
+        };
+        let applied = swarm.apply(context, told, &mut self.prefixes, &mut self.completions, change);
+        if matches!(applied, Ok(Applied::Recorded | Applied::Left)) {
+            moves.note(told.heard, peer);
+        }
+        applied
     }
 
     /// The counts of a swarm; zeros if the swarm does not exist.

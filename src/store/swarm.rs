@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
 use super::announcement::{Action, Announcement, Selection};
-use super::arrival::{Arrival, Arriving, succeed};
+use super::arrival::{Arrival, Arriving, Effect, succeed};
 use super::client_id::{ClientId, Prefixes};
 use super::completions::Completions;
 use super::context::StoreContext;
 use super::delta::{CountDelta, LostFirsts};
 use super::entry::{Entry, PeerKey};
 use super::last_use::LastUse;
+use super::leaving::Leaving;
 use super::peers::{Peers, Swept};
 use super::pick::PeerQuery;
 use super::time::{Tick, TtlTicks};
@@ -36,10 +37,10 @@ const LOOKS: usize = 8;
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
     /// The counts of the lists. A client on both families counts once.
-    counts: SwarmCounts,
-    last_use: LastUse,
+    pub(super) counts: SwarmCounts,
+    pub(super) last_use: LastUse,
     /// No peer expires before this moment.
-    next_sweep: Tick,
+    pub(super) next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
     /// `None` while there are no IPv6 peers: many networks have only one family.
     v6: Option<Box<Peers<Ipv6Addr>>>,
@@ -83,13 +84,13 @@ impl Swarm {
         self.sweep(now, life, SWEEP, change);
         let is_kept = matches!(announcement.action, Action::Stay { .. }) && announcement.port.is_some();
         let id = prefixes.shorten(announcement.peer_id, now, is_kept);
-        let others_at_address = match announcement.action {
+        let effect = match announcement.action {
             Action::Stay { completed } => self.stay(context, announcement, id, completed, completions, change),
             Action::Leave => {
                 self.leave(announcement, id, change);
-                0
+                Effect::LEFT
             }
-            Action::Peek => 0,
+            Action::Peek => Effect::default(),
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
@@ -101,7 +102,8 @@ impl Swarm {
                 peers = self.pick(&query);
             }
         }
-        Selection { counts: self.counts, peers, others_at_address }
+        let others_at_address = effect.others_at_address;
+        Selection { counts: self.counts, peers, others_at_address, hearing: effect.hearing(context) }
     }
 
     /// The counts, for a scrape.
@@ -193,7 +195,7 @@ impl Swarm {
         self.recount();
     }
 
-    fn stay(
+    pub(super) fn stay(
         &mut self,
         context: StoreContext<'_>,
         announcement: &Announcement,
@@ -201,9 +203,9 @@ impl Swarm {
         completed: bool,
         completions: &mut Completions,
         change: &mut CountDelta<'_>,
-    ) -> usize {
+    ) -> Effect {
         let &Announcement { place, port, role, is_claim, outside, source, peer_id, .. } = announcement;
-        let Some(port) = port else { return 0 };
+        let Some(port) = port else { return Effect::default() };
         let was_seed = completed && self.is_seed(id);
         let claimant = Source::claimant;
         let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
@@ -218,13 +220,14 @@ impl Swarm {
         }
         let is_first_time = completed && arrival.is_recorded && !was_seed && arrival.before != Some(Role::Seed);
         // A client that repeats `completed` counts once.
-        if is_first_time && (completions.insert(self.info_hash, peer_id) || self.counts.downloaded == 0) {
+        let is_counted = is_first_time && (completions.insert(self.info_hash, peer_id) || self.counts.downloaded == 0);
+        if is_counted {
             self.counts.downloaded = self.counts.downloaded.saturating_add(1);
         }
         if arrival.changed || outside.is_some() {
             self.recount();
         }
-        arrival.others_at_address
+        arrival.effect(announcement, is_counted)
     }
 
     fn arrive(
@@ -275,32 +278,28 @@ impl Swarm {
 
     fn leave(&mut self, announcement: &Announcement, id: ClientId, change: &mut CountDelta<'_>) {
         let &Announcement { place, port, is_claim, outside, .. } = announcement;
-        self.depart(place, port, id, is_claim, change);
+        let leaving = Leaving { place, port, id, is_claim, heard: None };
+        self.depart(&leaving, change);
         if let Some(ZonedIp { ip, .. }) = outside {
-            self.depart(ZonedIp { ip, zone: place.zone }, port, id, true, change);
+            let place = ZonedIp { ip, zone: place.zone };
+            self.depart(&Leaving { place, is_claim: true, ..leaving }, change);
         }
     }
 
     /// Removes a client from an address.
-    fn depart(
-        &mut self,
-        ZonedIp { ip, zone }: ZonedIp,
-        port: Option<NonZeroU16>,
-        id: ClientId,
-        is_claim: bool,
-        change: &mut CountDelta<'_>,
-    ) {
+    pub(super) fn depart(&mut self, leaving: &Leaving, change: &mut CountDelta<'_>) {
+        let &Leaving { place: ZonedIp { ip, zone }, port, id, .. } = leaving;
         let mut lost = LostFirsts::of(self.has_seconds());
         let before = self.len();
         match ip {
             IpAddr::V4(ip) => {
                 let gone = |entry: &Entry<_>| lost.note(entry, change);
-                self.v4.remove((ip, zone), key_of(ip, port, zone), id, is_claim, gone);
+                self.v4.remove(key_of(ip, port, zone), id, |entry| leaving.removes(ip, entry), gone);
             }
             IpAddr::V6(ip) => {
                 let gone = |entry: &Entry<_>| lost.note(entry, change);
                 if let Some(v6) = &mut self.v6 {
-                    v6.remove((ip, zone), key_of(ip, port, zone), id, is_claim, gone);
+                    v6.remove(key_of(ip, port, zone), id, |entry| leaving.removes(ip, entry), gone);
                 }
             }
         }
@@ -373,7 +372,7 @@ impl Swarm {
     }
 }
 
-fn key_of<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<PeerKey<A>> {
+pub(super) fn key_of<A: Ip>(ip: A, port: Option<NonZeroU16>, zone: Option<ZoneId>) -> Option<PeerKey<A>> {
     port.map(|port| PeerKey { endpoint: Endpoint { ip, port }, zone })
 }
 

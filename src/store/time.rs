@@ -13,11 +13,12 @@ impl Tick {
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// The ticks from `then` to this moment. 0 if `then` is later than this moment. Workers read the clock at different
-    /// times, so `then` can be later.
+    /// The ticks from `then` to this moment. 0 if `then` is later than this moment. It can be later by a little, because
+    /// workers read the clock at different times. It can be later by nearly a lifetime, because another instance may have
+    /// told late what it heard.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
-        if elapsed > Self::MASK / 8 * 7 { 0 } else { elapsed }
+        if elapsed > Self::MASK / 4 * 3 { 0 } else { elapsed }
     }
 
     /// Whether `now` is this moment or later. A future moment is at most a lifetime ahead.
@@ -28,6 +29,10 @@ impl Tick {
 
     pub(super) fn plus(self, ticks: u16) -> Self {
         Self(self.0.wrapping_add(ticks) & Self::MASK)
+    }
+
+    pub(super) fn minus(self, ticks: u16) -> Self {
+        Self(self.0.wrapping_sub(ticks) & Self::MASK)
     }
 }
 
@@ -57,6 +62,19 @@ impl TtlTicks {
     pub(super) fn tick(self, moment: Timestamp) -> Tick {
         let [.., high, low] = (moment.tenths() / self.tick).to_be_bytes();
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
+    }
+
+    /// The moment at which the tick of a moment began.
+    pub(super) fn start_of_tick(self, moment: Timestamp) -> Timestamp {
+        Timestamp::from_tenths(moment.tenths() / self.tick * self.tick)
+    }
+
+    /// How many ticks ago something was that was `ago` tenths of a second before `now`.
+    pub(super) fn ticks_ago(self, now: Timestamp, ago: u32) -> u16 {
+        let before = i64::from(now.tenths()) - i64::from(ago);
+        let tick = i64::from(self.tick);
+        let ticks = i64::from(now.tenths()).div_euclid(tick) - before.div_euclid(tick);
+        u16::try_from(ticks).unwrap_or(u16::MAX)
     }
 
     /// How long a number of ticks is.

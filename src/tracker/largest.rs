@@ -142,6 +142,7 @@ mod tests {
                 port: NonZeroU16::new(1),
                 peer_id: PeerId(id),
                 role: Role::Leecher,
+                started: false,
                 action: Action::Stay { completed: false },
                 want: 0,
                 ids: false,

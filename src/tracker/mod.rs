@@ -2,6 +2,7 @@
 //! and no sockets.
 
 mod explain;
+mod hearings;
 mod largest;
 mod merge;
 pub mod policy;
@@ -32,6 +33,7 @@ use tracker_protocol::{ScrapeReply, SwarmCounts};
 
 use self::explain::given;
 pub use self::explain::{Explanation, ForwarderExplanation, ListUse, TorrentView};
+use self::hearings::SwarmSharing;
 use self::largest::LargestTorrents;
 pub use self::largest::TorrentOrder;
 use self::merge::Recipient;
@@ -54,6 +56,7 @@ pub struct Tracker {
     topology: Topology,
     store: Arc<Store>,
     forwarders: Option<Forwarders>,
+    swarm_sharing: Option<SwarmSharing>,
     clock: Clock,
     shared_addresses: SharedAddressDetector,
     unlisted: Unlisted,
@@ -76,6 +79,7 @@ impl Tracker {
             topology,
             store,
             forwarders,
+            swarm_sharing: None,
             clock: Clock::start(),
             shared_addresses,
             unlisted,
@@ -107,11 +111,10 @@ impl Tracker {
         let Some(addresses) = self.addresses(requester, request) else {
             return Answer::Ready(self.answer_outsider(requester, request));
         };
-        let ip = addresses.ip;
+        let Addresses { ip, is_claim, .. } = addresses;
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
-        let place = announcement.place;
         // If we forwarded this announce and it has come back to us, the tracker answers the announce. The tracker
         // neither records the announce nor forwards it again.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
@@ -120,6 +123,9 @@ impl Tracker {
         }
         let now = self.clock.now();
         let local = self.store.announce(now, &self.topology, request.info_hash, &announcement);
+        if let Some(sharing) = &self.swarm_sharing {
+            sharing.heard(now, request.info_hash, &announcement, &local);
+        }
         log::debug!(
             "announce {} from {ip} port {} peer {} {}: {} local peers",
             request.info_hash,
@@ -128,7 +134,7 @@ impl Tracker {
             request.event.map_or("update", Event::name),
             local.peers.len()
         );
-        let warning = if addresses.is_claim {
+        let warning = if is_claim {
             None
         } else if announcement.port.is_none() && request.port.is_some() {
             Some(self.unlisted.unreachable(ip))
@@ -141,13 +147,13 @@ impl Tracker {
         // If the sender is another retracker, it gets only the counts of our own swarm. Otherwise two retrackers that
         // forward to each other would each add the other's counts again and again.
         let counts = requester.via.hops() == 0;
-        let client = Recipient { place, outside: addresses.outside, port: request.port, want, counts };
+        let client =
+            Recipient { place: announcement.place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
         // Upstream trackers and their other peers are usually outside the client's network. They can reach the client
         // only at its outside address.
         let outside = addresses.outside.unwrap_or(ip);
-        let is_claim = addresses.is_claim;
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
         if stopped {
             forwarders.leave(&announce);
@@ -196,6 +202,7 @@ impl Tracker {
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
             role: request.role(),
+            started: request.event == Some(Event::Started),
             action: match request.event {
                 Some(Event::Stopped) => Action::Leave,
                 event => Action::Stay { completed: event == Some(Event::Completed) },
@@ -270,6 +277,7 @@ impl Tracker {
             port,
             peer_id: PeerId([0; 20]),
             role: Role::Leecher,
+            started: false,
             action: Action::Peek,
             want: usual,
             ids: false,

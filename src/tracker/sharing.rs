@@ -1,14 +1,30 @@
-//! What the part for shared blobs asks the tracker.
+//! What the part for shared blobs asks the tracker, and what other instances hear of announces.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use tracker_protocol::InfoHash;
 
 use super::Tracker;
+use super::hearings::SwarmSharing;
+use crate::clock::Clock;
+use crate::metrics::ShareSent;
+use crate::share::SharedSwarms;
 use crate::topology::ZonedIp;
 
 impl Tracker {
+    /// The same tracker, but other instances hear of its announces through `swarms`. `sent` counts them.
+    #[must_use]
+    pub fn sharing(self, swarms: Arc<SharedSwarms>, sent: ShareSent) -> Self {
+        Self { swarm_sharing: Some(SwarmSharing::new(swarms, sent)), ..self }
+    }
+
+    /// The clock by which the tracker knows how old peers are.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Whether a local swarm has peers.
     pub fn has_peers(&self, info_hash: InfoHash) -> bool {
         let counts = self.counts(info_hash);

@@ -17,6 +17,7 @@ use crate::answer::Answer;
 use crate::forward::simulation::SimulatedUpstream;
 use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, UpstreamProxies};
 use crate::metrics::Metrics;
+use crate::share::SharedSwarms;
 use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use tracker_protocol::upstream::{Retry, UpstreamReply};
@@ -668,5 +669,30 @@ fn our_own_peers_do_not_come_back() {
         let (reply, _) = client(1, 2).announces(&tracker, None).await;
         assert_eq!(strangers_in(&reply), 8);
         assert_eq!(reply.peers.len(), 9);
+    });
+}
+
+#[test]
+fn other_instances_hear_of_announces_that_change_something() {
+    simulate(async {
+        let announce_interval = Duration::from_secs(30);
+        let store = Store::new(StoreOptions { peer_age: PEER_AGE, announce_interval, max_peers: 1000 }).shared();
+        let shared = Arc::new(SharedSwarms::new(PEER_AGE));
+        let metrics = Metrics::unexposed();
+        let tracker = Tracker::new(Policy::every(30), Topology::default(), Arc::new(store), None, &metrics);
+        let tracker = tracker.sharing(Arc::clone(&shared), crate::metrics::ShareMetrics::register(None).sent);
+        let peer = client(1, 1);
+        for (event, is_seed, expected) in [
+            (Some(Event::Started), false, 1),
+            (None, false, 1),
+            (Some(Event::Completed), true, 2),
+            (None, true, 2),
+            (Some(Event::Started), true, 3),
+            (Some(Event::Stopped), true, 4),
+        ] {
+            let peer = if is_seed { peer.seed() } else { peer };
+            peer.announces(&tracker, event).await;
+            assert_eq!(shared.pending().pending(), expected, "{event:?}");
+        }
     });
 }

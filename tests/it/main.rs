@@ -46,6 +46,7 @@ mod scrape;
 mod service;
 mod sessions;
 mod settings;
+mod share;
 mod sharing;
 mod signals;
 #[cfg(target_os = "linux")]

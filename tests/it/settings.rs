@@ -42,10 +42,11 @@ fn ways(flag: Flag, value: &str) -> Vec<String> {
     std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
 }
 
-/// Settings that this setting depends on: a trusted proxy, a forwarder, shared blobs, or a listener for TLS with its certificate.
+/// Settings that this setting depends on: a trusted proxy, a forwarder, shared blobs, a shared server, or a listener for TLS with its certificate.
 fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
     let mut others =
         vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml"), ("TORRENTS", "true")];
+    others.push(("SHARE_URL", "redis://127.0.0.1"));
     if is_of_certificate(setting) {
         let [chain, key] = certificate();
         others.extend([("LISTEN_ADDR", "tls://127.0.0.1:8443"), ("TLS_CERT_FILE", chain), ("TLS_KEY_FILE", key)]);

@@ -12,6 +12,7 @@ use url::Url;
 use crate::frontend::client_address::RealIpHeader;
 use crate::frontend::listen::{Listen, UdpListenAddr};
 use crate::frontend::routes::RoutePattern;
+use crate::share_link::EngineTarget;
 use crate::tracker::IntervalVariation;
 
 /// Chihaya's forms of configuration.
@@ -66,6 +67,8 @@ pub struct ChihayaConfig {
     pub respect_address_family: bool,
     /// Which share of the replies gets a longer interval, and how much longer it is.
     pub interval_variation: Option<IntervalVariation>,
+    /// The server through which several instances share their swarms. Only v2 has it.
+    pub share: Option<EngineTarget>,
 }
 
 /// Announces and scrapes over HTTP.

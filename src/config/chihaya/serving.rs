@@ -17,6 +17,7 @@ use crate::config::settings::{
     ACCESS, ADMIN_LISTEN, ALLOWED_HOSTS, ANNOUNCE_INTERVAL, CHIHAYA, IP_PARAM, LISTEN, PEER_AGE, REAL_IP_HEADER,
     TLS_CERT, TLS_KEY, TRUSTED_PROXIES, UDP_LISTEN, X_REAL_IP,
 };
+use crate::config::share;
 use crate::config::tls::{Tls, TlsFiles};
 use crate::config::{AccessRules, AccessSource, Config};
 use crate::forward::UpstreamProxies;
@@ -109,7 +110,8 @@ pub(in crate::config) fn apply(
         config.operator_connections =
             ConnectionLimits { timeouts: timeouts(api.timeouts), ..ConnectionLimits::up_to(total) };
     }
-    config.udp_key = udp.as_ref().and_then(udp_key);
+    config.udp_key = udp.as_ref().and_then(udp_key).or(config.udp_key.take());
+    config.share = share::given(sources, chihaya.share.clone())?;
     if chihaya.respect_address_family {
         config.topology = std::mem::take(&mut config.topology).with_own_family_only();
     }

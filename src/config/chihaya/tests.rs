@@ -360,9 +360,16 @@ const WRONG_V2: &[(&str, &str)] = &[
     ),
     (
         "storage:\n  name: redis",
-        "line 3: error: storage.name is \"redis\", expected memory, because a store that several instances share",
+        "line 2: error: storage.name is redis and there is no server, expected storage.config.redis_broker",
     ),
-    ("storage:\n  name: postgres", "line 3: error: storage.name is \"postgres\", expected memory"),
+    (
+        "storage:\n  name: redis\n  config:\n    redis_broker: localhost:6379",
+        "line 5: error: storage.config.redis_broker is (not shown), expected a URL such as redis://password@host:6379/0",
+    ),
+    (
+        "storage:\n  name: postgres",
+        "line 3: error: storage.name is \"postgres\", expected memory, memorybysubnet or redis",
+    ),
     ("prehooks: jwt", "line 2: error: prehooks is \"jwt\", expected a list of hooks, each with a name"),
     ("prehooks: [jwt]", "line 2: error: prehooks[0] is \"jwt\", expected a hook with a name"),
     ("prehooks:\n- options: {}", "line 3: error: prehooks[0].name is missing, expected a value for it"),
@@ -646,6 +653,19 @@ fn peers_that_vanish_between_announces() {
     assert!(lines(&text("15m")).iter().any(|line| line.contains("peer_lifetime alone is no longer than the interval")));
     assert!(!lines(&text("16m")).iter().any(|line| line.contains("peer_lifetime alone")));
     assert_eq!([config(&text("15m")).peer_age, config(&text("16m")).peer_age], [29 * 60 * SECOND, 16 * 60 * SECOND]);
+}
+
+#[test]
+fn a_store_in_redis_is_shared_by_the_instances() {
+    let text = |store: &str| {
+        let keys = "redis_broker: redis://hush@redis.lan:6380/3\n    redis_read_timeout: 15s";
+        v2(&format!("http:\n  addr: :80\nstorage:\n  name: {store}\n  config:\n    {keys}\n"))
+    };
+    let shared = config(&text("redis")).share.unwrap();
+    assert_eq!(shared, "redis://:hush@redis.lan:6380/3".parse().unwrap());
+    let lines = lines(&text("redis")).join("\n");
+    assert!(lines.contains("--share redis://redis.lan:6380/3") && !lines.contains("hush"), "{lines}");
+    assert_eq!(config(&text("memory")).share, None);
 }
 
 #[test]

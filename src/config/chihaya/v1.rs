@@ -37,6 +37,7 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
         create_on_announce: create_on_announce(&mut keys, lint),
         respect_address_family: respect_address_family(&mut keys, lint),
         interval_variation: None,
+        share: None,
     };
     meaningless(&mut keys, lint);
     keys.finish(lint);

@@ -11,6 +11,7 @@ use super::scalars::{self, duration, text, whole};
 use super::sections::{self, Numbers};
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use crate::frontend::listen::Listen;
+use crate::share_link::EngineTarget;
 
 /// Chihaya's defaults for keys that are not in the file.
 const INTERVAL: u32 = 30 * 60;
@@ -69,6 +70,7 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
         create_on_announce: true,
         respect_address_family: false,
         interval_variation: hooks.interval_variation,
+        share: storage.share,
     }
 }
 
@@ -114,6 +116,7 @@ fn metrics(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Listen>
 #[derive(Debug, Default)]
 struct StorageSection {
     peer_age: Option<Duration>,
+    share: Option<EngineTarget>,
     numbers: Numbers,
 }
 
@@ -124,36 +127,42 @@ fn storage(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) ->
         storage.later(lint, &["config"], RC1);
         let max_numwant = sections::number(&mut storage, lint, sections::MAX_NUMWANT);
         storage.finish(lint);
-        return StorageSection { peer_age, numbers: Numbers { max_numwant, ..Numbers::default() } };
+        return StorageSection { peer_age, share: None, numbers: Numbers { max_numwant, ..Numbers::default() } };
     }
     let name = storage_name(&mut storage, lint, entry.place);
-    let peer_age = storage.section(lint, "config").and_then(|(mut config, _)| {
+    let mut has_broker = false;
+    let (peer_age, share) = storage.section(lint, "config").map_or((None, None), |(mut config, _)| {
         let peer_age = store(&mut config, lint, false, interval);
-        own_keys(&mut config, lint, name.as_deref());
+        let share = own_keys(&mut config, lint, name.as_deref());
+        has_broker = !config.is_absent("redis_broker");
         config.finish(lint);
-        peer_age
+        (peer_age, share)
     });
+    // A wrong value of the key has an error of its own.
+    if name.as_deref() == Some(REDIS) && !has_broker {
+        lint.error(entry.place, NO_BROKER);
+    }
     storage.finish(lint);
-    StorageSection { peer_age, numbers: Numbers::default() }
+    StorageSection { peer_age, share, numbers: Numbers::default() }
 }
 
-const STORES: [&str; 3] = ["memory", "memorybysubnet", "redis"];
+const REDIS: &str = "redis";
+const NO_BROKER: &str = "storage.name is redis and there is no server, expected storage.config.redis_broker such as \
+                         redis://password@host:6379/0";
+const STORES: [&str; 3] = ["memory", "memorybysubnet", REDIS];
 
 fn storage_name(storage: &mut Keys<'_>, lint: &mut Lint, place: Place) -> Option<String> {
     let parse = |node: &ConfigNode| {
-        let expected = "memory";
-        match text(node)?.as_str() {
-            "redis" => {
-                Err("memory, because a store that several instances share through Redis comes with a later version")
-            }
-            name if STORES.contains(&name) => Ok(name.to_owned()),
-            _ => Err(expected),
-        }
+        let name = text(node)?;
+        if STORES.contains(&name.as_str()) { Ok(name) } else { Err("memory, memorybysubnet or redis") }
     };
     let outcome = |name: &String| match name.as_str() {
         "memorybysubnet" => {
             Outcome::Becomes("the tracker's memory, which always gives the nearest peers first".to_owned())
         }
+        REDIS => Outcome::Becomes(
+            "the tracker's memory, which instances share through the server of redis_broker (--share)".to_owned(),
+        ),
         _ => Outcome::Becomes("the tracker's memory".to_owned()),
     };
     let name = storage.read(lint, "name", parse, outcome);
@@ -193,17 +202,24 @@ fn store(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u32) -> O
     age.map(|age| if is_short(age) { age + gc_interval } else { age })
 }
 
-/// Reads the keys that only some stores have.
-fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) {
+/// Reads the keys that only some stores have. Returns the server that instances share.
+fn own_keys(keys: &mut Keys<'_>, lint: &mut Lint, name: Option<&str>) -> Option<EngineTarget> {
     keys.check(lint, "prometheus_reporting_interval", duration, "metrics are always current when they are read");
     if name == Some("memorybysubnet") {
         let nearest = "peers of the client's own /24, or /64 of IPv6, always come first";
         keys.check(lint, "preferred_ipv4_subnet_mask_bits_set", whole, nearest);
         keys.check(lint, "preferred_ipv6_subnet_mask_bits_set", whole, nearest);
     }
-    let later = "several instances share no store yet";
-    keys.check(lint, "redis_broker", text, later);
     for key in ["redis_read_timeout", "redis_write_timeout", "redis_connect_timeout"] {
-        keys.check(lint, key, duration, later);
+        keys.check(lint, key, duration, "no announce waits for the server");
     }
+    if name != Some(REDIS) {
+        keys.check(lint, "redis_broker", text, "only the store redis has a server");
+        return None;
+    }
+    let parse = |node: &ConfigNode| {
+        let target = text(node)?.parse::<EngineTarget>();
+        target.map(EngineTarget::as_chihaya_means).map_err(|_| "a URL such as redis://password@host:6379/0")
+    };
+    keys.read(lint, "redis_broker", parse, |target| Outcome::Becomes(format!("--share {target}")))
 }

@@ -1,5 +1,4 @@
-//! The pages that Chihaya serves to operators: `/check`, and the API of v1.0. They exist only if the tracker is
-//! configured by a Chihaya file.
+//! The API of v1.0, which Chihaya serves to operators. It exists only if the tracker is configured by a Chihaya file.
 
 use std::sync::Arc;
 
@@ -15,7 +14,6 @@ use crate::frontend::chihaya_pages::ChihayaPages;
 use crate::frontend::context::Context;
 
 pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
-    config.route("/check", get().to(check));
     if let Some(registered) = &pages.registered {
         config
             .app_data(web::Data::from(Arc::clone(registered)))
@@ -33,14 +31,6 @@ pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
                     .route(web::delete().to(delete_client)),
             );
     }
-}
-
-/// `/check`: a simple health check. The load balancers of Chihaya's users request it.
-async fn check(context: web::Data<Context>) -> HttpResponse {
-    if context.is_draining() {
-        return HttpResponse::ServiceUnavailable().body("draining\n");
-    }
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("STILL-ALIVE")
 }
 
 /// Shows the counters of Chihaya v1.0 that this tracker has, too. The query parameter `flatten` joins the names of

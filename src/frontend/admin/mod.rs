@@ -48,7 +48,7 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
     if audience == Audience::Clients && context.has_admin_listener() {
         return;
     }
-    config.route("/health", get().to(health));
+    config.route("/health", get().to(health)).route("/ready", get().to(ready)).route("/check", get().to(check));
     if let Some(pages) = context.chihaya.as_ref().filter(|_| audience == Audience::Operators) {
         chihaya::routes(pages, config);
     }
@@ -83,16 +83,38 @@ fn foreign_host() -> HttpResponse {
     )
 }
 
-/// Answers 200 while serving and 503 after a stop signal. If the access rules have a fault now, the body shows it.
+/// Answers 200 while serving and 503 after a stop signal. If the access rules have a fault now, or the instance does not
+/// hear the others, the body shows it. The status stays 200: otherwise all instances would leave the balancer together.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")
     } else {
         (HttpResponse::Ok(), "ok\n")
     };
-    let notice = context.access.as_ref().and_then(|access| access.notice());
-    let text = notice.map_or_else(|| text.to_owned(), |notice| format!("{text}{notice}\n"));
+    let notices = context.access.as_ref().and_then(|access| access.notice()).into_iter().chain(context.alone_notice());
+    let text = notices.fold(text.to_owned(), |text, notice| format!("{text}{notice}\n"));
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
+}
+
+/// Answers 503 after a stop signal, and until the instance knows what the other instances know.
+async fn ready(context: web::Data<Context>) -> HttpResponse {
+    readiness(&context, "ready\n")
+}
+
+/// The same under the name and with the body of Chihaya, whose users' load balancers request it.
+async fn check(context: web::Data<Context>) -> HttpResponse {
+    readiness(&context, "STILL-ALIVE")
+}
+
+fn readiness(context: &Context, yes: &'static str) -> HttpResponse {
+    let (mut response, text) = if context.is_draining() {
+        (HttpResponse::ServiceUnavailable(), "draining\n")
+    } else if context.is_ready() {
+        (HttpResponse::Ok(), yes)
+    } else {
+        (HttpResponse::ServiceUnavailable(), "warming up\n")
+    };
+    response.content_type("text/plain; charset=utf-8").body(text)
 }
 
 /// Shows the metrics in the classic text format, or in OpenMetrics if the client prefers it.

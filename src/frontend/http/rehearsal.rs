@@ -21,7 +21,8 @@ use crate::frontend::history::History;
 use crate::frontend::hosts::Hosts;
 use crate::frontend::listen::Audience;
 use crate::frontend::shutdown::DRAIN;
-use crate::frontend::udp::connection_id::{ConnectionIds, SharedKey};
+use crate::frontend::udp::connection_id::SharedKey;
+use crate::frontend::udp::connection_ids::ConnectionIds;
 use crate::metrics::{LogSample, Metrics};
 use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
@@ -43,6 +44,7 @@ pub fn context() -> Arc<Context> {
     let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1_000 });
     let policy = Policy::every(30);
     Arc::new(Context {
+        share: None,
         access: None,
         tracker: Tracker::new(policy, Topology::default(), Arc::new(store), None, &metrics),
         connections: Connections::new(ConnectionLimits::up_to(10), metrics.connections.clone()),

@@ -28,7 +28,7 @@ use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
 /// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so the lifetime must be less than 256.
-const LIFETIME: u8 = 120;
+pub(super) const LIFETIME: u8 = 120;
 
 /// The largest difference that the clocks of instances with one key may have. An id holds its second modulo 256. If the
 /// clocks differed by more, a new id from an instance whose clock is ahead could look like an old id.
@@ -57,6 +57,11 @@ pub struct SharedKey {
 }
 
 impl SharedKey {
+    /// A key of random bytes. `skew` is as in [`Self::new`].
+    pub fn of_bytes(key: [u8; 16], skew: Duration) -> Self {
+        Self { key, ..Self::new("", skew) }
+    }
+
     /// The key that is made of this secret text. `skew` says by how much the clocks may differ. A longer `skew` than
     /// [`MAX_CLOCK_SKEW`] counts as [`MAX_CLOCK_SKEW`].
     pub fn new(text: &str, skew: Duration) -> Self {
@@ -71,15 +76,14 @@ impl SharedKey {
 }
 
 impl std::fmt::Debug for SharedKey {
-    /// Leaves out the key, as [`ConnectionIds`] does.
+    /// Leaves out the key, as [`ConnectionIdKey`] does.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SharedKey").field("skew", &self.skew).finish_non_exhaustive()
     }
 }
 
-/// Issues and verifies ids. All workers share one value, because the kernel chooses the worker that gets a client's
-/// next packet.
-pub struct ConnectionIds {
+/// A key with which ids are issued and verified.
+pub struct ConnectionIdKey {
     mac: SipHasher24,
     seconds: Seconds,
     /// Seconds by which the clock of the instance that issued an id may differ from ours.
@@ -95,7 +99,7 @@ enum Seconds {
     Unix,
 }
 
-impl ConnectionIds {
+impl ConnectionIdKey {
     /// Ids with a new random key, so ids of a previous run are invalid.
     ///
     /// # Errors
@@ -166,10 +170,10 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-impl std::fmt::Debug for ConnectionIds {
+impl std::fmt::Debug for ConnectionIdKey {
     /// Leaves out the key, because anyone who has it can forge ids.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConnectionIds").finish_non_exhaustive()
+        f.debug_struct("ConnectionIdKey").finish_non_exhaustive()
     }
 }
 
@@ -178,12 +182,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn own() -> ConnectionIds {
-        ConnectionIds::own().unwrap()
+    fn own() -> ConnectionIdKey {
+        ConnectionIdKey::own().unwrap()
     }
 
-    fn shared(text: &str, skew: u64) -> ConnectionIds {
-        ConnectionIds::shared(&SharedKey::new(text, Duration::from_secs(skew)))
+    fn shared(text: &str, skew: u64) -> ConnectionIdKey {
+        ConnectionIdKey::shared(&SharedKey::new(text, Duration::from_secs(skew)))
     }
 
     /// Senders at canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 address.

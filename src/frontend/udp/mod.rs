@@ -1,6 +1,7 @@
 //! Announce and scrape over UDP (BEP 15, with the URL data of BEP 41).
 
 pub mod connection_id;
+pub mod connection_ids;
 mod proxied;
 mod request;
 pub(super) mod socket;
@@ -14,6 +15,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use self::connection_id::Sender;
+use self::connection_ids::IdTime;
 use self::request::Responder;
 use self::socket::{BatchSocket, Datagram, Inbox, Outbox, UdpResponse};
 use super::client_address::Remote;
@@ -182,7 +184,7 @@ fn answer(
     waiting: &mut JoinSet<UdpResponse>,
     (sender, request): (Sender, &[u8]),
     &Datagram { source, destination, .. }: &Datagram<'_>,
-    now: u64,
+    now: IdTime,
 ) -> Option<UdpResponse> {
     let response = move |bytes| UdpResponse { bytes, to: source, from: destination };
     match responder.answer(request, sender, now)? {

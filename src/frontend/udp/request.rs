@@ -18,6 +18,7 @@ use tracker_protocol::via::Via;
 use tracker_protocol::{AnnounceRequest, InfoHash, Protocol, Refusal};
 
 use super::connection_id::Sender;
+use super::connection_ids::IdTime;
 
 /// The error for a connection id that is not valid. The error is at most as long as a scrape of one torrent, which is
 /// the shortest request that needs an id.
@@ -31,7 +32,7 @@ pub(super) struct Responder {
 impl Responder {
     /// Returns the response to a packet. `None` if the packet gets no response. When this is called, the address of
     /// `sender` is not verified yet.
-    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: u64) -> Option<Answer<Vec<u8>, PendingBody>> {
+    pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: IdTime) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
             metrics.malformed.inc();

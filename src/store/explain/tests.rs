@@ -71,6 +71,7 @@ fn announcement(topology: &Topology, &(address, outside, port, role, id, _): &Ar
         port: NonZeroU16::new(port),
         peer_id: PeerId([b'a' + id; 20]),
         role: [Role::Leecher, Role::PartialSeed, Role::Seed][usize::from(role)],
+        started: false,
         action: Action::Stay { completed: false },
         want: 0,
         ids: false,

@@ -37,7 +37,7 @@ fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role>
     let mut removed = None;
     let at = (key(n).endpoint.ip, None);
     let port = names_port.then_some(key(n));
-    peers.remove(at, port, id(n), false, |entry| removed = Some(entry.kind().role()));
+    peers.remove(port, id(n), |entry| (entry.ip, entry.zone) == at, |entry| removed = Some(entry.kind().role()));
     removed
 }
 

@@ -1,0 +1,74 @@
+//! Builds what several instances need to share their swarms.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::frontend::listen::Audience;
+use crate::metrics::ShareMetrics;
+use crate::share::{ShareGate, ShareState, SharedSwarms};
+use crate::share_link::{ShareLink, ShareOptions, ShareParts};
+use crate::store::{Store, StoreOptions};
+use crate::topology::Topology;
+use crate::tracker::Tracker;
+
+/// What the tracker, the pages and the loop have in common.
+pub(super) struct SharedParts {
+    options: StoreOptions,
+    swarms: Arc<SharedSwarms>,
+    state: Arc<ShareState>,
+    metrics: ShareMetrics,
+}
+
+impl SharedParts {
+    pub(super) fn new(store: &StoreOptions, share: &ShareOptions, metrics: ShareMetrics) -> Self {
+        Self {
+            options: *store,
+            swarms: Arc::new(SharedSwarms::new(store.peer_age)),
+            state: Arc::new(ShareState::new(share.warm_up, SystemTime::now())),
+            metrics,
+        }
+    }
+
+    /// The same tracker, whose announces the other instances hear of; whether this instance hears the others; the loop.
+    pub(super) fn build(
+        self,
+        options: ShareOptions,
+        tracker: Tracker,
+        store: Arc<Store>,
+        topology: Topology,
+        listening: &[(String, Audience)],
+    ) -> (Tracker, Option<Arc<ShareState>>, Option<ShareLink>) {
+        let (tracker, state) = (self.tracker(tracker), Arc::clone(&self.state));
+        let link = self.link(options, &tracker, store, topology, listening);
+        (tracker, Some(state), Some(link))
+    }
+
+    /// The same tracker, whose announces the other instances hear of.
+    fn tracker(&self, tracker: Tracker) -> Tracker {
+        tracker.sharing(Arc::clone(&self.swarms), self.metrics.sent.clone())
+    }
+
+    /// The loop, which is not started yet.
+    fn link(
+        self,
+        options: ShareOptions,
+        tracker: &Tracker,
+        store: Arc<Store>,
+        topology: Topology,
+        listening: &[(String, Audience)],
+    ) -> ShareLink {
+        let Self { options: StoreOptions { peer_age, announce_interval, .. }, swarms, state, metrics } = self;
+        let of_clients = listening.iter().filter(|(_, audience)| *audience == Audience::Clients);
+        let parts = ShareParts {
+            store,
+            topology,
+            clock: tracker.clock(),
+            shared: swarms,
+            state,
+            metrics,
+            retention: ShareGate::retention(peer_age, announce_interval),
+            addresses: of_clients.map(|(address, _)| address.clone()).collect(),
+        };
+        ShareLink::new(options, parts)
+    }
+}

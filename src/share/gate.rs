@@ -1,0 +1,105 @@
+//! Which announces are shared with the other instances.
+//!
+//! All changes are shared: peers that join, change, complete and leave. Of the other announces, only a few are shared,
+//! so that the logs keep every peer that is alive. The gate has no memory per peer. Instead, each endpoint has a
+//! boundary in every quarter of the peer age, at the same moment for all instances. The first announce after a
+//! boundary is shared. A record that was received counts like an announce, so only one instance shares the peer, even
+//! if a balancer sends each announce of a client to another instance.
+
+use std::hash::Hasher as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use siphasher::sip::SipHasher24;
+
+use super::time::EngineTime;
+use crate::clock::Timestamp;
+use crate::store::{Hearing, PeerChange};
+
+/// The logs keep what was written within this time, besides the parts that depend on the settings.
+const RESERVE: Duration = Duration::from_mins(5);
+
+/// The logs are kept for at least this announce interval.
+const LEAST_INTERVAL: Duration = Duration::from_mins(30);
+
+/// The rule for what is shared.
+#[derive(Clone, Copy, Debug)]
+pub struct ShareGate {
+    /// The time between two boundaries of an endpoint, in milliseconds: a quarter of the peer age.
+    quarter: u64,
+}
+
+/// Why an announce is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ShareReason {
+    /// The announce changes what other instances must know.
+    Change(PeerChange),
+    /// The announce is the first one after a boundary of its endpoint.
+    Due,
+    /// The announce is the first one since records may have been lost.
+    Resync,
+}
+
+impl ShareGate {
+    /// The gate for this peer age.
+    pub fn new(peer_age: Duration) -> Self {
+        Self { quarter: millis(peer_age / 4).max(1) }
+    }
+
+    /// How long the logs must keep records. Each live peer has a record in this time, if it announces at least once in
+    /// three quarters of the peer age.
+    pub fn retention(peer_age: Duration, announce_interval: Duration) -> Duration {
+        (peer_age / 4 + announce_interval.max(LEAST_INTERVAL) + RESERVE).min(peer_age)
+    }
+
+    /// Why an announce from this endpoint is shared; `None` if it is not. `at` is the moment of the hearing by the steady
+    /// clock. `resync` is the moment at which records may have been lost last: each peer that was last heard before it is
+    /// shared once. `None` if nothing was lost.
+    pub fn reason(
+        self,
+        hearing: &Hearing,
+        at: EngineTime,
+        endpoint: SocketAddr,
+        resync: Option<Timestamp>,
+    ) -> Option<ShareReason> {
+        if let Some(change) = hearing.change {
+            return Some(ShareReason::Change(change));
+        }
+        let silence = hearing.silence.map_or(u64::MAX, millis);
+        if self.is_due(at.0, silence, endpoint) {
+            return Some(ShareReason::Due);
+        }
+        // Both moments are rounded down, so equal ones may be a moment before and a moment after the loss.
+        let is_lost = |resync: Timestamp| hearing.at.tenths() <= tenths(silence).saturating_add(resync.tenths());
+        resync.is_some_and(is_lost).then_some(ShareReason::Resync)
+    }
+
+    /// Whether a boundary of the endpoint lies between the previous announce and this one. Both times are in
+    /// milliseconds.
+    fn is_due(self, now: u64, silence: u64, endpoint: SocketAddr) -> bool {
+        let since_boundary = now.wrapping_add(hash(endpoint)) % self.quarter;
+        silence > since_boundary
+    }
+}
+
+/// The hash that gives each endpoint its boundaries. All instances and versions must have the same one.
+fn hash(endpoint: SocketAddr) -> u64 {
+    let mut hasher = SipHasher24::new();
+    match endpoint.ip() {
+        IpAddr::V4(ip) => hasher.write(&ip.octets()),
+        IpAddr::V6(ip) => hasher.write(&ip.octets()),
+    }
+    hasher.write(&endpoint.port().to_be_bytes());
+    hasher.finish()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn tenths(millis: u64) -> u32 {
+    u32::try_from(millis / 100).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! What happens to the batches of other instances.
+
+use std::time::Duration;
+
+use super::batch::RecordBatch;
+use super::zones::ZoneMap;
+use crate::clock::Timestamp;
+use crate::store::{Applied, RecordRefusal, Store};
+use crate::topology::Topology;
+
+/// What has become of the records of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Peers that were recorded.
+    pub recorded: usize,
+    /// Peers that have left.
+    pub left: usize,
+    /// Records that changed nothing, because something newer was known.
+    pub outdated: usize,
+    /// Records that were dropped because this instance has no zone of that name.
+    pub unknown_zone: usize,
+    /// Records that were dropped because no client can reach their address.
+    pub address: usize,
+    /// Records that were dropped because they are older than the peer age.
+    pub expired: usize,
+    /// Records that were dropped because they claim the address of a peer that itself announces from there.
+    pub claimed: usize,
+}
+
+/// Applies a batch of another instance to the store. `ago` is how long ago the records were heard, see
+/// [`ago`](super::ago). `zones` is the map for the batch's fingerprint.
+pub fn receive(
+    store: &Store,
+    now: Timestamp,
+    ago: Duration,
+    topology: &Topology,
+    zones: &ZoneMap,
+    batch: &RecordBatch,
+) -> Receipt {
+    let mut receipt = Receipt::default();
+    for record in &batch.records {
+        let count = match zones.own(record.zone) {
+            Err(_) => &mut receipt.unknown_zone,
+            Ok(zone) => match store.apply(now, ago, topology, record.info_hash, zone, &record.peer) {
+                Ok(Applied::Recorded) => &mut receipt.recorded,
+                Ok(Applied::Left) => &mut receipt.left,
+                Ok(Applied::Outdated) => &mut receipt.outdated,
+                Err(RecordRefusal::Address) => &mut receipt.address,
+                Err(RecordRefusal::Expired) => &mut receipt.expired,
+                Err(RecordRefusal::Claimed) => &mut receipt.claimed,
+            },
+        };
+        *count += 1;
+    }
+    receipt
+}

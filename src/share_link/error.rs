@@ -1,0 +1,123 @@
+//! Why an exchange with the engine failed.
+
+use std::io;
+
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+use thiserror::Error;
+
+/// Why an exchange with the engine failed. The text goes on where "the engine" stands before it.
+#[derive(Debug, Error)]
+pub(super) enum LinkError {
+    #[error("cannot be reached ({0})")]
+    Connect(io::Error),
+    #[error("does not get through the TLS handshake ({0})")]
+    Tls(String),
+    #[error("does not answer within 2 s")]
+    Late,
+    #[error("closes the connection ({0})")]
+    Broken(String),
+    #[error("refuses the user or the password ({0})")]
+    Login(String),
+    #[error("does not permit a command ({0})")]
+    Rights(String),
+    #[error("is a replica and takes no writes")]
+    ReadOnly,
+    #[error("has no memory left ({0})")]
+    Full(String),
+    #[error("answers with an error ({0})")]
+    Refused(String),
+    #[error("answers with something that a Redis or Valkey does not say ({0})")]
+    Reply(&'static str),
+    #[error("is not known to any Sentinel ({0})")]
+    Sentinel(String),
+}
+
+impl LinkError {
+    /// The value of the metric's label.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Late => "timeout",
+            Self::Broken(_) => "broken",
+            Self::Login(_) => "login",
+            Self::Rights(_) => "rights",
+            Self::ReadOnly => "read_only",
+            Self::Full(_) => "full",
+            Self::Refused(_) => "refused",
+            Self::Reply(_) => "reply",
+            Self::Sentinel(_) => "sentinel",
+        }
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "Start the server, or correct the address in SHARE_URL.",
+            Self::Tls(_) => {
+                "Let SSL_CERT_FILE name the authority that signed the server's certificate, and SHARE_URL the name that \
+                 is in it."
+            }
+            Self::Late => "Look whether the server hangs, is overloaded, or is behind a firewall that drops packets.",
+            Self::Broken(_) => "Look into the server's log. A port for TLS needs rediss:// in SHARE_URL.",
+            Self::Login(_) => {
+                "Correct the user in SHARE_URL, or the password there or in the file of SHARE_PASSWORD_FILE."
+            }
+            Self::Rights(_) => {
+                "Permit the user +xadd +xread +get +set +hset +hgetall +hdel +time +info on the keys that begin with \
+                 SHARE_NAME."
+            }
+            Self::ReadOnly => "Let SHARE_URL name the primary, or the Sentinels that know it.",
+            Self::Full(_) => "Give the server more memory: raise its maxmemory.",
+            Self::Refused(_) => "Look into the server's log.",
+            Self::Reply(_) => "Let SHARE_URL name a Redis 6.2 or newer, or a Valkey.",
+            Self::Sentinel(_) => {
+                "Start the Sentinels, or correct their addresses and the name behind them in SHARE_URL."
+            }
+        }
+    }
+}
+
+impl From<RedisError> for LinkError {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Late;
+        }
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => Self::Login(text(&error)),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply("its reply cannot be read"),
+            ErrorKind::Io => Self::Broken(text(&error)),
+            _ => match error.code() {
+                Some(code) => of_server(code, error.detail().unwrap_or_default()),
+                None => Self::Broken(text(&error)),
+            },
+        }
+    }
+}
+
+impl From<&ServerError> for LinkError {
+    fn from(error: &ServerError) -> Self {
+        match error.kind() {
+            Some(ServerErrorKind::ReadOnly) => Self::ReadOnly,
+            _ => of_server(error.code(), error.details().unwrap_or_default()),
+        }
+    }
+}
+
+/// The error behind the code with which the engine begins its error replies.
+fn of_server(code: &str, detail: &str) -> LinkError {
+    let text = format!("{code} {detail}").escape_debug().to_string();
+    match code {
+        "READONLY" => LinkError::ReadOnly,
+        "OOM" => LinkError::Full(text),
+        "NOPERM" => LinkError::Rights(text),
+        "NOAUTH" | "WRONGPASS" => LinkError::Login(text),
+        // What Redis says if it has no password at all, or is asked for AUTH with a wrong number of arguments.
+        "ERR" if detail.contains("AUTH") => LinkError::Login(text),
+        _ => LinkError::Refused(text),
+    }
+}
+
+fn text(error: &RedisError) -> String {
+    error.to_string().escape_debug().to_string()
+}

@@ -1,0 +1,170 @@
+//! How far this instance has read the logs, and what it does with what it reads.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::entry::{EntryId, ReadEntry};
+use crate::metrics::ShareMetrics;
+use crate::share::{
+    BatchError, DecodedBatch, Faults, PARTITIONS, Partition, Receipt, RecordBatch, ZoneMap, fingerprint,
+};
+use crate::topology::Topology;
+
+/// After the connection was lost, reading begins this long before the last entry. Another server may have become the
+/// primary, whose clock is behind and which lacks the last entries.
+const OVERLAP: Duration = Duration::from_secs(10);
+
+/// The most lists of zones that are remembered. Instances with the same zones share one list.
+const MOST_MAPS: usize = 256;
+
+/// How far this instance has read the logs, and which zones other instances have.
+#[derive(Debug)]
+pub(super) struct Follower {
+    positions: [EntryId; PARTITIONS],
+    epochs: [Option<Vec<u8>>; PARTITIONS],
+    /// The zones of other instances by their fingerprint. A list that the engine does not have is empty.
+    maps: HashMap<u64, ZoneMap>,
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        let positions = [EntryId::default(); PARTITIONS];
+        Self { positions, epochs: std::array::from_fn(|_| None), maps: HashMap::new() }
+    }
+}
+
+impl Follower {
+    /// The last entry of a log that was read.
+    pub(super) fn position(&self, partition: Partition) -> EntryId {
+        self.positions.get(partition.number()).copied().unwrap_or_default()
+    }
+
+    /// An entry of a log was read.
+    pub(super) fn advance(&mut self, partition: Partition, id: EntryId) {
+        if let Some(position) = self.positions.get_mut(partition.number()) {
+            *position = id;
+        }
+    }
+
+    /// The connection was lost: some of what was read last is read again.
+    pub(super) fn step_back(&mut self) {
+        self.positions.iter_mut().for_each(|position| *position = position.back_by(OVERLAP));
+    }
+
+    /// Takes note of the epoch of a log. Returns whether the engine has forgotten the log since this instance saw it;
+    /// then the log is read from its beginning.
+    pub(super) fn note_epoch(&mut self, partition: Partition, epoch: &[u8]) -> bool {
+        let Some(known) = self.epochs.get_mut(partition.number()) else { return false };
+        let is_other = known.as_ref().is_some_and(|known| known != epoch);
+        *known = Some(epoch.to_vec());
+        if is_other {
+            self.advance(partition, EntryId::default());
+        }
+        is_other
+    }
+
+    /// Whether the zones with this fingerprint were looked up.
+    pub(super) fn knows_zones(&self, fingerprint: u64) -> bool {
+        self.maps.contains_key(&fingerprint)
+    }
+
+    /// Takes note of the zones with this fingerprint: a JSON list of names. `None` if the engine does not have it.
+    pub(super) fn note_zones(&mut self, wanted: u64, names: Option<&[u8]>, topology: &Topology) {
+        if self.maps.len() >= MOST_MAPS {
+            self.maps.clear();
+        }
+        let names: Vec<String> = names.and_then(|names| serde_json::from_slice(names).ok()).unwrap_or_default();
+        let is_right = fingerprint(names.iter().map(String::as_str)) == wanted;
+        let map = if is_right { ZoneMap::new(names.iter().map(String::as_str), topology) } else { ZoneMap::default() };
+        self.maps.insert(wanted, map);
+    }
+
+    /// Forgets the zones, so that those that were missing are looked up again.
+    pub(super) fn forget_zones(&mut self) {
+        self.maps.clear();
+    }
+
+    /// The zones with this fingerprint.
+    pub(super) fn zones(&self, fingerprint: u64) -> Option<&ZoneMap> {
+        self.maps.get(&fingerprint)
+    }
+}
+
+/// The batch in an entry, unless it cannot be read or this instance has written it itself.
+pub(super) fn read(entry: &ReadEntry, instance: u64, metrics: &ShareMetrics) -> Option<RecordBatch> {
+    let DecodedBatch { batch, faults } = match RecordBatch::decode(&entry.batch) {
+        Ok(decoded) => decoded,
+        Err(BatchError::Version(_)) => {
+            metrics.dropped("version", 1);
+            return None;
+        }
+        Err(BatchError::Short) => {
+            metrics.dropped("malformed", 1);
+            return None;
+        }
+    };
+    if batch.instance == instance {
+        return None;
+    }
+    let Faults { kind, port, cut, surplus } = faults;
+    metrics.dropped("malformed", kind + port + cut + surplus);
+    Some(batch)
+}
+
+/// Counts what has become of the records of a batch.
+pub(super) fn count(receipt: Receipt, metrics: &ShareMetrics) {
+    let Receipt { recorded, left, outdated, unknown_zone, address, expired, claimed } = receipt;
+    metrics.received.inc_by((recorded + left + outdated) as u64);
+    for (reason, records) in [("zone", unknown_zone), ("address", address), ("expired", expired), ("claimed", claimed)]
+    {
+        metrics.dropped(reason, records);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::EngineTime;
+
+    fn id(time: u64, number: u64) -> EntryId {
+        EntryId { time: EngineTime(time), number }
+    }
+
+    #[test]
+    fn reading_begins_before_what_was_read_last() {
+        let mut follower = Follower::default();
+        let [first, second] = [0, 1].map(|n| Partition::all().nth(n).unwrap());
+        follower.advance(first, id(50_000, 7));
+        follower.advance(second, id(3000, 0));
+        follower.step_back();
+        assert_eq!([follower.position(first), follower.position(second)], [id(40_000, 0), id(0, 0)]);
+    }
+
+    #[test]
+    fn a_log_that_the_engine_has_forgotten_is_read_from_its_beginning() {
+        let mut follower = Follower::default();
+        let [first, second] = [0, 1].map(|n| Partition::all().nth(n).unwrap());
+        assert!(!follower.note_epoch(first, b"a") && !follower.note_epoch(second, b"b"));
+        follower.advance(first, id(50_000, 7));
+        follower.advance(second, id(50_000, 7));
+        assert!(!follower.note_epoch(first, b"a"));
+        assert!(follower.note_epoch(second, b"c"));
+        assert!(!follower.note_epoch(second, b"c"));
+        assert_eq!([follower.position(first), follower.position(second)], [id(50_000, 7), id(0, 0)]);
+    }
+
+    #[test]
+    fn zones_that_do_not_fit_their_fingerprint_are_not_used() {
+        let topology = Topology::default();
+        let mut follower = Follower::default();
+        let wanted = fingerprint(["oslo"]);
+        for names in [None, Some(&b"[\"rome\"]"[..]), Some(b"junk"), Some(b"")] {
+            follower.note_zones(wanted, names, &topology);
+            assert_eq!(follower.zones(wanted), Some(&ZoneMap::default()), "{names:?}");
+        }
+        follower.note_zones(wanted, Some(b"[\"oslo\"]"), &topology);
+        assert_eq!(follower.zones(wanted), Some(&ZoneMap::new(["oslo"], &topology)));
+        (0..2000).for_each(|n| follower.note_zones(n, None, &topology));
+        assert!(follower.maps.len() <= MOST_MAPS);
+    }
+}

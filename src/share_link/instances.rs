@@ -1,0 +1,56 @@
+//! What instances tell each other about themselves.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::share::EngineTime;
+
+/// An instance that has not said anything for this long is gone.
+const GONE: Duration = Duration::from_mins(1);
+
+/// What an instance says about itself. Unknown fields, of later versions, are ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InstanceNote {
+    /// Where it listens, for people who look.
+    pub(super) addresses: Vec<String>,
+    /// Its version, for people who look.
+    pub(super) version: String,
+    /// When it began to share, in milliseconds of the engine's clock.
+    pub(super) started: u64,
+    /// When it wrote this, in milliseconds of the engine's clock.
+    pub(super) beat: u64,
+}
+
+impl InstanceNote {
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// How many instances there are, and the names of those that are gone.
+pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
+    let is_gone = |note: &[u8]| {
+        let age = serde_json::from_slice(note).map(|InstanceNote { beat, .. }| now.0.saturating_sub(beat));
+        age.map_or(true, |age| Duration::from_millis(age) > GONE)
+    };
+    let gone: Vec<_> = notes.iter().copied().filter(|(_, note)| is_gone(note)).map(|(name, _)| name).collect();
+    (i64::try_from(notes.len() - gone.len()).unwrap_or(i64::MAX), gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_is_silent_for_a_minute_is_gone() {
+        let note = |beat| {
+            InstanceNote { addresses: vec!["[::]:80".to_owned()], version: "1".to_owned(), started: 0, beat }.to_json()
+        };
+        let notes = [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(900_000)), ("odd", "{}".to_owned())];
+        let notes: Vec<_> = notes.iter().map(|(name, note)| (name.as_bytes(), note.as_bytes())).collect();
+        assert_eq!(count(&notes, EngineTime(100_000)), (2, vec![&b"old"[..], b"odd"]));
+        let later = format!("{{\"more\":1,{}", note(1).trim_start_matches('{'));
+        assert_eq!(count(&[(b"a", later.as_bytes())], EngineTime(1)), (1, Vec::new()));
+    }
+}

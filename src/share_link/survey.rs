@@ -1,0 +1,124 @@
+//! What an instance asks the engine when it connects and every minute: its clock, whether it is the same server as
+//! before, and whether it has forgotten the logs.
+
+use redis::{Pipeline, Value, pipe};
+
+use super::connection::EngineConnection;
+use super::error::LinkError;
+use super::keys::EngineKeys;
+use super::reply;
+use crate::share::{EngineTime, PARTITIONS, Partition};
+
+/// Seconds for which the engine keeps the names of zones after an instance has written them last.
+const ZONES_KEPT: u32 = 24 * 60 * 60;
+
+/// What the engine says about itself.
+#[derive(Clone)]
+pub(super) struct EngineSurvey {
+    /// What its clock shows.
+    pub(super) time: EngineTime,
+    /// The random name that the server gave itself when it started.
+    pub(super) run_id: String,
+    /// The key of UDP's connection ids; `None` if another version has written one of another length.
+    pub(super) udp_key: Option<[u8; 16]>,
+    /// The epoch of each log.
+    pub(super) epochs: Vec<(Partition, Vec<u8>)>,
+}
+
+impl EngineSurvey {
+    /// Asks the engine, and tells it the names of our zones. A log without an epoch gets one, and the engine gets the key
+    /// of connection ids, if it has none.
+    pub(super) async fn make(
+        engine: &mut EngineConnection,
+        keys: &EngineKeys,
+        fingerprint: u64,
+        zones: &str,
+        udp_key: Option<[u8; 16]>,
+    ) -> Result<Self, LinkError> {
+        let mut questions = pipe();
+        questions.cmd("SET").arg(keys.zones(fingerprint)).arg(zones).arg("EX").arg(ZONES_KEPT);
+        questions.cmd("INFO").arg("server");
+        questions.cmd("GET").arg(keys.udp_key());
+        Partition::all().for_each(|partition| ask_epoch(&mut questions, keys, partition));
+        // The clock is asked last, so that the least time passes until its answer is used.
+        questions.cmd("TIME");
+        let replies = engine.ask(&questions).await?;
+        let [written, info, kept_key, epochs @ .., time] = replies.as_slice() else {
+            return Err(LinkError::Reply("none"));
+        };
+        reply::checked(written)?;
+        let run_id = reply::info(reply::text(info)?, "run_id").ok_or(LinkError::Reply("INFO"))?.to_owned();
+        let mut time = reply::time(time)?;
+        let mut known = Vec::with_capacity(PARTITIONS);
+        let mut missing = Vec::new();
+        let kept_key = reply::optional_bytes(kept_key)?.map(<[u8]>::to_vec);
+        for (partition, epoch) in Partition::all().zip(epochs) {
+            match reply::optional_bytes(epoch)? {
+                Some(epoch) => known.push((partition, epoch.to_vec())),
+                None => missing.push(partition),
+            }
+        }
+        if !missing.is_empty() {
+            let (created, now) = create_epochs(engine, keys, &missing).await?;
+            known.extend(created);
+            time = now;
+        }
+        let udp_key = match kept_key {
+            Some(key) => Some(key),
+            None => give_udp_key(engine, keys, udp_key).await?,
+        };
+        Ok(Self { time, run_id, udp_key: udp_key.and_then(|key| key.try_into().ok()), epochs: known })
+    }
+}
+
+/// Gives the engine this key of connection ids, else a random one, unless another instance has just given it one.
+async fn give_udp_key(
+    engine: &mut EngineConnection,
+    keys: &EngineKeys,
+    known: Option<[u8; 16]>,
+) -> Result<Option<Vec<u8>>, LinkError> {
+    let random = || {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).ok().map(|()| key)
+    };
+    let Some(key) = known.or_else(random) else { return Ok(None) };
+    let mut questions = pipe();
+    questions.cmd("SET").arg(keys.udp_key()).arg(&key[..]).arg("NX");
+    questions.cmd("GET").arg(keys.udp_key());
+    let replies = engine.ask(&questions).await?;
+    let [written, key] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
+    if *written != Value::Nil {
+        reply::checked(written)?;
+    }
+    Ok(Some(reply::bytes(key)?.to_vec()))
+}
+
+fn ask_epoch(questions: &mut Pipeline, keys: &EngineKeys, partition: Partition) {
+    questions.cmd("GET").arg(keys.epoch(partition));
+}
+
+/// Gives logs an epoch, unless another instance has just done so. Also returns what the clock shows then.
+async fn create_epochs(
+    engine: &mut EngineConnection,
+    keys: &EngineKeys,
+    partitions: &[Partition],
+) -> Result<(Vec<(Partition, Vec<u8>)>, EngineTime), LinkError> {
+    let mut questions = pipe();
+    for partition in partitions {
+        questions.cmd("SET").arg(keys.epoch(*partition)).arg(format!("{:032x}", fastrand::u128(..))).arg("NX");
+        ask_epoch(&mut questions, keys, *partition);
+    }
+    questions.cmd("TIME");
+    let replies = engine.ask(&questions).await?;
+    let Some((time, epochs)) = replies.split_last() else { return Err(LinkError::Reply("none")) };
+    let mut created = Vec::with_capacity(partitions.len());
+    for (partition, pair) in partitions.iter().zip(epochs.chunks_exact(2)) {
+        let [written, epoch] = pair else { return Err(LinkError::Reply("none")) };
+        // An existing epoch is not written over, and the reply is none.
+        if *written != Value::Nil {
+            reply::checked(written)?;
+        }
+        created.push((*partition, reply::bytes(epoch)?.to_vec()));
+    }
+    Ok((created, reply::time(time)?))
+}

@@ -1,0 +1,32 @@
+//! Which entries of a client are removed when it leaves.
+
+use std::num::NonZeroU16;
+
+use super::client_id::ClientId;
+use super::entry::Entry;
+use super::time::Tick;
+use crate::topology::ZonedIp;
+use tracker_protocol::Ip;
+
+/// A client that leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) place: ZonedIp,
+    pub(super) port: Option<NonZeroU16>,
+    pub(super) id: ClientId,
+    pub(super) is_claim: bool,
+    /// If another instance has heard it: the present moment, and how many ticks ago it was. Only entries that were not
+    /// heard of since are removed.
+    pub(super) heard: Option<(Tick, u16)>,
+}
+
+impl Leaving {
+    /// Whether this entry of the client is removed. A claim removes only claimed entries. `ip` is the address of
+    /// `place`.
+    pub(super) fn removes<A: Ip>(&self, ip: A, entry: &Entry<A>) -> bool {
+        entry.ip == ip
+            && entry.zone == self.place.zone
+            && (!self.is_claim || entry.is_claimed())
+            && self.heard.is_none_or(|(now, ago)| now.since(entry.seen()) >= ago)
+    }
+}

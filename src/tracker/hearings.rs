@@ -1,0 +1,44 @@
+//! What other instances hear of announces.
+
+use std::sync::Arc;
+
+use tracker_protocol::InfoHash;
+
+use crate::clock::Timestamp;
+use crate::metrics::ShareSent;
+use crate::share::{ShareReason, SharedSwarms};
+use crate::store::{Announcement, PeerChange, Selection};
+
+/// Hands announces on to other instances, and counts them.
+#[derive(Debug)]
+pub(super) struct SwarmSharing {
+    swarms: Arc<SharedSwarms>,
+    sent: ShareSent,
+}
+
+impl SwarmSharing {
+    pub(super) fn new(swarms: Arc<SharedSwarms>, sent: ShareSent) -> Self {
+        Self { swarms, sent }
+    }
+
+    /// Shares an announce that the store has carried out, if the other instances must hear of it.
+    pub(super) fn heard(
+        &self,
+        now: Timestamp,
+        info_hash: InfoHash,
+        announcement: &Announcement,
+        selection: &Selection,
+    ) {
+        let ShareSent { joined, changed, completed, left, due, resync } = &self.sent;
+        let Some(reason) = self.swarms.heard(now, info_hash, announcement, selection) else { return };
+        let counter = match reason {
+            ShareReason::Change(PeerChange::Joined) => joined,
+            ShareReason::Change(PeerChange::Changed) => changed,
+            ShareReason::Change(PeerChange::Completed) => completed,
+            ShareReason::Change(PeerChange::Left) => left,
+            ShareReason::Due => due,
+            ShareReason::Resync => resync,
+        };
+        counter.inc();
+    }
+}
