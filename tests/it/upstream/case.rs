@@ -216,7 +216,8 @@ pub(super) fn outcome(metrics: &str, forwarder: &str) -> Option<String> {
         let start = format!("{metric}{{{name}=\"{forwarder}\",{value}=\"");
         let found: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix(&start)?.split_once("\"} ")).collect();
         match found[..] {
-            [] => None,
+            // A series appears just before its first count.
+            [] | [(_, "0")] => None,
             [(label, "1")] => Some(label.to_owned()),
             _ => panic!("not one exchange but {found:?}"),
         }
