@@ -41,7 +41,7 @@ pub(super) enum EnginePlace {
     Tcp(EngineAddress),
     Tls(EngineAddress),
     Unix(PathBuf),
-    /// Whoever of the servers of this name is the primary now, as these Sentinels say.
+    /// The primary of this name. The Sentinels tell which server is the primary now.
     Sentinel {
         sentinels: Vec<EngineAddress>,
         primary: String,

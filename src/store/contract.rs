@@ -43,7 +43,7 @@ fn hash(n: u32) -> InfoHash {
 }
 
 /// Returns an announce of a leecher at this address. The peer id is different for each address.
-fn from(address: &str) -> Announcement {
+pub(super) fn from(address: &str) -> Announcement {
     let address: SocketAddr = address.parse().unwrap();
     let mut id = [b'-'; 20];
     id.iter_mut().zip(address.to_string().bytes()).for_each(|(to, from)| *to = from);

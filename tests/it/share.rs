@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::dsl::{AnnounceQuery, DEADLINE, Reply, Server, announce, eventually, observer, retracker};
+use crate::dsl::{AnnounceQuery, CertificateFiles, DEADLINE, Reply, Server, announce, eventually, observer, retracker};
 use crate::udp_client::{UdpClient, udp_announce};
 
 /// A Redis. Dropping it kills the process.
@@ -418,6 +418,34 @@ fn zones_are_those_of_the_same_name() {
     }
     until_metric(&c, "retracker_share_dropped_total{reason=\"zone\"}", |dropped| dropped == 2);
     assert_eq!(from(&c, "192.168.1.200", &observer("t")).counts(), [0, 0, 0]);
+}
+
+// --- TLS ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn instances_share_over_tls_with_a_server_that_they_trust() {
+    let (files, port) = (CertificateFiles::new(), free_port().to_string());
+    let [chain, key] = [files.chain(), files.key()].map(|path| path.display().to_string());
+    let tls = ["--tls-port", &port, "--tls-auth-clients", "no", "--tls-cert-file", &chain, "--tls-key-file", &key];
+    // Redis wants an authority although it asks clients for no certificate.
+    let Some(_redis) = TestRedis::start(&[&tls[..], &["--tls-ca-cert-file", &chain]].concat()) else { return };
+    let authority = files.folder().join("authority.pem");
+    std::fs::write(&authority, files.authority.pem()).unwrap();
+    let url = format!("rediss://localhost:{port}");
+    let trusting = || {
+        let server = retracker(&["-x", "-p", "--share-warm-up=3600"]);
+        let server = server.env("SHARE_URL", &url).env("SSL_CERT_FILE", &authority).start();
+        until_ready(&server);
+        server
+    };
+    let [a, b] = [trusting(), trusting()];
+    from(&a, "192.168.1.5", &announce("t", "a"));
+    until_peers(&b, "t", &["192.168.1.5:6881"]);
+    let stranger = unready_instance(&url, &[]);
+    let line = stranger.logged("share: alone: ");
+    assert!(line.contains("does not get through the TLS handshake") && line.contains("SSL_CERT_FILE"), "{line}");
+    let without_tls = unready_instance(&url.replace("rediss", "redis"), &[]);
+    assert!(without_tls.logged("share: alone: ").contains("A port for TLS needs rediss://"), "{:?}", without_tls.log());
 }
 
 // --- Sentinel -------------------------------------------------------------------------------------------------

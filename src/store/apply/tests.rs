@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::clock::Timestamp;
+use crate::store::contract::from;
 use crate::store::{Hearing, PeerChange, Selection, Store, StoreOptions};
 use crate::topology::Topology;
 use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
@@ -24,26 +25,6 @@ fn store() -> Store {
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::after(Duration::from_secs(seconds))
-}
-
-/// An announce of a leecher at this address. The peer id is different for each address.
-fn from(address: &str) -> Announcement {
-    let address: SocketAddr = address.parse().unwrap();
-    let mut id = [b'-'; 20];
-    id.iter_mut().zip(address.to_string().bytes()).for_each(|(to, from)| *to = from);
-    Announcement {
-        place: ZonedIp { ip: address.ip(), zone: None },
-        is_claim: false,
-        outside: None,
-        source: address.ip(),
-        port: NonZeroU16::new(address.port()),
-        peer_id: PeerId(id),
-        role: Role::Leecher,
-        started: false,
-        action: Action::Stay { completed: false },
-        want: 50,
-        ids: true,
-    }
 }
 
 fn leave(announcement: &Announcement) -> Announcement {
