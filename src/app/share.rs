@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::forward::VisitPeers;
 use crate::frontend::listen::Audience;
 use crate::metrics::ShareMetrics;
 use crate::share::{ShareGate, ShareState, SharedSwarms};
@@ -58,6 +59,10 @@ impl SharedParts {
         listening: &[(String, Audience)],
     ) -> ShareLink {
         let Self { options: StoreOptions { peer_age, announce_interval, .. }, swarms, state, metrics } = self;
+        // Upstream trackers may list the clients of any instance, and the store has them all.
+        let (known, clock) = (Arc::clone(&store), tracker.clock());
+        let visit: VisitPeers = Box::new(move |info_hash, visit| known.visit_peers(clock.now(), info_hash, visit));
+        let forwarding = tracker.forwarders().map(|forwarders| forwarders.other_instances(visit));
         let of_clients = listening.iter().filter(|(_, audience)| *audience == Audience::Clients);
         let parts = ShareParts {
             store,
@@ -68,6 +73,7 @@ impl SharedParts {
             metrics,
             retention: ShareGate::retention(peer_age, announce_interval),
             addresses: of_clients.map(|(address, _)| address.clone()).collect(),
+            forwarding,
         };
         ShareLink::new(options, parts)
     }

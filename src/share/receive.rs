@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::batch::RecordBatch;
+use super::batch::{RecordBatch, SharedRecord};
 use super::zones::ZoneMap;
 use crate::clock::Timestamp;
 use crate::store::{Applied, RecordRefusal, Store};
@@ -28,7 +28,8 @@ pub struct Receipt {
 }
 
 /// Applies a batch of another instance to the store. `ago` is how long ago the records were heard, see
-/// [`ago`](super::ago). `zones` is the map for the batch's fingerprint.
+/// [`ago`](super::ago). `zones` is the map for the batch's fingerprint. `accepted` is called with each record that told
+/// the store something.
 pub fn receive(
     store: &Store,
     now: Timestamp,
@@ -36,12 +37,18 @@ pub fn receive(
     topology: &Topology,
     zones: &ZoneMap,
     batch: &RecordBatch,
+    mut accepted: impl FnMut(&SharedRecord),
 ) -> Receipt {
     let mut receipt = Receipt::default();
     for record in &batch.records {
-        let count = match zones.own(record.zone) {
+        let applied =
+            zones.own(record.zone).map(|zone| store.apply(now, ago, topology, record.info_hash, zone, &record.peer));
+        if let Ok(Ok(Applied::Recorded | Applied::Left)) = applied {
+            accepted(record);
+        }
+        let count = match applied {
             Err(_) => &mut receipt.unknown_zone,
-            Ok(zone) => match store.apply(now, ago, topology, record.info_hash, zone, &record.peer) {
+            Ok(applied) => match applied {
                 Ok(Applied::Recorded) => &mut receipt.recorded,
                 Ok(Applied::Left) => &mut receipt.left,
                 Ok(Applied::Outdated) => &mut receipt.outdated,

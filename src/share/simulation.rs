@@ -222,7 +222,7 @@ impl Fleet {
         let decoded = RecordBatch::decode(bytes).unwrap();
         assert_eq!(decoded.faults, Faults::default());
         let ago = ago(shared.engine_time(now), *id, decoded.batch.age);
-        let receipt = receive(store, now, ago, &self.topology, &ZoneMap::default(), &decoded.batch);
+        let receipt = receive(store, now, ago, &self.topology, &ZoneMap::default(), &decoded.batch, |_| {});
         let done = receipt.recorded + receipt.left + receipt.outdated + receipt.expired;
         assert_eq!(done, decoded.batch.records.len(), "{receipt:?}");
     }

@@ -1,5 +1,7 @@
 //! What instances tell each other about themselves.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,10 @@ use crate::share::EngineTime;
 
 /// An instance that has not said anything for this long is gone.
 const GONE: Duration = Duration::from_mins(1);
+
+/// The addresses under which upstream trackers know an instance, by the fingerprint of the tracker's URL. The URL itself
+/// may contain a passkey.
+pub(super) type UpstreamAddresses = BTreeMap<String, Vec<IpAddr>>;
 
 /// What an instance says about itself. Unknown fields, of later versions, are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,19 +26,26 @@ pub(super) struct InstanceNote {
     pub(super) started: u64,
     /// When it wrote this, in milliseconds of the engine's clock.
     pub(super) beat: u64,
+    /// The addresses under which its upstream trackers know it.
+    #[serde(default)]
+    pub(super) upstream: UpstreamAddresses,
 }
 
 impl InstanceNote {
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
+
+    pub(super) fn from_json(note: &[u8]) -> Option<Self> {
+        serde_json::from_slice(note).ok()
+    }
 }
 
 /// How many instances there are, and the names of those that are gone.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
     let is_gone = |note: &[u8]| {
-        let age = serde_json::from_slice(note).map(|InstanceNote { beat, .. }| now.0.saturating_sub(beat));
-        age.map_or(true, |age| Duration::from_millis(age) > GONE)
+        let age = InstanceNote::from_json(note).map(|InstanceNote { beat, .. }| now.0.saturating_sub(beat));
+        age.is_none_or(|age| Duration::from_millis(age) > GONE)
     };
     let gone: Vec<_> = notes.iter().copied().filter(|(_, note)| is_gone(note)).map(|(name, _)| name).collect();
     (i64::try_from(notes.len() - gone.len()).unwrap_or(i64::MAX), gone)
@@ -45,7 +58,9 @@ mod tests {
     #[test]
     fn an_instance_that_is_silent_for_a_minute_is_gone() {
         let note = |beat| {
-            InstanceNote { addresses: vec!["[::]:80".to_owned()], version: "1".to_owned(), started: 0, beat }.to_json()
+            let addresses = vec!["[::]:80".to_owned()];
+            let upstream = UpstreamAddresses::new();
+            InstanceNote { addresses, version: "1".to_owned(), started: 0, beat, upstream }.to_json()
         };
         let notes = [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(900_000)), ("odd", "{}".to_owned())];
         let notes: Vec<_> = notes.iter().map(|(name, note)| (name.as_bytes(), note.as_bytes())).collect();

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::connection::EngineConnection;
 use super::error::LinkError;
 use super::follower::{self, Follower};
+use super::forwarding::{self, client_elsewhere};
 use super::instances::{self, InstanceNote};
 use super::keys::EngineKeys;
 use super::outbox::ShareOutbox;
@@ -19,8 +20,9 @@ use super::sentinel;
 use super::survey::EngineSurvey;
 use super::target::ShareOptions;
 use crate::clock::{Clock, Timestamp};
+use crate::forward::OtherInstances;
 use crate::metrics::ShareMetrics;
-use crate::share::{EngineTime, Partition, ShareState, SharedSwarms, ago, fingerprint, receive};
+use crate::share::{EngineTime, Partition, ShareState, SharedRecord, SharedSwarms, ago, fingerprint, receive};
 use crate::store::Store;
 use crate::topology::Topology;
 
@@ -56,6 +58,8 @@ pub struct ShareParts {
     pub retention: Duration,
     /// Where this instance listens.
     pub addresses: Vec<String>,
+    /// Reaches the forwarders, if there are any.
+    pub forwarding: Option<OtherInstances>,
 }
 
 /// The loop between this instance and the engine.
@@ -256,11 +260,14 @@ impl ShareLink {
                     if !self.follower.knows_zones(zones) {
                         self.look_up_zones(engine, zones).await?;
                     }
-                    let ShareParts { store, topology, clock, shared, metrics, .. } = &self.parts;
+                    let ShareParts { store, topology, clock, shared, metrics, forwarding, .. } = &self.parts;
                     let now = clock.now();
                     let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
                     let map = self.follower.zones(zones).cloned().unwrap_or_default();
-                    follower::count(receive(store, now, ago, topology, &map, &batch), metrics);
+                    let accepted = |record: &SharedRecord| {
+                        forwarding.iter().for_each(|others| others.heard(&client_elsewhere(record), ago));
+                    };
+                    follower::count(receive(store, now, ago, topology, &map, &batch, accepted), metrics);
                 }
                 self.follower.advance(partition, entry.id);
             }
@@ -285,6 +292,7 @@ impl ShareLink {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.unwrap_or_default().0,
             beat: now.0,
+            upstream: forwarding::own_addresses(self.parts.forwarding.as_ref()),
         };
         let mut commands = pipe();
         commands.cmd("HSET").arg(self.keys.instances()).arg(self.name()).arg(note.to_json());
@@ -293,6 +301,7 @@ impl ShareLink {
         let [written, notes] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
         reply::checked(written)?;
         let notes = reply::pairs(notes)?;
+        forwarding::note_addresses(self.parts.forwarding.as_ref(), &notes, &self.name());
         let (count, gone) = instances::count(&notes, now);
         self.parts.metrics.instances.set(count);
         if !gone.is_empty() {

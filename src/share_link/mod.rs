@@ -10,6 +10,7 @@ mod connection;
 mod entry;
 mod error;
 mod follower;
+mod forwarding;
 mod instances;
 mod keys;
 mod link;

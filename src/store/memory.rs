@@ -1,5 +1,6 @@
 //! The swarms in memory, and how many peers there are.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::zone_counts::ZoneCounts;
 use crate::clock::{Timestamp, Ttl};
 use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::{Topology, ZoneId};
-use tracker_protocol::{InfoHash, SwarmCounts};
+use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
 /// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers
 /// rarely need the same lock, and each table is small enough to grow quickly.
@@ -204,6 +205,12 @@ impl Store {
     pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
         let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, _| shard.list(context, key))
+    }
+
+    /// Calls `visit` with the peers of one swarm, at most 10,000 of each family. The swarm does not count as used.
+    pub fn visit_peers(&self, now: Timestamp, info_hash: InfoHash, visit: &mut dyn FnMut(SocketAddr, Option<PeerId>)) {
+        let now = self.life.tick(now);
+        self.with(info_hash, |shard, key, _| shard.visit_peers(now, self.life, key, visit));
     }
 
     /// The counts of one swarm, which does not count as used; zeros if the swarm does not exist.

@@ -66,6 +66,7 @@ mod record;
 mod shard;
 mod swarm;
 mod time;
+mod visit;
 mod zone_counts;
 
 pub use announcement::{Action, Announcement, Selection};

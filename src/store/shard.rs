@@ -2,6 +2,7 @@
 //! across an await.
 
 use std::hash::BuildHasher as _;
+use std::net::SocketAddr;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -20,7 +21,7 @@ use super::swarm::{Swarm, Victim};
 use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
 use crate::hash::SEED;
-use tracker_protocol::{InfoHash, SwarmCounts};
+use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
 /// One step of housekeeping checks at most this many buckets, and at most this many peers of a long list.
 const STEP: usize = 256;
@@ -155,6 +156,19 @@ impl Shard {
     pub(super) fn list(&self, context: StoreContext<'_>, key: SwarmKey) -> Option<SwarmListing> {
         let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
         Some(swarm.list(context, &self.prefixes))
+    }
+
+    /// Calls `visit` with the peers of a swarm, which does not count as used.
+    pub(super) fn visit_peers(
+        &self,
+        now: Tick,
+        life: TtlTicks,
+        key: SwarmKey,
+        visit: &mut dyn FnMut(SocketAddr, Option<PeerId>),
+    ) {
+        if let Some(swarm) = self.swarms.find(key.hash, |swarm| key.is(swarm)) {
+            swarm.visit_peers(now, life, &self.prefixes, visit);
+        }
     }
 
     /// The counts of a swarm, which does not count as used; zeros if the swarm does not exist.

@@ -1,7 +1,7 @@
 //! A LAN and its upstream trackers in simulated time.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Policy, Requester, Standing, Tracker};
 use crate::answer::Answer;
 use crate::forward::simulation::SimulatedUpstream;
-use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, UpstreamProxies};
+use crate::forward::{
+    ClientElsewhere, ClientNews, ForwardError, ForwardOptions, ForwarderStatus, Forwarders, OtherInstances,
+    UpstreamProxies,
+};
 use crate::metrics::Metrics;
 use crate::share::SharedSwarms;
 use crate::store::{Store, StoreOptions};
@@ -122,11 +125,24 @@ impl Client {
         }
     }
 
+    fn ip(self) -> IpAddr {
+        [10, 0, self.swarm, self.number].into()
+    }
+
+    /// What another instance tells after this client has announced there.
+    fn elsewhere(self, event: Option<Event>) -> ClientElsewhere {
+        let AnnounceRequest { info_hash, peer_id, port, .. } = self.request(event);
+        let news = match event {
+            Some(Event::Stopped) => ClientNews::Left(port),
+            _ => ClientNews::Announced(port.unwrap()),
+        };
+        ClientElsewhere { info_hash, ip: self.ip(), is_claim: false, peer_id, news }
+    }
+
     /// The reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
-        let ip = IpAddr::from([10, 0, self.swarm, self.number]);
         let requester = Requester {
-            ip,
+            ip: self.ip(),
             standing: Standing::Client,
             protocol: Protocol::Http,
             max_peers: usize::MAX,
@@ -694,5 +710,134 @@ fn other_instances_hear_of_announces_that_change_something() {
             peer.announces(&tracker, event).await;
             assert_eq!(shared.pending().pending(), expected, "{event:?}");
         }
+    });
+}
+
+/// The handle of a tracker whose other instances have these peers in all torrents.
+fn other_instances(tracker: &Tracker, peers: &'static [&str]) -> OtherInstances {
+    tracker.forwarders().unwrap().other_instances(Box::new(|_, visit| {
+        peers.iter().for_each(|peer| visit(peer.parse::<SocketAddr>().unwrap(), None));
+    }))
+}
+
+/// What upstream was told: the events, in their order.
+fn told(upstream: &SimulatedUpstream) -> Vec<Option<Event>> {
+    upstream.asked().iter().map(|request| request.event).collect()
+}
+
+#[test]
+fn a_client_that_moves_to_another_instance_is_signed_off_only_when_it_falls_silent_there() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let [a, b] = [tracker(&[("upstream", &upstream)]), tracker(&[("upstream", &upstream)])];
+        let heard_at_a = other_instances(&a, &[]);
+        let mover = client(1, 1);
+        mover.announces(&a, Some(Event::Started)).await;
+        sleep(seconds(600)).await;
+        // For longer than the peer age, the client announces only to the other instance.
+        for _ in 0..10 {
+            mover.announces(&b, None).await;
+            heard_at_a.heard(&mover.elsewhere(None), seconds(1));
+            sleep(seconds(1800)).await;
+        }
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 0);
+        assert_eq!(status(&a, "upstream").sessions, 0);
+        sleep(PEER_AGE).await;
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 1);
+        // The client comes back to the first instance.
+        mover.announces(&a, None).await;
+        assert_eq!(told(&upstream).last(), Some(&Some(Event::Started)));
+    });
+}
+
+#[test]
+fn an_instance_keeps_a_client_that_it_has_heard_since_another_one_did() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(seconds(5)).await;
+        for event in [None, Some(Event::Stopped)] {
+            heard.heard(&client(1, 1).elsewhere(event), seconds(6));
+            // A claim of an address does not count against the host that announces from there.
+            let claim = ClientElsewhere { is_claim: true, ..client(1, 1).elsewhere(event) };
+            heard.heard(&claim, Duration::ZERO);
+            // Nor does the same id at another address.
+            let other = ClientElsewhere { ip: client(1, 2).ip(), ..client(1, 1).elsewhere(event) };
+            heard.heard(&other, Duration::ZERO);
+        }
+        settle().await;
+        assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
+        sleep(PEER_AGE + seconds(60)).await;
+        assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_at_another_instance_is_signed_off_by_the_one_that_announced_it() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        for with_port in [true, false] {
+            let before = upstream.asked().len();
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            sleep(seconds(5)).await;
+            let mut left = client(1, 1).elsewhere(Some(Event::Stopped));
+            if !with_port {
+                left.news = ClientNews::Left(None);
+            }
+            // The record may come twice.
+            heard.heard(&left, seconds(1));
+            heard.heard(&left, seconds(1));
+            heard.heard(&client(2, 1).elsewhere(Some(Event::Stopped)), seconds(1));
+            settle().await;
+            assert_eq!(told(&upstream)[before..], [Some(Event::Started), Some(Event::Stopped)], "port: {with_port}");
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+        }
+    });
+}
+
+#[test]
+fn what_a_client_was_before_it_moved_is_forgotten_too() {
+    simulate(async {
+        for (what, change) in [
+            ("its id", (|client| client.peer_id = PeerId([9; 20])) as fn(&mut ClientElsewhere)),
+            ("its port", |client| client.news = ClientNews::Announced(NonZeroU16::MIN)),
+        ] {
+            let upstream = good(Duration::ZERO, 1800, 3);
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            sleep(seconds(5)).await;
+            let mut elsewhere = client(1, 1).elsewhere(None);
+            change(&mut elsewhere);
+            other_instances(&tracker, &[]).heard(&elsewhere, Duration::ZERO);
+            sleep(PEER_AGE * 2).await;
+            assert_eq!(told(&upstream), [Some(Event::Started)], "{what}");
+        }
+    });
+}
+
+#[test]
+fn the_peers_of_other_instances_do_not_come_back() {
+    simulate(async {
+        let upstream = SimulatedUpstream::new(|_| {
+            let mut reply = answer(1800, 9);
+            reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(7000).unwrap());
+            // The upstream sees us at 203.0.113.9.
+            reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());
+            ready(Ok(reply)).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let others = other_instances(&tracker, &["10.0.1.7:7000", "203.0.113.1:7000", "203.0.113.2:7001"]);
+        others.set_addresses(|url| {
+            assert_eq!(url, "http://192.0.2.1/announce");
+            vec![[203, 0, 113, 8].into()]
+        });
+        // Two peers are at the addresses of the instances, one is at its own. 203.0.113.2 has another port.
+        let (reply, _) = client(1, 1).announces(&tracker, None).await;
+        assert_eq!(strangers_in(&reply), 6);
+        assert_eq!(others.addresses()[0].1[0], IpAddr::from([203, 0, 113, 9]));
     });
 }

@@ -1,6 +1,8 @@
 //! Several instances that share their swarms through a Redis. Each test starts a `redis-server` of its own on a Unix
 //! socket. On a host without it, the tests print a message and are skipped.
 
+mod forwarding;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
