@@ -103,7 +103,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
     ][..];
     assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
     assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
-    // The client does not get itself under its outside address either.
+    // The client does not get its own outside address as a peer either.
     let topology = Topology::default();
     let client = Recipient { outside: "9.9.9.9".parse().ok(), ..client(&topology, "10.0.0.1", 50) };
     let mut peers = PeerLists::default();
