@@ -54,8 +54,8 @@ impl ShareGate {
     }
 
     /// Returns why an announce from this endpoint is shared. `None` if the announce is not shared. `at` is the moment of
-    /// the announce by the steady clock. `resync` is the latest moment at which records may have been lost, if there was
-    /// one: a peer that was last heard before `resync` is shared once more.
+    /// the announce by the steady clock. `resync` is the latest moment at which records may have been lost. A peer that
+    /// was last heard before `resync` is shared once more. `resync` is `None` if no records were lost.
     pub fn reason(
         self,
         hearing: &Hearing,

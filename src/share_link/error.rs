@@ -85,7 +85,7 @@ impl From<RedisError> for LinkError {
         }
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Login(text(&error)),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply("its reply cannot be read"),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply("the reply cannot be read"),
             ErrorKind::Io => Self::Broken(text(&error)),
             _ => match error.code() {
                 Some(code) => of_server(code, error.detail().unwrap_or_default()),

@@ -136,7 +136,7 @@ impl ShareLink {
         }
     }
 
-    /// Connects, and exchanges batches until something fails.
+    /// Connects to the engine, and exchanges batches until an exchange fails.
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
@@ -371,7 +371,7 @@ impl ShareLink {
         let why = format!("{} {error}. {}", self.options.target, error.remedy());
         if !self.told {
             log::warn!(
-                "share: alone: {why} Meanwhile this instance answers announces from its own memory, and keeps its records"
+                "share: alone: {why} Meanwhile this instance answers announces from its own memory, and writes its records later"
             );
             self.told = true;
         }

@@ -39,7 +39,7 @@ async fn ask(sentinel: &EngineAddress, name: &str) -> Result<EngineAddress, Link
     question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(name);
     let replies = connection.ask(&question).await?;
     let parts = match replies.as_slice() {
-        [Value::Nil] => return Err(LinkError::Reply("it knows no primary of that name")),
+        [Value::Nil] => return Err(LinkError::Reply("the Sentinel knows no primary of that name")),
         [reply] => reply::items(reply)?,
         _ => &[],
     };

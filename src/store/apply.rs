@@ -111,7 +111,7 @@ impl Swarm {
     }
 
     /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if the swarm has no
-    /// peer there, or an expired one.
+    /// peer there, or if the peer has expired.
     fn silence_at(&self, context: StoreContext<'_>, announcement: &Announcement) -> Option<u16> {
         fn silence<A: Ip>(
             StoreContext { now, life, .. }: StoreContext<'_>,

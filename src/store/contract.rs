@@ -1052,7 +1052,7 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
         ("one client", |_| from("10.200.200.200:6")),
         ("many ids and ports", |n| from(&format!("10.200.200.200:{}", 1 + n % 60_000))),
         ("claims", |n| claimed(&from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n))), "10.200.200.200")),
-        ("its own and claims by turns", |n| {
+        ("own peers and claims by turns", |n| {
             let own = from("10.200.200.200:6");
             let there = from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n)));
             if n % 2 == 0 { own } else { claimed(&there, "10.200.200.200") }
@@ -1064,7 +1064,7 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
         {
             // The claims of a source and the peers at its own address are counted separately. So this flood would have
             // two shares of the room, and a source that comes later would get only one share.
-            if is_first && kind == "its own and claims by turns" {
+            if is_first && kind == "own peers and claims by turns" {
                 continue;
             }
             let store = store_of(600);

@@ -42,7 +42,7 @@ pub(super) struct Swarm {
     /// No peer expires before this moment.
     pub(super) next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
-    /// `None` while there are no IPv6 peers, because many networks have only IPv4.
+    /// `None` while the swarm has no IPv6 peers. This saves memory, because many networks have only IPv4.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 

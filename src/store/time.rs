@@ -161,7 +161,7 @@ impl Rhythm {
     /// client id. The two endpoints may belong to two clients that are both there. So the longer of two limits applies.
     /// The first limit is the patience for the pace of the silent endpoint. The second limit is for the announcing
     /// endpoint, because clients of one kind keep a similar pace: three times `gap`, the time since that endpoint's
-    /// previous announce. If `gap` is not known or shorter than usual, the second limit is the patience for that pace.
+    /// previous announce. If `gap` is unknown or unusually short, the patience for its pace is the second limit.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

@@ -284,7 +284,7 @@ fn a_download_counts_once_wherever_it_was_announced() {
     // The other instance has counted only the second download, because it has not heard of the first download.
     for _ in 0..3 {
         assert_eq!(apply(&store, at(0), Duration::ZERO, &record(&completed(&two), 1)), Ok(Applied::Recorded));
-        assert_eq!(downloaded(), 2, "a record that comes again does not count again");
+        assert_eq!(downloaded(), 2, "a record that comes again adds no download");
     }
     // The clients repeat `completed` at this instance.
     announce(&store, at(0), &completed(&one));
