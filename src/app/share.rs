@@ -1,4 +1,4 @@
-//! Builds what several instances need to share their swarms.
+//! Builds the parts with which this instance shares its swarms with other instances.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use crate::tracker::Tracker;
 
-/// What the tracker, the pages and the loop have in common.
+/// The parts that the tracker, the pages and the loop have in common.
 pub(super) struct SharedParts {
     options: StoreOptions,
     swarms: Arc<SharedSwarms>,
@@ -30,7 +30,8 @@ impl SharedParts {
         }
     }
 
-    /// The same tracker, whose announces the other instances hear of; whether this instance hears the others; the loop.
+    /// Returns the tracker, which now shares its announces; the state, which says whether this instance hears the others;
+    /// and the loop.
     pub(super) fn build(
         self,
         options: ShareOptions,
@@ -44,12 +45,12 @@ impl SharedParts {
         (tracker, Some(state), Some(link))
     }
 
-    /// The same tracker, whose announces the other instances hear of.
+    /// Makes the tracker share its announces with the other instances.
     fn tracker(&self, tracker: Tracker) -> Tracker {
         tracker.sharing(Arc::clone(&self.swarms), self.metrics.sent.clone())
     }
 
-    /// The loop, which is not started yet.
+    /// Makes the loop, without starting it.
     fn link(
         self,
         options: ShareOptions,

@@ -1,4 +1,4 @@
-//! What happens to the batches of other instances.
+//! Applies the batches of other instances to the store.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::clock::Timestamp;
 use crate::store::{Applied, RecordRefusal, Store};
 use crate::topology::Topology;
 
-/// What has become of the records of a batch.
+/// How many records of a batch had which effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Peers that were recorded.
     pub recorded: usize,
     /// Peers that have left.
     pub left: usize,
-    /// Records that changed nothing, because something newer was known.
+    /// Records that changed at most the count of downloads, because the store has newer news of their peers.
     pub outdated: usize,
-    /// Records that were dropped because this instance has no zone of that name.
+    /// Records that were dropped because this instance does not have their zone.
     pub unknown_zone: usize,
     /// Records that were dropped because no client can reach their address.
     pub address: usize,
@@ -28,8 +28,8 @@ pub struct Receipt {
 }
 
 /// Applies a batch of another instance to the store. `ago` is how long ago the records were heard, see
-/// [`ago`](super::ago). `zones` is the map for the batch's fingerprint. `accepted` is called with each record that told
-/// the store something.
+/// [`ago`](super::ago). `zones` is the zone map for the batch's fingerprint. `accepted` is called with each record that
+/// told the store something.
 pub fn receive(
     store: &Store,
     now: Timestamp,

@@ -1,4 +1,4 @@
-//! What instances tell each other about themselves.
+//! The notes about themselves that instances leave in the engine.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::share::EngineTime;
 
-/// An instance that has not said anything for this long is gone.
+/// An instance that has not written its note for this long is gone.
 const GONE: Duration = Duration::from_mins(1);
 
 /// The addresses under which upstream trackers know an instance, by the fingerprint of the tracker's URL. The URL itself
 /// may contain a passkey.
 pub(super) type UpstreamAddresses = BTreeMap<String, Vec<IpAddr>>;
 
-/// What an instance says about itself. Unknown fields, of later versions, are ignored.
+/// The note of an instance about itself. Unknown fields are ignored, because later versions may add fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InstanceNote {
-    /// Where it listens, for people who look.
+    /// The addresses on which the instance listens. Only people read them.
     pub(super) addresses: Vec<String>,
-    /// Its version, for people who look.
+    /// The version of the instance. Only people read it.
     pub(super) version: String,
-    /// When it began to share, in milliseconds of the engine's clock.
+    /// When the instance began to share, in milliseconds of the engine's clock.
     pub(super) started: u64,
-    /// When it wrote this, in milliseconds of the engine's clock.
+    /// When the instance wrote this note, in milliseconds of the engine's clock.
     pub(super) beat: u64,
     /// The addresses under which its upstream trackers know it.
     #[serde(default)]
@@ -41,7 +41,7 @@ impl InstanceNote {
     }
 }
 
-/// How many instances there are, and the names of those that are gone.
+/// Returns how many instances there are, and the names of the instances that are gone.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
     let is_gone = |note: &[u8]| {
         let age = InstanceNote::from_json(note).map(|InstanceNote { beat, .. }| now.0.saturating_sub(beat));

@@ -1,4 +1,4 @@
-//! The loop: writes what this instance hears, and follows what all instances have written.
+//! The loop, which writes what this instance hears, and reads what all instances have written.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,18 +28,18 @@ use crate::topology::Topology;
 
 /// How often batches are written and read.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the instance says that it is there.
+/// How often the instance writes its note into the engine.
 const BEAT: Duration = Duration::from_secs(10);
-/// How often the engine's clock and the epochs are asked.
+/// How often the loop asks for the engine's clock and the epochs.
 const SURVEY: Duration = Duration::from_mins(1);
 /// The most full batches that one exchange writes, and the most batches of one log that it reads.
 const MOST_BATCHES: usize = 32;
 /// The pauses before connecting again: the first and the longest.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// How long the last batch may take at the end of the process.
+/// How long the last batches may take at the end of the process.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What the loop works with.
+/// The parts that the loop needs.
 #[derive(Debug)]
 pub struct ShareParts {
     /// The peers of this instance.
@@ -48,15 +48,15 @@ pub struct ShareParts {
     pub topology: Topology,
     /// The clock that the tracker uses.
     pub clock: Clock,
-    /// What announces have put in.
+    /// The records of announces, which the loop writes.
     pub shared: Arc<SharedSwarms>,
-    /// Whether the loop gets through, for the pages.
+    /// Whether this instance hears the others. The loop sets the state, and the pages show it.
     pub state: Arc<ShareState>,
     /// The handles of the metrics.
     pub metrics: ShareMetrics,
     /// How long the logs are kept.
     pub retention: Duration,
-    /// Where this instance listens.
+    /// The addresses on which this instance listens.
     pub addresses: Vec<String>,
     /// Reaches the forwarders, if there are any.
     pub forwarding: Option<OtherInstances>,
@@ -65,11 +65,12 @@ pub struct ShareParts {
 /// The loop between this instance and the engine.
 ///
 /// What can be lost, and what repairs it:
-/// - After each loss of the connection, what the engine acknowledged in the last ten seconds is written again, and what
-///   was read in that time is read again. So a server that becomes the primary without the last writes costs nothing.
-///   All of it is idempotent.
-/// - If the engine has forgotten the logs, is another server than before, or was away for so long that records were
-///   dropped, each peer is shared once more at its next announce ([`SharedSwarms::resync`]).
+/// - A server without the last writes may become the primary. So after each loss of the connection, the loop writes again
+///   what the engine acknowledged in the last ten seconds, and reads again what it read in that time. A record that is
+///   applied twice does no harm.
+/// - The engine may have forgotten the logs, may be another server than before, may have set its clock, or may have been
+///   away until records were dropped. Then each peer is shared once more, at its next announce
+///   ([`SharedSwarms::resync`]).
 #[derive(Debug)]
 pub struct ShareLink {
     options: ShareOptions,
@@ -83,9 +84,10 @@ pub struct ShareLink {
     run_id: Option<String>,
     /// When this instance reached the engine for the first time, by the engine's clock.
     started: Option<EngineTime>,
-    /// How many records were dropped for lack of room when that was looked at last.
+    /// How many records had been dropped for lack of room at the previous exchange.
     lost: u64,
-    /// The most full batches that are written and read at once. Fewer after an exchange that took too long.
+    /// The most full batches that an exchange writes, and the most batches of one log that it reads. The number is lower
+    /// after an exchange that took too long.
     batches: usize,
     /// When the last exchange succeeded.
     exchanged: Timestamp,
@@ -94,7 +96,7 @@ pub struct ShareLink {
 }
 
 impl ShareLink {
-    /// The loop. It does nothing before [`Self::run`].
+    /// Makes the loop, which does nothing before [`Self::run`].
     pub fn new(options: ShareOptions, parts: ShareParts) -> Self {
         let zones_fingerprint = fingerprint(parts.topology.zones().map(|(_, name)| name));
         Self {
@@ -114,7 +116,7 @@ impl ShareLink {
         }
     }
 
-    /// Shares until the sender of `stopped` is gone. Then writes what is left, within a second.
+    /// Shares swarms until the sender of `stopped` is dropped. Then writes the records that are left, within a second.
     pub async fn run(mut self, stopped: oneshot::Receiver<()>) {
         tokio::select! {
             () = self.share() => {}
@@ -138,7 +140,7 @@ impl ShareLink {
         }
     }
 
-    /// Connects, and exchanges batches until something fails.
+    /// Connects to the engine, and exchanges batches until an exchange fails.
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
@@ -165,7 +167,7 @@ impl ShareLink {
         }
     }
 
-    /// Looks whether the engine is as it was.
+    /// Checks whether the engine is still the same. If it is not, each peer is shared once more.
     async fn survey(&mut self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let names: Vec<_> = self.parts.topology.zones().map(|(_, name)| name).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
@@ -194,7 +196,7 @@ impl ShareLink {
         self.parts.metrics.resynced(reason);
     }
 
-    /// Writes batches and reads new ones. Returns whether there is more to write or to read.
+    /// Writes batches and reads new batches. Returns whether there is more to write or to read.
     async fn exchange(&mut self, engine: &mut EngineConnection) -> Result<bool, LinkError> {
         self.note_lost_records();
         self.outbox.gather(self.parts.shared.pending());
@@ -204,7 +206,7 @@ impl ShareLink {
         self.read(&mut commands);
         let replies = engine.ask(&commands).await?;
         let Some((news, writes)) = replies.split_last() else { return Err(LinkError::Reply("none")) };
-        // What others have heard is applied even if the engine takes no writes.
+        // What other instances have heard is applied even if the engine refuses our writes.
         let is_behind = self.apply(engine, news).await?;
         let now = self.parts.clock.now();
         for write in writes.iter().take(written) {
@@ -247,7 +249,7 @@ impl ShareLink {
         }
     }
 
-    /// Applies what was read. Returns whether a log has more.
+    /// Applies the entries that were read. Returns whether a log has more entries.
     async fn apply(&mut self, engine: &mut EngineConnection, news: &Value) -> Result<bool, LinkError> {
         let mut is_behind = false;
         for (key, entries) in reply::logs(news)? {
@@ -284,7 +286,7 @@ impl ShareLink {
         Ok(())
     }
 
-    /// Says that this instance is there, and counts the others.
+    /// Writes the note of this instance, counts all instances, and removes the notes of instances that are gone.
     async fn beat(&self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let now = self.parts.shared.engine_time(self.parts.clock.now());
         let note = InstanceNote {
@@ -312,12 +314,13 @@ impl ShareLink {
         Ok(())
     }
 
-    /// The name of this instance among all.
+    /// Returns the name of this instance among all instances.
     fn name(&self) -> String {
         format!("{:016x}", self.instance)
     }
 
-    /// Writes what is left, and says that this instance is gone. The instance listens no more.
+    /// Writes the records that are left, and removes the note of this instance. The instance does not listen any more, so
+    /// no further records come.
     async fn finish(&mut self) -> Result<(), LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         loop {
@@ -352,15 +355,15 @@ impl ShareLink {
             Some(alone) if self.told => {
                 let seconds = alone.since.elapsed().unwrap_or_default().as_secs();
                 log::info!(
-                    "share: no longer alone after {seconds} s: {target} is back, and what was missed is shared now"
+                    "share: no longer alone after {seconds} s: {target} answers again, and missed records follow now"
                 );
             }
-            Some(_) => log::info!("share: shares swarms through {target}"),
+            Some(_) => log::info!("share: this instance shares its swarms through {target}"),
             None => {}
         }
         self.told = false;
         if !is_behind && state.catch_up() {
-            log::info!("share: caught up with the other instances, ready");
+            log::info!("share: caught up with the other instances, this instance is ready");
         }
     }
 
@@ -377,7 +380,7 @@ impl ShareLink {
         let why = format!("{} {error}. {}", self.options.target, error.remedy());
         if !self.told {
             log::warn!(
-                "share: alone: {why} Meanwhile announces are answered from this instance's memory, and what it hears is kept"
+                "share: alone: {why} Meanwhile this instance answers announces from its own memory, and writes its records later"
             );
             self.told = true;
         }
@@ -385,8 +388,8 @@ impl ShareLink {
     }
 }
 
-/// The pause before connecting again after this many failures in a row. Instances must not all connect at the same
-/// moment.
+/// Returns the pause before connecting again after this many failures in a row. The pause is random, because the
+/// instances must not all connect at the same moment.
 fn pause(failures: u32) -> Duration {
     let [first, longest] = BACK_OFF;
     let pause = first.saturating_mul(1 << failures.min(10)).min(longest);

@@ -1,4 +1,4 @@
-//! Connects to the engine. If Sentinels know which server is the primary, they are asked first.
+//! Connects to the engine. If the URL names Sentinels, they are asked first which server is the primary.
 
 use redis::{Value, pipe};
 
@@ -8,7 +8,7 @@ use super::error::LinkError;
 use super::reply;
 use super::target::{EnginePlace, EngineTarget};
 
-/// Connects to the engine. If Sentinels know where it is, they are asked anew.
+/// Connects to the engine. Each call asks the Sentinels again, because another server may have become the primary.
 pub(super) async fn connect(target: &EngineTarget) -> Result<EngineConnection, LinkError> {
     let EngineTarget { place, user, password, database } = target;
     let login = login(user.as_deref(), password.as_ref(), *database);
@@ -21,7 +21,7 @@ pub(super) async fn connect(target: &EngineTarget) -> Result<EngineConnection, L
     }
 }
 
-/// The address of the primary with this name, from the first Sentinel that knows it.
+/// Returns the address of the primary with this name, from the first Sentinel that knows the primary.
 async fn primary(sentinels: &[EngineAddress], name: &str) -> Result<EngineAddress, LinkError> {
     let mut failures = Vec::new();
     for sentinel in sentinels {
@@ -39,7 +39,7 @@ async fn ask(sentinel: &EngineAddress, name: &str) -> Result<EngineAddress, Link
     question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(name);
     let replies = connection.ask(&question).await?;
     let parts = match replies.as_slice() {
-        [Value::Nil] => return Err(LinkError::Reply("it knows no primary of that name")),
+        [Value::Nil] => return Err(LinkError::Reply("the Sentinel knows no primary of that name")),
         [reply] => reply::items(reply)?,
         _ => &[],
     };

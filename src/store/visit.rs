@@ -26,7 +26,7 @@ impl Swarm {
             prefixes: &Prefixes,
             visit: &mut dyn FnMut(SocketAddr, Option<PeerId>),
         ) {
-            let fresh = peers.iter().take(MOST).filter(|entry| !life.is_over(now.since(entry.seen())));
+            let unexpired = peers.iter().take(MOST).filter(|entry| !life.is_over(now.since(entry.seen())));
             fresh.for_each(|entry| visit(entry.endpoint().into(), prefixes.restore(entry.id())));
         }
         family(self.v4(), (now, life), prefixes, visit);

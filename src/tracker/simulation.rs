@@ -1,4 +1,4 @@
-//! A LAN and its upstream trackers in simulated time.
+//! Tests of a LAN and its upstream trackers in simulated time.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,7 +42,7 @@ fn simulate(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, test);
 }
 
-/// The peers of a good upstream.
+/// Returns `count` peers from outside the LAN.
 fn strangers(count: u8) -> PeerLists {
     let mut peers = PeerLists::default();
     (1..=count).for_each(|n| peers.push([203, 0, 113, n].into(), NonZeroU16::MIN, None));
@@ -53,7 +53,7 @@ fn answer(interval: u32, count: u8) -> UpstreamReply {
     UpstreamReply { interval: Some(interval), peers: strangers(count), ..UpstreamReply::default() }
 }
 
-/// Answers after `delay`, with `count` peers.
+/// Makes an upstream that answers after `delay`, with `count` peers.
 fn good(delay: Duration, interval: u32, count: u8) -> SimulatedUpstream {
     SimulatedUpstream::new(move |_| {
         async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local()
@@ -72,7 +72,7 @@ fn junk() -> SimulatedUpstream {
     fails(|| ForwardError::Junk { what: "it is no bencode".to_owned(), status: Some(200) })
 }
 
-/// A tracker with these upstreams. Its forwarding engine is running.
+/// Makes a tracker with these upstreams, and starts its forwarding engine.
 fn tracker(upstreams: &[(&str, &SimulatedUpstream)]) -> Rc<Tracker> {
     let metrics = Metrics::unexposed();
     let options = ForwardOptions {
@@ -139,7 +139,7 @@ impl Client {
         ClientElsewhere { info_hash, ip: self.ip(), is_claim: false, peer_id, news }
     }
 
-    /// The reply, and how long it took.
+    /// Announces the client. Returns the reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
         let requester = Requester {
             ip: self.ip(),
@@ -182,7 +182,8 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // The clients first announce within half a minute, and then every half minute.
+                // The first announces of the clients are spread over half a minute. Then each client announces every
+                // half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -203,23 +204,22 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each client is announced upstream twice: at first, and after the upstream's interval of a minute. The
-        // clients' own interval makes no difference.
+        // Each client is announced upstream twice: at its first announce, and after the upstream's interval of a minute.
+        // The shorter interval of the clients' own announces does not matter.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // Junk is detected at once: after three exchanges the upstream gets only probes.
+        // An exchange that brings junk fails at once. After three failures, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // Silence is detected only after ten seconds. In that time 67 clients announce.
+        // An exchange with a silent upstream fails only after ten seconds. In that time, 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All clients stop announcing. The upstream gets `stopped` for each client, and no state of the clients is
-        // kept.
+        // All clients stop announcing. The good upstream gets `stopped` for each client.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // It is not known whether the other upstreams have recorded the clients. So retracker tries for a while to send
-        // them `stopped`.
+        // The other upstreams may have recorded the clients although their replies did not arrive. So the tracker tries
+        // for a while to send `stopped` to these upstreams.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -256,8 +256,8 @@ fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm gets the good upstream's peers at once, and new swarms wait for that upstream
-        // only.
+        // The second client of the swarm gets the good upstream's peers at once. The first clients of new swarms wait
+        // only for the good upstream.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -302,7 +302,7 @@ fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
         };
         assert_eq!((took(1).await, took(2).await), (DEADLINE, Duration::ZERO));
         sleep(seconds(60)).await;
-        assert_eq!(took(3).await, Duration::ZERO, "it has not answered in time again yet");
+        assert_eq!(took(3).await, Duration::ZERO, "the upstream has not answered in time again yet");
         sleep(seconds(1)).await;
         assert_eq!(took(4).await, Duration::from_millis(100));
     });
@@ -336,10 +336,10 @@ fn a_source_that_invents_clients_delays_only_itself() {
         }
         let (_, took) = client(9, 9).announces(&tracker, None).await;
         assert!(took < seconds(1), "{took:?}");
-        assert!(upstream.asked().len() < 500, "the flood has had only one source's share");
+        assert!(upstream.asked().len() < 500, "only one source's share of the flood was sent");
         let status = status(&tracker, "upstream");
         assert!(status.waiting <= 16 * 1024, "{}", status.waiting);
-        // Two hundred announces a second are sent upstream. After 100 s all announces that were waiting have been sent.
+        // The tracker sends two hundred announces a second upstream. After 100 s, no announce waits any more.
         sleep(seconds(100)).await;
         let asked = upstream.asked().len();
         assert!(asked > 16_000 && asked < 20_000, "{asked}");
@@ -467,7 +467,7 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Five clients announce. Each row: the cause, an upstream that fails for this cause, the forwarder's state after
+    // Five clients announce. Each row has the cause, an upstream that fails for this cause, the forwarder's state after
     // the first announce and after the last announce, and the number of requests that the upstream got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
@@ -505,8 +505,8 @@ fn every_cause_has_its_consequence() {
             let tracker = tracker(&[("odd", &odd), ("good", &good)]);
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
-                assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
-                // If the upstream is silent, the test waits longer than an exchange may take. For all other causes, it
+                assert_eq!(strangers_in(&reply), 3, "{name}: the peers of the good upstream arrive all the same");
+                // With a silent upstream, the test waits longer than an exchange may take. With the other upstreams, it
                 // waits less than the first back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
@@ -564,8 +564,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // The client is announced at the beginning and after five minutes. Both times it is announced as new, with
-        // `started`.
+        // The client is announced upstream at the beginning and after five minutes. Both announces have `started`,
+        // because the upstream has not accepted the client yet.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
@@ -634,7 +634,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
 #[test]
 fn a_list_is_for_all_announces_that_wait_for_it() {
     simulate(async {
-        // The first client's announce is answered soon, all other announces late.
+        // The upstream answers the announce of the first client soon, and all others late.
         let upstream = SimulatedUpstream::new(|request| {
             let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
             async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
@@ -673,7 +673,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
+        // The upstream sees us at 203.0.113.9 and returns that address as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
