@@ -8,7 +8,7 @@ use crate::service::ONE_PEER;
 
 const REFUSAL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\nd14:failure reason7:no porte";
 
-/// A server that forwards to this tracker.
+/// Starts a server that forwards to this tracker.
 fn server(tracker: &FakeTracker, more: &str) -> Server {
     let entry = format!("- uri: http://{}/announce\n{more}", tracker.address());
     retracker(&["-x", "-t", "30", "-f", file(&entry).path().to_str().unwrap()]).start()
@@ -18,7 +18,7 @@ fn announces(server: &Server, from: &str, announce: &AnnounceQuery) {
     server.connect().announce_with(announce, &[("X-Real-IP", from)]);
 }
 
-/// The event and another parameter of each request that the tracker got.
+/// Returns the event and another parameter of each request that the tracker got.
 fn requests_with(tracker: &FakeTracker, name: &str) -> Vec<(String, String)> {
     values(tracker, "event").into_iter().zip(values(tracker, name)).collect()
 }
@@ -28,7 +28,8 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
     eventually(&format!("the tracker gets {expected:?}"), || (requests_with(tracker, name) == expected).then_some(()));
 }
 
-/// Sends an announce, and waits until the tracker gets it. The announce goes upstream after all earlier announces.
+/// Announces a client of another torrent, and waits until the tracker gets this announce. Because announces go upstream
+/// in order, the tracker has then got all earlier announces too.
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
@@ -77,8 +78,8 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
             .filter(|(event, id)| event == "started" && *id == expected(name))
             .count()
     };
-    // At first each id seems to replace the previous id. When the first id announces again, the server knows that all
-    // ids are in use.
+    // A new id at an endpoint at first seems to replace the previous id. When an earlier id announces again, the server
+    // knows that several clients share the endpoint.
     for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
         announces(&server, "10.0.0.1", &announce("t", name));
         eventually(name, || (started(name) == times).then_some(()));
@@ -113,8 +114,8 @@ fn when_a_new_id_takes_an_endpoint_stopped_is_sent_for_the_old_one_first() {
     let server = server(&tracker, "");
     for name in ["a", "b", "c"] {
         announces(&server, "10.0.0.5", &announce("t", name));
-        // The test waits for each announce, because the server skips an id that is replaced before its announce goes
-        // upstream.
+        // The test waits for each announce. Otherwise the server would skip an id that is replaced before its announce
+        // goes upstream.
         eventually(name, || {
             requests_with(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(())
         });

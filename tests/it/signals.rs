@@ -100,7 +100,7 @@ fn a_log_that_is_read_again_has_the_number_of_missing_lines() {
         eventually(text, || log.lock().unwrap().iter().find(|line| line.contains(text)).cloned());
     };
     logged("lines of the log were dropped");
-    // From now on the log is complete again.
+    // From now on no line of the log is dropped.
     let dropped = server.dropped();
     TestConnection::to(&server.address).announce(&announce("after", "a"));
     // The torrent's name in hexadecimal digits.
@@ -150,7 +150,7 @@ fn signals_are_handled_from_the_start() {
         command.env_clear().args(["-l", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let process = procfs::process::Process::new(child.id().cast_signed()).unwrap();
-        // SIGINT's handler is installed last.
+        // SIGINT's handler is installed last, so all other handlers are installed too.
         eventually("it catches signals", || {
             let caught = process.status().unwrap().sigcgt;
             (caught & 1 << (rustix::process::Signal::INT.as_raw() - 1) != 0).then_some(())
