@@ -198,7 +198,7 @@ fn clients_that_take_all_connections_do_not_lock_operators_out() {
         operators.push(admin(&server));
         assert_eq!(operators.last_mut().unwrap().get("/health").status, 200);
     }
-    eventually("some are closed", || {
+    eventually("some connections are closed", || {
         (operators.iter_mut().filter_map(|operator| operator.is_closed().then_some(())).count() >= 20).then_some(())
     });
     answer.send(()).unwrap();

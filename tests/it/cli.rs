@@ -16,7 +16,7 @@ const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 /// Returns the only line that a failed start has logged.
 fn only_line(exit: &Exit, code: i32) -> &str {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
-    let [line] = &exit.stderr[..] else { panic!("not one line: {exit:?}") };
+    let [line] = &exit.stderr[..] else { panic!("expected one line: {exit:?}") };
     line
 }
 

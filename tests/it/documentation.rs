@@ -609,7 +609,11 @@ fn the_map_is_the_tree() {
         }
     }
     for path in files("src") {
-        assert!(shown.contains(&path.with_extension("")), "{} is not on the map of docs/architecture.md", path.display());
+        assert!(
+            shown.contains(&path.with_extension("")),
+            "{} is not on the map of docs/architecture.md",
+            path.display()
+        );
     }
 }
 

@@ -120,8 +120,9 @@ fn forwarders_say_what_they_gave_and_when_they_are_asked_next() {
     let (server, _folder) = network(&entries, &[]);
     assert!(text(&server, "10.1.0.9").contains("No client has been announced there for this torrent."));
     server.get(announce("t", "a").at("10.1.0.1").target());
-    let office =
-        eventually("both have answered", || Some(text(&server, "10.1.0.2")).filter(|text| text.contains("last error")));
+    let office = eventually("both upstreams have answered", || {
+        Some(text(&server, "10.1.0.2")).filter(|text| text.contains("last error"))
+    });
     assert!(has(&office, "good: circuit closed.", ""), "{office}");
     assert!(has(&office, "Our clients that are announced there: 1; the next one is due in ", "min."), "{office}");
     // Of the four peers, 10.1.0.1 is our own client, and 172.16.0.1 is in no network of the office.

@@ -47,7 +47,7 @@ fn the_oldest_idle_connection_is_closed_for_a_new_one() {
     for _ in 0..50 {
         kept.push(self::kept(&server));
     }
-    eventually("the oldest are closed", || kept[1].is_closed().then_some(()));
+    eventually("the oldest connections are closed", || kept[1].is_closed().then_some(()));
     eventually("the excess connections are closed", || {
         (kept.iter_mut().filter_map(|connection| connection.is_closed().then_some(())).count() >= 40).then_some(())
     });

@@ -59,7 +59,7 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
         for (n, server) in ring.servers.iter().enumerate() {
             let client = announce("t", &format!("client{n}")).at(&format!("10.0.0.{}", n + 1));
             server.announce(&client);
-            eventually("it has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
+            eventually("the announce has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
         // A client gets all clients from every retracker. The clients that the retracker already knows come at once.
         // Clients that only the neighbour's neighbour knows come after ten seconds, when the retracker asks its
@@ -136,7 +136,7 @@ fn a_ring_over_udp_settles_too() {
             target.set(server.addresses()[0].clone()).unwrap();
         }
         let went_round = |times: usize| {
-            eventually("it has gone round, and not once more", || {
+            eventually("the announce has gone round, and not once more", || {
                 servers.iter().all(|server| passed_on(server) == Some(times)).then_some(())
             });
         };

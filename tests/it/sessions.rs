@@ -33,7 +33,7 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
-    eventually("the marker", || (tracker.requests().len() > before).then_some(()));
+    eventually("the tracker gets the marker", || (tracker.requests().len() > before).then_some(()));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_client_that_shares_the_endpoint_of_a_stopped_one_is_announced_again() {
     }
     assert_eq!(requests_with(&tracker, "peer_id"), so_far.map(|(event, name)| (event.to_owned(), expected(name))));
     announces(&server, "10.0.0.1", &announce("t", "a").event("stopped"));
-    eventually("the other", || (tracker.requests().len() == so_far.len() + 2).then_some(()));
+    eventually("the tracker gets two more announces", || (tracker.requests().len() == so_far.len() + 2).then_some(()));
     let all = [("stopped", "a"), ("started", "b")].map(|(event, name)| (event.to_owned(), expected(name)));
     assert_eq!(requests_with(&tracker, "peer_id")[so_far.len()..], all, "an upstream may know endpoints and not ids");
 }
@@ -237,6 +237,8 @@ fn a_flood_from_one_source_delays_no_other() {
         flood.announce_with(&announce(&format!("f{n}"), &format!("f{n}")).numwant(0), &[("X-Real-IP", "10.0.0.66")]);
     }
     announces(&server, "10.0.0.5", &announce("real", "real").numwant(0));
-    eventually("the other source", || values(&tracker, "peer_id").contains(&expected("real")).then_some(()));
+    eventually("the tracker gets the other source's announce", || {
+        values(&tracker, "peer_id").contains(&expected("real")).then_some(())
+    });
     assert!(tracker.requests().len() < 400, "the real announce overtook announces of the flood");
 }

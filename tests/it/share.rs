@@ -200,7 +200,7 @@ fn instances_accept_the_connection_ids_of_each_other() {
     let args = ["--udp-listen=127.0.0.1:0"];
     let [a, b] = [instance(&redis, &args), instance(&redis, &args)];
     // Each takes over the key of all instances in its own time, and has a key of its own until then.
-    eventually("both have the same key", || {
+    eventually("both instances have the same key", || {
         let id = UdpClient::of(&a).id;
         let reply = UdpClient::of(&b).ask(&udp_announce("t", "a").packet(id));
         (reply[..4] == [0, 0, 0, 1]).then_some(())
@@ -376,7 +376,7 @@ fn the_last_announces_before_a_stop_are_shared() {
     assert_eq!(exit.code, Some(0));
     assert!(!exit.stderr.join("\n").contains("were not written"), "{:?}", exit.stderr);
     until_peers(&b, "t", &hosts.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(redis.ask(&["HLEN retracker:{0}:instances"]), ":1", "it has signed off");
+    assert_eq!(redis.ask(&["HLEN retracker:{0}:instances"]), ":1", "the instance has signed off");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn what_is_no_tls_is_closed_and_counted() {
     let stranger = TestConnection::over_tls(&server.addresses()[0], TestAuthority::new().client());
     assert_eq!(stranger.err().unwrap().kind(), ErrorKind::InvalidData);
     let mut connection = connect(&server, &files);
-    eventually("four are counted", || {
+    eventually("four failed handshakes are counted", || {
         (metric(&mut connection, "retracker_tls_handshakes_failed_total") == 4).then_some(())
     });
     assert_eq!(connection.announce(&announce("t", "b")).int("incomplete"), 1, "no other announce was read");
@@ -207,7 +207,7 @@ fn unfinished_handshakes_take_little_memory_together() {
     let mut silent: Vec<_> = (0..1100).map(|_| without_tls(&server)).collect();
     let mut connection = connect(&server, &files);
     let shed = "retracker_connections_shed_total{reason=\"memory\"}";
-    eventually("some are closed", || (metric(&mut connection, shed) >= 1100 - 1024).then_some(()));
+    eventually("some connections are closed", || (metric(&mut connection, shed) >= 1100 - 1024).then_some(()));
     assert_eq!(metric(&mut connection, "retracker_connections_shed_total{reason=\"full\"}"), 0);
     assert!(silent[0].is_closed(), "the oldest is closed first");
 }

@@ -171,7 +171,7 @@ fn s6_8_retrackers_ask_each_other_over_udp() {
         for (n, server) in servers.iter().enumerate() {
             server.announce(&client(n));
             for other in &servers {
-                eventually("every retracker knows it", || {
+                eventually("every retracker knows the client", || {
                     let counts = other.announce(&observer("t").event("stopped")).counts();
                     (counts[1] == i64::try_from(n).unwrap() + 1).then_some(())
                 });

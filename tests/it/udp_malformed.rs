@@ -93,9 +93,9 @@ fn s6_6_no_answer_is_larger_than_what_an_unknown_client_sent() {
 #[cfg(target_os = "linux")]
 fn idles(server: &Server, client: &UdpClient) {
     client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    eventually("it idles", || {
+    eventually("the server idles", || {
         let before = server.processor_ticks();
-        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "a datagram without a request");
+        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "the server sent a datagram without a request");
         (server.processor_ticks() - before <= 1).then_some(())
     });
 }

@@ -167,7 +167,7 @@ fn s6_8_only_trusted_proxies_count_if_there_are_any() {
     for sent in [[&header[..], &connect_packet(TRANSACTION)].concat(), connect_packet(TRANSACTION)] {
         socket.send(&sent).unwrap();
     }
-    eventually("both are dropped", || (dropped(&server) == 2).then_some(()));
+    eventually("both datagrams are dropped", || (dropped(&server) == 2).then_some(()));
     socket.set_nonblocking(true).unwrap();
     assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -72,7 +72,7 @@ impl TestConnection {
 
     /// Performs a handshake on this open connection.
     pub(crate) fn handshake(self, config: ClientConfig) -> std::io::Result<Self> {
-        let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("it has TLS") };
+        let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("the connection has TLS already") };
         let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
@@ -84,7 +84,7 @@ impl TestConnection {
     pub(crate) fn session(&self) -> &ClientConnection {
         match self.0.get_ref() {
             TestStream::Tls(stream) => &stream.conn,
-            TestStream::Plain(_) => panic!("it has no TLS"),
+            TestStream::Plain(_) => panic!("the connection has no TLS"),
         }
     }
 

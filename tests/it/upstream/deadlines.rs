@@ -135,7 +135,7 @@ fn s5_6_slow_redirects_share_one_deadline() {
     }));
     let server = forwarding_to(&[&tracker], SHORT);
     server.announce(&announce("t", "client"));
-    assert_eq!(eventually("the end", || outcome(&metrics(&server), "tracker 0")), "timeout error");
+    assert_eq!(eventually("the exchange ends", || outcome(&metrics(&server), "tracker 0")), "timeout error");
     tracker.wait_until_idle();
     // Six hops are allowed, but they take longer than the deadline. So the exchange ends before the sixth hop.
     assert!(tracker.visits() < 6, "{}", tracker.visits());

@@ -136,7 +136,7 @@ fn a_lack_of_descriptors_does_not_count_against_the_upstream() {
         "{page}"
     );
     prlimit(Some(pid), Resource::Nofile, before).unwrap();
-    eventually("it forwards again", || {
+    eventually("the server forwards again", || {
         (connection.announce(&announce("u", "client").at("10.0.0.9")).peers() == [PEER]).then_some(())
     });
 }
@@ -150,7 +150,7 @@ fn temporary_statuses_do_not_count_as_refusals() {
             visit.write(&if visit.number == 0 { first } else { ok(with_peers(&[PEER])) });
         }));
         let server = with_forwarders(&format!("- uri: http://{}/a\n", tracker.address()), &["-t", AMPLE]);
-        eventually("it gets another request", || {
+        eventually("the upstream gets another request", || {
             let peers = server.announce(&announce("t", "client").at("10.0.0.9")).peers();
             (peers == [PEER]).then_some(())
         });
