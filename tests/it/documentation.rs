@@ -216,7 +216,7 @@ fn every_command_is_understood_by_its_program() {
     }
 }
 
-/// Whether a word is a variable assignment before a command.
+/// Returns whether a word assigns a variable before a command, as in `A=b command`.
 fn is_variable(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
@@ -509,12 +509,12 @@ fn every_link_has_a_file_and_a_heading() {
     assert!(checked > 50, "{checked}");
 }
 
-/// The targets of a page's links.
+/// Returns the targets of a page's links.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect()
 }
 
-/// The anchors of a page's headings, as GitHub and similar sites make them.
+/// Returns the anchors of a page's headings, as GitHub and similar sites make them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut in_block = false;
     let headings = text.lines().filter(|line| {

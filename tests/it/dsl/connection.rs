@@ -156,7 +156,7 @@ impl TestConnection {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Like [`Self::send`], but returns the error, because the server may have closed the connection.
+    /// Sends bytes as [`Self::send`] does, but returns an error if the server has closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.0.get_mut().write_all(bytes.as_ref())
     }
