@@ -1,4 +1,4 @@
-//! The benchmark, which needs Linux.
+//! The parts of the benchmark. They need Linux.
 
 mod announces;
 mod arguments;
