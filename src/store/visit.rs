@@ -27,7 +27,7 @@ impl Swarm {
             visit: &mut dyn FnMut(SocketAddr, Option<PeerId>),
         ) {
             let unexpired = peers.iter().take(MOST).filter(|entry| !life.is_over(now.since(entry.seen())));
-            fresh.for_each(|entry| visit(entry.endpoint().into(), prefixes.restore(entry.id())));
+            unexpired.for_each(|entry| visit(entry.endpoint().into(), prefixes.restore(entry.id())));
         }
         family(self.v4(), (now, life), prefixes, visit);
         self.v6().into_iter().for_each(|v6| family(v6, (now, life), prefixes, visit));
