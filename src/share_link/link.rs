@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redis::{Pipeline, Value, pipe};
+use redis::{Value, pipe};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::EngineConnection;
 use super::error::LinkError;
-use super::follower::{self, Follower};
+use super::exchange::{Exchanged, MOST_BATCHES};
+use super::follower::Follower;
 use super::instances::{self, InstanceNote};
 use super::keys::EngineKeys;
 use super::outbox::ShareOutbox;
@@ -20,7 +21,7 @@ use super::survey::EngineSurvey;
 use super::target::ShareOptions;
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::ShareMetrics;
-use crate::share::{EngineTime, Partition, ShareState, SharedSwarms, ago, fingerprint, receive};
+use crate::share::{EngineTime, Partition, ShareState, SharedSwarms, fingerprint};
 use crate::store::Store;
 use crate::topology::Topology;
 
@@ -28,10 +29,8 @@ use crate::topology::Topology;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the instance says that it is there.
 const BEAT: Duration = Duration::from_secs(10);
-/// How often the engine's clock and the epochs are asked.
+/// How often the engine's clock and all epochs are asked. The epoch of the first log is asked in each exchange.
 const SURVEY: Duration = Duration::from_mins(1);
-/// The most full batches that one exchange writes, and the most batches of one log that it reads.
-const MOST_BATCHES: usize = 32;
 /// The pauses before connecting again: the first and the longest.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// How long the last batch may take at the end of the process.
@@ -66,23 +65,26 @@ pub struct ShareParts {
 ///   All of it is idempotent.
 /// - If the engine has forgotten the logs, is another server than before, or was away for so long that records were
 ///   dropped, each peer is shared once more at its next announce ([`SharedSwarms::resync`]).
+/// - If it is another server, this instance may have written to the old one while others already wrote to the new one.
+///   So everything is read again that the new one has got since this instance's writes last reached it.
 #[derive(Debug)]
 pub struct ShareLink {
-    options: ShareOptions,
-    parts: ShareParts,
-    keys: EngineKeys,
+    pub(super) options: ShareOptions,
+    pub(super) parts: ShareParts,
+    pub(super) keys: EngineKeys,
     /// The number of this process among all instances.
-    instance: u64,
-    zones_fingerprint: u64,
-    outbox: ShareOutbox,
-    follower: Follower,
-    run_id: Option<String>,
+    pub(super) instance: u64,
+    pub(super) zones_fingerprint: u64,
+    pub(super) outbox: ShareOutbox,
+    pub(super) follower: Follower,
+    /// The server that the instance has reached last.
+    server: Option<String>,
     /// When this instance reached the engine for the first time, by the engine's clock.
     started: Option<EngineTime>,
     /// How many records were dropped for lack of room when that was looked at last.
-    lost: u64,
+    pub(super) lost: u64,
     /// The most full batches that are written and read at once. Fewer after an exchange that took too long.
-    batches: usize,
+    pub(super) batches: usize,
     /// When the last exchange succeeded.
     exchanged: Timestamp,
     /// Whether the log says that this instance is alone.
@@ -100,7 +102,7 @@ impl ShareLink {
             zones_fingerprint,
             outbox: ShareOutbox::default(),
             follower: Follower::default(),
-            run_id: None,
+            server: None,
             started: None,
             lost: 0,
             batches: MOST_BATCHES,
@@ -128,7 +130,12 @@ impl ShareLink {
         loop {
             let before = self.exchanged;
             let Err(error) = self.follow().await;
-            failures = if self.exchanged > before { 0 } else { failures + 1 };
+            if self.exchanged > before {
+                failures = 0;
+                self.follower.step_back();
+            } else {
+                failures += 1;
+            }
             self.note_failure(&error);
             sleep(pause(failures)).await;
         }
@@ -138,19 +145,18 @@ impl ShareLink {
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
-        self.follower.step_back();
         self.outbox.resend(self.parts.clock.now());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut surveyed, mut beat) = (Instant::now(), None::<Instant>);
         loop {
-            let is_behind = self.exchange(&mut engine).await?;
+            let Exchanged { is_behind, has_forgotten } = self.exchange(&mut engine).await?;
             self.note_success(is_behind);
             if beat.is_none_or(|beat| beat.elapsed() >= BEAT) {
                 self.beat(&mut engine).await?;
                 beat = Some(Instant::now());
             }
-            if surveyed.elapsed() >= SURVEY {
+            if has_forgotten || surveyed.elapsed() >= SURVEY {
                 self.survey(&mut engine).await?;
                 self.follower.forget_zones();
                 surveyed = Instant::now();
@@ -166,7 +172,8 @@ impl ShareLink {
         let names: Vec<_> = self.parts.topology.zones().map(|(_, name)| name).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
         let udp_key = self.parts.state.udp_key();
-        let survey = EngineSurvey::make(engine, &self.keys, self.zones_fingerprint, &names, udp_key).await?;
+        let name = self.name();
+        let survey = EngineSurvey::make(engine, &self.keys, self.zones_fingerprint, &names, &name, udp_key).await?;
         survey.udp_key.into_iter().for_each(|key| self.parts.state.note_udp_key(key));
         let now = self.parts.clock.now();
         let is_first = self.started.is_none();
@@ -178,103 +185,17 @@ impl ShareLink {
         if forgotten.count() > 0 {
             self.resync("epoch");
         }
-        if self.run_id.as_ref().is_some_and(|run_id| *run_id != survey.run_id) {
+        if self.server.as_ref().is_some_and(|server| *server != survey.server) {
+            self.follower.read_again_since(survey.beat);
             self.resync("restart");
         }
-        self.run_id = Some(survey.run_id);
+        self.server = Some(survey.server);
         Ok(())
     }
 
     fn resync(&self, reason: &'static str) {
         self.parts.shared.resync(self.parts.clock.now());
         self.parts.metrics.resynced(reason);
-    }
-
-    /// Writes batches and reads new ones. Returns whether there is more to write or to read.
-    async fn exchange(&mut self, engine: &mut EngineConnection) -> Result<bool, LinkError> {
-        self.note_lost_records();
-        self.outbox.gather(self.parts.shared.pending());
-        let mut commands = pipe();
-        self.write(&mut commands);
-        let written = commands.len();
-        self.read(&mut commands);
-        let replies = engine.ask(&commands).await?;
-        let Some((news, writes)) = replies.split_last() else { return Err(LinkError::Reply("none")) };
-        // What others have heard is applied even if the engine takes no writes.
-        let is_behind = self.apply(engine, news).await?;
-        let now = self.parts.clock.now();
-        for write in writes.iter().take(written) {
-            reply::text(write)?;
-            self.outbox.acknowledge(now);
-        }
-        self.batches = (self.batches * 2).min(MOST_BATCHES);
-        Ok(is_behind || self.outbox.has_unsent())
-    }
-
-    fn note_lost_records(&mut self) {
-        let lost = self.parts.shared.pending().lost();
-        if lost > self.lost {
-            self.parts.metrics.dropped("outbox", usize::try_from(lost - self.lost).unwrap_or(usize::MAX));
-            self.parts.metrics.resynced("outbox");
-            self.lost = lost;
-        }
-    }
-
-    fn write(&self, commands: &mut Pipeline) {
-        let now = self.parts.clock.now();
-        let kept = u64::try_from(self.parts.retention.as_millis()).unwrap_or(u64::MAX);
-        let oldest = self.parts.shared.engine_time(now).0.saturating_sub(kept);
-        let mut bytes = Vec::new();
-        for batch in self.outbox.next(self.batches) {
-            bytes.clear();
-            batch.seal(now, self.instance, self.zones_fingerprint).encode(&mut bytes);
-            let key = self.keys.log(batch.partition);
-            commands.cmd("XADD").arg(key).arg("MINID").arg("~").arg(oldest).arg("*").arg("b").arg(&bytes[..]);
-        }
-    }
-
-    fn read(&self, commands: &mut Pipeline) {
-        commands.cmd("XREAD").arg("COUNT").arg(self.batches).arg("STREAMS");
-        for partition in Partition::all() {
-            commands.arg(self.keys.log(partition));
-        }
-        for partition in Partition::all() {
-            commands.arg(self.follower.position(partition).to_string());
-        }
-    }
-
-    /// Applies what was read. Returns whether a log has more.
-    async fn apply(&mut self, engine: &mut EngineConnection, news: &Value) -> Result<bool, LinkError> {
-        let mut is_behind = false;
-        for (key, entries) in reply::logs(news)? {
-            let partition = Partition::all().find(|partition| self.keys.log(*partition).as_bytes() == key);
-            let partition = partition.ok_or(LinkError::Reply("XREAD"))?;
-            is_behind |= entries.len() >= self.batches;
-            for entry in entries {
-                if let Some(batch) = follower::read(&entry, self.instance, &self.parts.metrics) {
-                    let zones = batch.zones_fingerprint;
-                    if !self.follower.knows_zones(zones) {
-                        self.look_up_zones(engine, zones).await?;
-                    }
-                    let ShareParts { store, topology, clock, shared, metrics, .. } = &self.parts;
-                    let now = clock.now();
-                    let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
-                    let map = self.follower.zones(zones).cloned().unwrap_or_default();
-                    follower::count(receive(store, now, ago, topology, &map, &batch), metrics);
-                }
-                self.follower.advance(partition, entry.id);
-            }
-        }
-        Ok(is_behind)
-    }
-
-    async fn look_up_zones(&mut self, engine: &mut EngineConnection, fingerprint: u64) -> Result<(), LinkError> {
-        let mut question = pipe();
-        question.cmd("GET").arg(self.keys.zones(fingerprint));
-        let replies = engine.ask(&question).await?;
-        let names = replies.first().map_or(Ok(None), reply::optional_bytes)?;
-        self.follower.note_zones(fingerprint, names, &self.parts.topology);
-        Ok(())
     }
 
     /// Says that this instance is there, and counts the others.
@@ -304,29 +225,8 @@ impl ShareLink {
     }
 
     /// The name of this instance among all.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{:016x}", self.instance)
-    }
-
-    /// Writes what is left, and says that this instance is gone. The instance listens no more.
-    async fn finish(&mut self) -> Result<(), LinkError> {
-        let mut engine = sentinel::connect(&self.options.target).await?;
-        loop {
-            self.outbox.gather(self.parts.shared.pending());
-            let mut commands = pipe();
-            self.write(&mut commands);
-            if commands.is_empty() {
-                break;
-            }
-            for write in engine.ask(&commands).await? {
-                reply::text(&write)?;
-                self.outbox.acknowledge(self.parts.clock.now());
-            }
-        }
-        let mut farewell = pipe();
-        farewell.cmd("HDEL").arg(self.keys.instances()).arg(self.name());
-        reply::checked(engine.ask(&farewell).await?.first().unwrap_or(&Value::Nil))?;
-        Ok(())
     }
 
     fn note_success(&mut self, is_behind: bool) {

@@ -9,6 +9,7 @@ mod address;
 mod connection;
 mod entry;
 mod error;
+mod exchange;
 mod follower;
 mod instances;
 mod keys;

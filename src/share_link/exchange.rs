@@ -1,0 +1,148 @@
+//! One exchange with the engine: writes what this instance has heard, and reads what all have written.
+
+use std::time::Duration;
+
+use redis::{Pipeline, Value, pipe};
+use tokio::time::Instant;
+
+use super::connection::EngineConnection;
+use super::error::LinkError;
+use super::follower;
+use super::link::{ShareLink, ShareParts};
+use super::reply;
+use super::sentinel;
+use super::survey;
+use crate::share::{Partition, ago, receive};
+
+/// The most full batches that one exchange writes, and the most batches of one log that it reads.
+pub(super) const MOST_BATCHES: usize = 32;
+
+/// After an exchange that took less than this, a quarter of what an answer may take, the next one may be twice as large and still ends in time. If
+/// exchanges grew until one is late, each late one would cost a connection, and a slow instance would never catch up.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// What an exchange has shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchanged {
+    /// Whether there is more to write or to read.
+    pub(super) is_behind: bool,
+    /// Whether the engine has forgotten the logs.
+    pub(super) has_forgotten: bool,
+}
+
+impl ShareLink {
+    /// Writes batches and reads new ones.
+    pub(super) async fn exchange(&mut self, engine: &mut EngineConnection) -> Result<Exchanged, LinkError> {
+        self.note_lost_records();
+        self.outbox.gather(self.parts.shared.pending());
+        let mut commands = pipe();
+        self.write(&mut commands);
+        let written = commands.len();
+        survey::ask_first_epoch(&mut commands, &self.keys);
+        self.read(&mut commands);
+        let start = Instant::now();
+        let replies = engine.ask(&commands).await?;
+        let took = start.elapsed();
+        let [writes @ .., epoch, news] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
+        let has_forgotten = !self.follower.is_first_epoch(reply::optional_bytes(epoch)?);
+        // What others have heard is applied even if the engine takes no writes.
+        let is_behind = self.apply(engine, news).await?;
+        let now = self.parts.clock.now();
+        for write in writes.iter().take(written) {
+            reply::text(write)?;
+            self.outbox.acknowledge(now);
+        }
+        if took < QUICK {
+            self.batches = (self.batches * 2).min(MOST_BATCHES);
+        }
+        Ok(Exchanged { is_behind: is_behind || self.outbox.has_unsent(), has_forgotten })
+    }
+
+    fn note_lost_records(&mut self) {
+        let lost = self.parts.shared.pending().lost();
+        if lost > self.lost {
+            self.parts.metrics.dropped("outbox", usize::try_from(lost - self.lost).unwrap_or(usize::MAX));
+            self.parts.metrics.resynced("outbox");
+            self.lost = lost;
+        }
+    }
+
+    fn write(&self, commands: &mut Pipeline) {
+        let now = self.parts.clock.now();
+        let kept = u64::try_from(self.parts.retention.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.parts.shared.engine_time(now).0.saturating_sub(kept);
+        let mut bytes = Vec::new();
+        for batch in self.outbox.next(self.batches) {
+            bytes.clear();
+            batch.seal(now, self.instance, self.zones_fingerprint).encode(&mut bytes);
+            let key = self.keys.log(batch.partition);
+            commands.cmd("XADD").arg(key).arg("MINID").arg("~").arg(oldest).arg("*").arg("b").arg(&bytes[..]);
+        }
+    }
+
+    fn read(&self, commands: &mut Pipeline) {
+        commands.cmd("XREAD").arg("COUNT").arg(self.batches).arg("STREAMS");
+        for partition in Partition::all() {
+            commands.arg(self.keys.log(partition));
+        }
+        for partition in Partition::all() {
+            commands.arg(self.follower.position(partition).to_string());
+        }
+    }
+
+    /// Applies what was read. Returns whether a log has more.
+    async fn apply(&mut self, engine: &mut EngineConnection, news: &Value) -> Result<bool, LinkError> {
+        let mut is_behind = false;
+        for (key, entries) in reply::logs(news)? {
+            let partition = Partition::all().find(|partition| self.keys.log(*partition).as_bytes() == key);
+            let partition = partition.ok_or(LinkError::Reply("XREAD"))?;
+            is_behind |= entries.len() >= self.batches;
+            for entry in entries {
+                let own = self.follower.is_new(partition, entry.id).then_some(self.instance);
+                if let Some(batch) = follower::read(&entry, own, &self.parts.metrics) {
+                    let zones = batch.zones_fingerprint;
+                    if !self.follower.knows_zones(zones) {
+                        self.look_up_zones(engine, zones).await?;
+                    }
+                    let ShareParts { store, topology, clock, shared, metrics, .. } = &self.parts;
+                    let now = clock.now();
+                    let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
+                    let map = self.follower.zones(zones).cloned().unwrap_or_default();
+                    follower::count(receive(store, now, ago, topology, &map, &batch), metrics);
+                }
+                self.follower.advance(partition, entry.id);
+            }
+        }
+        Ok(is_behind)
+    }
+
+    async fn look_up_zones(&mut self, engine: &mut EngineConnection, fingerprint: u64) -> Result<(), LinkError> {
+        let mut question = pipe();
+        question.cmd("GET").arg(self.keys.zones(fingerprint));
+        let replies = engine.ask(&question).await?;
+        let names = replies.first().map_or(Ok(None), reply::optional_bytes)?;
+        self.follower.note_zones(fingerprint, names, &self.parts.topology);
+        Ok(())
+    }
+
+    /// Writes what is left, and says that this instance is gone. The instance listens no more.
+    pub(super) async fn finish(&mut self) -> Result<(), LinkError> {
+        let mut engine = sentinel::connect(&self.options.target).await?;
+        loop {
+            self.outbox.gather(self.parts.shared.pending());
+            let mut commands = pipe();
+            self.write(&mut commands);
+            if commands.is_empty() {
+                break;
+            }
+            for write in engine.ask(&commands).await? {
+                reply::text(&write)?;
+                self.outbox.acknowledge(self.parts.clock.now());
+            }
+        }
+        let mut farewell = pipe();
+        farewell.cmd("HDEL").arg(self.keys.instances()).arg(self.name());
+        reply::checked(engine.ask(&farewell).await?.first().unwrap_or(&Value::Nil))?;
+        Ok(())
+    }
+}
