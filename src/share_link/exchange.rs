@@ -12,7 +12,7 @@ use super::link::{ShareLink, ShareParts};
 use super::reply;
 use super::sentinel;
 use super::survey;
-use crate::share::{Partition, ago, receive};
+use crate::share::{MAX_RECORDS, Partition, ago, receive};
 
 /// The most full batches that one exchange writes, and the most batches of one log that it reads.
 pub(super) const MOST_BATCHES: usize = 32;
@@ -55,7 +55,8 @@ impl ShareLink {
         if took < QUICK {
             self.batches = (self.batches * 2).min(MOST_BATCHES);
         }
-        Ok(Exchanged { is_behind: is_behind || self.outbox.has_unsent(), has_forgotten })
+        let has_more = self.outbox.has_unsent() || self.parts.shared.pending().pending() > MAX_RECORDS;
+        Ok(Exchanged { is_behind: is_behind || has_more, has_forgotten })
     }
 
     fn note_lost_records(&mut self) {

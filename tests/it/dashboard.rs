@@ -47,7 +47,8 @@ fn metrics(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("retracker_") || word.starts_with("process_")).collect()
 }
 
-/// The metrics of a server that has all of them, because it has a forwarder, UDP clients and access rules with tokens.
+/// The metrics of a server that has all of them, because it has a forwarder, UDP clients, access rules with tokens and
+/// other instances.
 fn all_metrics() -> String {
     let key = SigningKey::p256("key");
     let keys = KeyServer::start(Some(&[&key]));
@@ -61,6 +62,7 @@ fn all_metrics() -> String {
     let access = file(keys.rules());
     let [access, forwarders] = [&access, &forwarders].map(|file| file.path().to_str().unwrap());
     let setup = retracker(&["-p", "-f", forwarders, "--access", access]).env("UDP_LISTEN_ADDR", "127.0.0.1:0");
+    let setup = setup.env("SHARE_URL", "redis+unix:///nowhere/socket");
     let server = setup.start();
     server.logged("jwt keys of http://");
     server.announce(&announce("t", "a").with("jwt", key.token("t")));
