@@ -52,9 +52,7 @@ impl ShareLink {
             reply::text(write)?;
             self.outbox.acknowledge(now);
         }
-        if took < QUICK {
-            self.batches = (self.batches * 2).min(MOST_BATCHES);
-        }
+        self.batches = next_batches(self.batches, took);
         let has_more = self.outbox.has_unsent() || self.parts.shared.pending().pending() > MAX_RECORDS;
         Ok(Exchanged { is_behind: is_behind || has_more, has_forgotten })
     }
@@ -145,5 +143,38 @@ impl ShareLink {
         farewell.cmd("HDEL").arg(self.keys.instances()).arg(self.name());
         reply::checked(engine.ask(&farewell).await?.first().unwrap_or(&Value::Nil))?;
         Ok(())
+    }
+}
+
+/// The most batches of the next exchange, after one that took so long.
+fn next_batches(batches: usize, took: Duration) -> usize {
+    if took < QUICK { (batches * 2).min(MOST_BATCHES) } else { batches }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::PATIENCE;
+    use super::*;
+
+    #[test]
+    fn exchanges_over_a_slow_link_stay_as_large_as_it_carries() {
+        // Each batch takes this long. A late exchange halves their number.
+        for each in [Duration::from_millis(1), Duration::from_millis(100), Duration::from_millis(400)] {
+            let (mut batches, mut late) = (MOST_BATCHES, 0);
+            for _ in 0..100 {
+                let took = each * u32::try_from(batches).unwrap();
+                if took < PATIENCE {
+                    batches = next_batches(batches, took);
+                } else {
+                    late += 1;
+                    batches /= 2;
+                }
+            }
+            assert!(late <= 3, "{each:?} {late}");
+            assert!(
+                batches == MOST_BATCHES || each * u32::try_from(batches).unwrap() >= QUICK / 2,
+                "{each:?} {batches}"
+            );
+        }
     }
 }

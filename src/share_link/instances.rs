@@ -34,7 +34,8 @@ impl InstanceNote {
 
 /// How many instances there are, and the names of those whose notes are to be removed.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
-    let silence = |note: &[u8]| beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)));
+    let silence =
+        |note: &[u8]| beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)));
     let there = notes.iter().filter(|(_, note)| silence(note) <= GONE).count();
     let old = notes.iter().copied().filter(|(_, note)| silence(note) > REMOVED).map(|(name, _)| name).collect();
     (i64::try_from(there).unwrap_or(i64::MAX), old)
@@ -58,7 +59,8 @@ mod tests {
         let note = |beat| {
             InstanceNote { addresses: vec!["[::]:80".to_owned()], version: "1".to_owned(), started: 0, beat }.to_json()
         };
-        let notes = [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(9_000_000)), ("odd", "{}".to_owned())];
+        let notes =
+            [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(9_000_000)), ("odd", "{}".to_owned())];
         let notes: Vec<_> = notes.iter().map(|(name, note)| (name.as_bytes(), note.as_bytes())).collect();
         assert_eq!(count(&notes, EngineTime(100_000)), (2, vec![&b"odd"[..]]));
         assert_eq!(count(&notes, EngineTime(3_640_000)), (1, vec![&b"old"[..], b"odd"]));

@@ -585,7 +585,10 @@ fn a_sentinel_may_have_a_password() {
     for args in [&[with(&wrong)][..], &[]] {
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let line = unready_instance(&url(of_sentinel), &args).logged("share: alone: ");
-        assert!(line.contains("WRONGPASS") && line.contains("SHARE_SENTINEL_PASSWORD_FILE"), "{line}");
+        assert!(
+            line.contains("refuses the user or the password") && line.contains("SHARE_SENTINEL_PASSWORD_FILE"),
+            "{line}"
+        );
         let (code, text) = check(&url(of_sentinel), &args);
         assert!(code == Some(1) && text.contains("the Sentinels refuse the password or want one"), "{text}");
         assert!(text.contains("SHARE_SENTINEL_PASSWORD_FILE") && !text.contains("of the server"), "{text}");
