@@ -7,15 +7,16 @@ use tokio::time::Instant;
 
 use super::connection::EngineConnection;
 use super::error::LinkError;
-use super::follower;
-use super::link::{ShareLink, ShareParts};
+use super::follower::{self, Follower};
+use super::keys::EngineKeys;
+use super::outbox::ShareOutbox;
+use super::parts::ShareParts;
 use super::reply;
-use super::sentinel;
 use super::survey;
-use crate::share::{MAX_RECORDS, Partition, ago, receive};
+use crate::share::{MAX_RECORDS, Partition, ago, fingerprint, receive};
 
 /// The most full batches that one exchange writes, and the most batches of one log that it reads.
-pub(super) const MOST_BATCHES: usize = 32;
+const MOST_BATCHES: usize = 32;
 
 /// After an exchange that took less than this, a quarter of what an answer may take, the next one may be twice as large and still ends in time. If
 /// exchanges grew until one is late, each late one would cost a connection, and a slow instance would never catch up.
@@ -30,7 +31,42 @@ pub(super) struct Exchanged {
     pub(super) has_forgotten: bool,
 }
 
-impl ShareLink {
+/// What this instance has written into the logs and read from them, and what is next.
+#[derive(Debug)]
+pub(super) struct BatchExchange {
+    pub(super) parts: ShareParts,
+    pub(super) keys: EngineKeys,
+    /// The number of this process among all instances.
+    pub(super) instance: u64,
+    pub(super) zones_fingerprint: u64,
+    pub(super) outbox: ShareOutbox,
+    pub(super) follower: Follower,
+    /// How many records were dropped for lack of room when that was looked at last.
+    lost: u64,
+    /// The most full batches that are written and read at once. Fewer after an exchange that took too long.
+    batches: usize,
+}
+
+impl BatchExchange {
+    /// Nothing is written or read yet.
+    pub(super) fn new(keys: EngineKeys, parts: ShareParts) -> Self {
+        Self {
+            keys,
+            instance: fastrand::u64(..),
+            zones_fingerprint: fingerprint(parts.topology.zones().map(|(_, name)| name)),
+            outbox: ShareOutbox::default(),
+            follower: Follower::default(),
+            lost: 0,
+            batches: MOST_BATCHES,
+            parts,
+        }
+    }
+
+    /// An exchange took too long: the next ones are smaller.
+    pub(super) fn shrink(&mut self) {
+        self.batches = (self.batches / 2).max(1);
+    }
+
     /// Writes batches and reads new ones.
     pub(super) async fn exchange(&mut self, engine: &mut EngineConnection) -> Result<Exchanged, LinkError> {
         self.note_lost_records();
@@ -124,25 +160,20 @@ impl ShareLink {
         Ok(())
     }
 
-    /// Writes what is left, and says that this instance is gone. The instance listens no more.
-    pub(super) async fn finish(&mut self) -> Result<(), LinkError> {
-        let mut engine = sentinel::connect(&self.options.target).await?;
+    /// Writes all that waits.
+    pub(super) async fn write_all(&mut self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         loop {
             self.outbox.gather(self.parts.shared.pending());
             let mut commands = pipe();
             self.write(&mut commands);
             if commands.is_empty() {
-                break;
+                return Ok(());
             }
             for write in engine.ask(&commands).await? {
                 reply::text(&write)?;
                 self.outbox.acknowledge(self.parts.clock.now());
             }
         }
-        let mut farewell = pipe();
-        farewell.cmd("HDEL").arg(self.keys.instances()).arg(self.name());
-        reply::checked(engine.ask(&farewell).await?.first().unwrap_or(&Value::Nil))?;
-        Ok(())
     }
 }
 

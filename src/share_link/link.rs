@@ -1,7 +1,6 @@
 //! The loop: writes what this instance hears, and follows what all instances have written.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use redis::{Value, pipe};
@@ -10,20 +9,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::EngineConnection;
 use super::error::LinkError;
-use super::exchange::{Exchanged, MOST_BATCHES};
-use super::follower::Follower;
+use super::exchange::{BatchExchange, Exchanged};
 use super::instances::{self, InstanceNote};
 use super::keys::EngineKeys;
-use super::outbox::ShareOutbox;
+use super::parts::ShareParts;
 use super::reply;
 use super::sentinel;
 use super::survey::EngineSurvey;
 use super::target::ShareOptions;
-use crate::clock::{Clock, Timestamp};
-use crate::metrics::ShareMetrics;
-use crate::share::{EngineTime, Partition, ShareState, SharedSwarms, fingerprint};
-use crate::store::Store;
-use crate::topology::Topology;
+use crate::clock::Timestamp;
+use crate::share::{EngineTime, Partition};
 
 /// How often batches are written and read.
 const TICK: Duration = Duration::from_millis(100);
@@ -36,27 +31,6 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs
 /// How long the last batch may take at the end of the process.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What the loop works with.
-#[derive(Debug)]
-pub struct ShareParts {
-    /// The peers of this instance.
-    pub store: Arc<Store>,
-    /// The zones of this instance.
-    pub topology: Topology,
-    /// The clock that the tracker uses.
-    pub clock: Clock,
-    /// What announces have put in.
-    pub shared: Arc<SharedSwarms>,
-    /// Whether the loop gets through, for the pages.
-    pub state: Arc<ShareState>,
-    /// The handles of the metrics.
-    pub metrics: ShareMetrics,
-    /// How long the logs are kept.
-    pub retention: Duration,
-    /// Where this instance listens.
-    pub addresses: Vec<String>,
-}
-
 /// The loop between this instance and the engine.
 ///
 /// What can be lost, and what repairs it:
@@ -67,24 +41,16 @@ pub struct ShareParts {
 ///   dropped, each peer is shared once more at its next announce ([`SharedSwarms::resync`]).
 /// - If it is another server, this instance may have written to the old one while others already wrote to the new one.
 ///   So everything is read again that the new one has got since this instance's writes last reached it.
+///
+/// [`SharedSwarms::resync`]: crate::share::SharedSwarms::resync
 #[derive(Debug)]
 pub struct ShareLink {
-    pub(super) options: ShareOptions,
-    pub(super) parts: ShareParts,
-    pub(super) keys: EngineKeys,
-    /// The number of this process among all instances.
-    pub(super) instance: u64,
-    pub(super) zones_fingerprint: u64,
-    pub(super) outbox: ShareOutbox,
-    pub(super) follower: Follower,
+    options: ShareOptions,
+    logs: BatchExchange,
     /// The server that the instance has reached last.
     server: Option<String>,
     /// When this instance reached the engine for the first time, by the engine's clock.
     started: Option<EngineTime>,
-    /// How many records were dropped for lack of room when that was looked at last.
-    pub(super) lost: u64,
-    /// The most full batches that are written and read at once. Fewer after an exchange that took too long.
-    pub(super) batches: usize,
     /// When the last exchange succeeded.
     exchanged: Timestamp,
     /// Whether the log says that this instance is alone.
@@ -94,22 +60,9 @@ pub struct ShareLink {
 impl ShareLink {
     /// The loop. It does nothing before [`Self::run`].
     pub fn new(options: ShareOptions, parts: ShareParts) -> Self {
-        let zones_fingerprint = fingerprint(parts.topology.zones().map(|(_, name)| name));
-        Self {
-            keys: EngineKeys::new(&options.name),
-            options,
-            instance: fastrand::u64(..),
-            zones_fingerprint,
-            outbox: ShareOutbox::default(),
-            follower: Follower::default(),
-            server: None,
-            started: None,
-            lost: 0,
-            batches: MOST_BATCHES,
-            exchanged: parts.clock.now(),
-            told: false,
-            parts,
-        }
+        let exchanged = parts.clock.now();
+        let logs = BatchExchange::new(EngineKeys::new(&options.name), parts);
+        Self { options, logs, server: None, started: None, exchanged, told: false }
     }
 
     /// Shares until the sender of `stopped` is gone. Then writes what is left, within a second.
@@ -132,7 +85,7 @@ impl ShareLink {
             let Err(error) = self.follow().await;
             if self.exchanged > before {
                 failures = 0;
-                self.follower.step_back();
+                self.logs.follower.step_back();
             } else {
                 failures += 1;
             }
@@ -145,12 +98,12 @@ impl ShareLink {
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
-        self.outbox.resend(self.parts.clock.now());
+        self.logs.outbox.resend(self.logs.parts.clock.now());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut surveyed, mut beat) = (Instant::now(), None::<Instant>);
         loop {
-            let Exchanged { is_behind, has_forgotten } = self.exchange(&mut engine).await?;
+            let Exchanged { is_behind, has_forgotten } = self.logs.exchange(&mut engine).await?;
             self.note_success(is_behind);
             if beat.is_none_or(|beat| beat.elapsed() >= BEAT) {
                 self.beat(&mut engine).await?;
@@ -158,7 +111,7 @@ impl ShareLink {
             }
             if has_forgotten || surveyed.elapsed() >= SURVEY {
                 self.survey(&mut engine).await?;
-                self.follower.forget_zones();
+                self.logs.follower.forget_zones();
                 surveyed = Instant::now();
             }
             if !is_behind {
@@ -169,24 +122,26 @@ impl ShareLink {
 
     /// Looks whether the engine is as it was.
     async fn survey(&mut self, engine: &mut EngineConnection) -> Result<(), LinkError> {
-        let names: Vec<_> = self.parts.topology.zones().map(|(_, name)| name).collect();
+        let names: Vec<_> = self.logs.parts.topology.zones().map(|(_, name)| name).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
-        let udp_key = self.parts.state.udp_key();
+        let udp_key = self.logs.parts.state.udp_key();
         let name = self.name();
-        let survey = EngineSurvey::make(engine, &self.keys, self.zones_fingerprint, &names, &name, udp_key).await?;
-        survey.udp_key.into_iter().for_each(|key| self.parts.state.note_udp_key(key));
-        let now = self.parts.clock.now();
+        let survey =
+            EngineSurvey::make(engine, &self.logs.keys, self.logs.zones_fingerprint, &names, &name, udp_key).await?;
+        survey.udp_key.into_iter().for_each(|key| self.logs.parts.state.note_udp_key(key));
+        let now = self.logs.parts.clock.now();
         let is_first = self.started.is_none();
-        if self.parts.shared.align(now, survey.time) && !is_first {
-            self.parts.metrics.resynced("clock");
+        if self.logs.parts.shared.align(now, survey.time) && !is_first {
+            self.logs.parts.metrics.resynced("clock");
         }
         self.started.get_or_insert(survey.time);
-        let forgotten = survey.epochs.iter().filter(|(partition, epoch)| self.follower.note_epoch(*partition, epoch));
+        let forgotten =
+            survey.epochs.iter().filter(|(partition, epoch)| self.logs.follower.note_epoch(*partition, epoch));
         if forgotten.count() > 0 {
             self.resync("epoch");
         }
         if self.server.as_ref().is_some_and(|server| *server != survey.server) {
-            self.follower.read_again_since(survey.beat);
+            self.logs.follower.read_again_since(survey.beat);
             self.resync("restart");
         }
         self.server = Some(survey.server);
@@ -194,48 +149,58 @@ impl ShareLink {
     }
 
     fn resync(&self, reason: &'static str) {
-        self.parts.shared.resync(self.parts.clock.now());
-        self.parts.metrics.resynced(reason);
+        self.logs.parts.shared.resync(self.logs.parts.clock.now());
+        self.logs.parts.metrics.resynced(reason);
     }
 
     /// Says that this instance is there, and counts the others.
     async fn beat(&self, engine: &mut EngineConnection) -> Result<(), LinkError> {
-        let now = self.parts.shared.engine_time(self.parts.clock.now());
+        let now = self.logs.parts.shared.engine_time(self.logs.parts.clock.now());
         let note = InstanceNote {
-            addresses: self.parts.addresses.clone(),
+            addresses: self.logs.parts.addresses.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.unwrap_or_default().0,
             beat: now.0,
         };
         let mut commands = pipe();
-        commands.cmd("HSET").arg(self.keys.instances()).arg(self.name()).arg(note.to_json());
-        commands.cmd("HGETALL").arg(self.keys.instances());
+        commands.cmd("HSET").arg(self.logs.keys.instances()).arg(self.name()).arg(note.to_json());
+        commands.cmd("HGETALL").arg(self.logs.keys.instances());
         let replies = engine.ask(&commands).await?;
         let [written, notes] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
         reply::checked(written)?;
         let notes = reply::pairs(notes)?;
         let (count, gone) = instances::count(&notes, now);
-        self.parts.metrics.instances.set(count);
+        self.logs.parts.metrics.instances.set(count);
         if !gone.is_empty() {
             let mut removal = pipe();
-            removal.cmd("HDEL").arg(self.keys.instances()).arg(gone);
+            removal.cmd("HDEL").arg(self.logs.keys.instances()).arg(gone);
             reply::checked(engine.ask(&removal).await?.first().unwrap_or(&Value::Nil))?;
         }
         Ok(())
     }
 
     /// The name of this instance among all.
-    pub(super) fn name(&self) -> String {
-        format!("{:016x}", self.instance)
+    fn name(&self) -> String {
+        format!("{:016x}", self.logs.instance)
+    }
+
+    /// Writes what is left, and says that this instance is gone. The instance listens no more.
+    async fn finish(&mut self) -> Result<(), LinkError> {
+        let mut engine = sentinel::connect(&self.options.target).await?;
+        self.logs.write_all(&mut engine).await?;
+        let mut farewell = pipe();
+        farewell.cmd("HDEL").arg(self.logs.keys.instances()).arg(self.name());
+        reply::checked(engine.ask(&farewell).await?.first().unwrap_or(&Value::Nil))?;
+        Ok(())
     }
 
     fn note_success(&mut self, is_behind: bool) {
-        let ShareParts { state, metrics, shared, clock, .. } = &self.parts;
+        let ShareParts { state, metrics, shared, clock, .. } = &self.logs.parts;
         self.exchanged = clock.now();
         metrics.up.set(1);
         metrics.pending.set(i64::try_from(shared.pending().pending()).unwrap_or(i64::MAX));
         let engine_now = shared.engine_time(self.exchanged);
-        let behind = Partition::all().map(|partition| self.follower.position(partition).time).max();
+        let behind = Partition::all().map(|partition| self.logs.follower.position(partition).time).max();
         let lag = behind.filter(|_| is_behind).map_or(0, |behind| engine_now.0.saturating_sub(behind.0));
         metrics.lag.set(Duration::from_millis(lag).as_secs_f64());
         let target = &self.options.target;
@@ -256,10 +221,10 @@ impl ShareLink {
     }
 
     fn note_failure(&mut self, error: &LinkError) {
-        let ShareParts { state, metrics, shared, clock, .. } = &self.parts;
         if matches!(error, LinkError::Late) {
-            self.batches = (self.batches / 2).max(1);
+            self.logs.shrink();
         }
+        let ShareParts { state, metrics, shared, clock, .. } = &self.logs.parts;
         metrics.up.set(0);
         metrics.failed(error.reason());
         metrics.pending.set(i64::try_from(shared.pending().pending()).unwrap_or(i64::MAX));

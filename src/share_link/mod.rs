@@ -15,6 +15,7 @@ mod instances;
 mod keys;
 mod link;
 mod outbox;
+mod parts;
 mod probe;
 mod reply;
 mod sentinel;
@@ -22,6 +23,7 @@ mod stream;
 mod survey;
 mod target;
 
-pub use link::{ShareLink, ShareParts};
+pub use link::ShareLink;
+pub use parts::ShareParts;
 pub use probe::{ShareVerdict, probe};
 pub use target::{EnginePassword, EngineTarget, ShareOptions};
