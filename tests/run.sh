@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
     named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb
-    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel)
+    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel redis-cli)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container
@@ -37,6 +37,7 @@ main() {
     step "torrent-cache with container clients and OSTree" tests/torrent-cache.sh
     step "hosts that share blobs" tests/swarm.sh
     step "two instances behind a balancer" tests/balanced.sh
+    step "instances that share their swarms" tests/sharing.sh
     step "Debian package" tests/package.sh
     step "Docker" tests/docker.sh
 

@@ -35,7 +35,9 @@ pub(super) use self::operation::{
     ALLOWED_HOSTS, CHIHAYA, DEBUG, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PROMETHEUS, RUST_LOG,
 };
 pub(super) use self::peers::{ANNOUNCE_INTERVAL, MAX_PEERS, PEER_AGE};
-pub(super) use self::sharing::{SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_WARM_UP, UDP_SECRET};
+pub(super) use self::sharing::{
+    SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_SENTINEL_PASSWORD_FILE, SHARE_WARM_UP, UDP_SECRET,
+};
 pub(super) use self::torrents::{TORRENTS, TORRENTS_FROM, TORRENTS_LISTEN, TORRENTS_MEMORY, TORRENTS_TOKEN};
 
 /// The sections, in the order of help and pages.

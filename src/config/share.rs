@@ -7,7 +7,7 @@ use std::path::Path;
 use ::settings::{Origin, Sources};
 
 use super::error::ConfigError;
-use super::settings::{SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_WARM_UP};
+use super::settings::{SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_SENTINEL_PASSWORD_FILE, SHARE_WARM_UP};
 use crate::share_link::{EnginePassword, EngineTarget, ShareOptions};
 
 /// Longer than any password.
@@ -18,9 +18,17 @@ const LONGEST: u64 = 4096;
 pub(super) fn given(sources: &Sources<'_>, also: Option<EngineTarget>) -> Result<Option<ShareOptions>, ConfigError> {
     let (name, warm_up) = (SHARE_NAME.read(sources)?, SHARE_WARM_UP.read(sources)?);
     let password = SHARE_PASSWORD_FILE.given(sources)?.map(|file| password(file.origin, &file.value)).transpose()?;
-    let with_password = |target: EngineTarget| match &password {
-        Some(password) => target.with_password(password.clone()),
-        None => target,
+    let of_sentinels = SHARE_SENTINEL_PASSWORD_FILE.given(sources)?;
+    let of_sentinels = of_sentinels.map(|file| self::password(file.origin, &file.value)).transpose()?;
+    let with_passwords = |target: EngineTarget| {
+        let target = match &password {
+            Some(password) => target.with_password(password.clone()),
+            None => target,
+        };
+        match &of_sentinels {
+            Some(password) => target.with_sentinel_password(password.clone()),
+            None => target,
+        }
     };
     let target = match SHARE.given(sources)? {
         Some(given) if password.is_none() && given.value.lacks_password() => {
@@ -29,7 +37,7 @@ pub(super) fn given(sources: &Sources<'_>, also: Option<EngineTarget>) -> Result
         Some(given) => Some(given.value),
         None => also,
     };
-    Ok(target.map(|target| ShareOptions { target: with_password(target), name, warm_up }))
+    Ok(target.map(|target| ShareOptions { target: with_passwords(target), name, warm_up }))
 }
 
 const NO_PASSWORD: &str = "a password behind the user, as in redis://user:password@host, or a file with it in \

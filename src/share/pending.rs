@@ -16,6 +16,9 @@ pub const PARTITIONS: usize = 16;
 /// The most records that wait. They take 64 MiB.
 const MOST_PENDING: usize = (64 << 20) / size_of::<SharedRecord>();
 
+/// The most records of a log that are taken at once, but for the batch that exceeds them.
+const MOST_TAKEN: usize = 8 * MAX_RECORDS;
+
 /// A batch contains only records that were heard within this many tenths of a second, because all records of a batch
 /// count as heard at the same moment. The limit matters only while the engine is away. Otherwise, batches are written
 /// more often.
@@ -105,11 +108,17 @@ impl PendingRecords {
         true
     }
 
-    /// Takes the oldest batches of a log, at most `most` of them.
+    /// Takes the oldest batches of a log, at most `most` of them, and fewer if they are long.
     pub fn take(&self, partition: Partition, most: usize) -> Vec<PendingBatch> {
         let Some(log) = self.logs.get(partition.number()) else { return Vec::new() };
         let mut log = log.lock();
-        let end = most.min(log.len());
+        let mut room = MOST_TAKEN;
+        let has_room = |batch: &&PendingBatch| {
+            let has_room = room > 0;
+            room = room.saturating_sub(batch.records.len());
+            has_room
+        };
+        let end = log.iter().take(most).take_while(has_room).count();
         let taken: Vec<_> = log.drain(..end).collect();
         self.pending.fetch_sub(taken.iter().map(|batch| batch.records.len()).sum(), Relaxed);
         taken
@@ -180,6 +189,10 @@ mod tests {
         assert!((0..3000).all(|number| !pending.push(at(1), record(0, number))));
         let lengths: Vec<_> = pending.take(log(0), 9).iter().map(|batch| batch.records.len()).collect();
         assert_eq!(lengths, [MAX_RECORDS, MAX_RECORDS, 440]);
+        assert!((0..20_000).all(|number| !pending.push(at(1), record(0, number))));
+        let lengths: Vec<_> = [9, 9].map(|most| pending.take(log(0), most).len()).into();
+        assert_eq!(lengths, [8, 8], "what is on its way takes little memory");
+        assert_eq!(pending.pending(), 0);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) enum LinkError {
     Reply(&'static str),
     #[error("is not known to any Sentinel ({0})")]
     Sentinel(String),
+    #[error("cannot be looked up, because the Sentinels refuse the password or want one ({0})")]
+    SentinelLogin(String),
 }
 
 impl LinkError {
@@ -40,7 +42,7 @@ impl LinkError {
             Self::Tls(_) => "tls",
             Self::Late => "timeout",
             Self::Broken(_) => "broken",
-            Self::Login(_) => "login",
+            Self::Login(_) | Self::SentinelLogin(_) => "login",
             Self::Rights(_) => "rights",
             Self::ReadOnly => "read_only",
             Self::Full(_) => "full",
@@ -73,6 +75,9 @@ impl LinkError {
             Self::Reply(_) => "Let SHARE_URL name a Redis 6.2 or newer, or a Valkey.",
             Self::Sentinel(_) => {
                 "Start the Sentinels, or correct their addresses and the name behind them in SHARE_URL."
+            }
+            Self::SentinelLogin(_) => {
+                "Let SHARE_SENTINEL_PASSWORD_FILE name a file with the password of the Sentinels (their requirepass)."
             }
         }
     }

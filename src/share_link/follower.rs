@@ -6,13 +6,17 @@ use std::time::Duration;
 use super::entry::{EntryId, ReadEntry};
 use crate::metrics::ShareMetrics;
 use crate::share::{
-    BatchError, DecodedBatch, Faults, PARTITIONS, Partition, Receipt, RecordBatch, ZoneMap, fingerprint,
+    BatchError, DecodedBatch, EngineTime, Faults, PARTITIONS, Partition, Receipt, RecordBatch, ZoneMap, fingerprint,
 };
 use crate::topology::Topology;
 
 /// After the connection was lost, reading begins this long before the last entry that was read. The reason is that
 /// another server may have become the primary: its clock may be behind, and it may lack the last entries.
 const OVERLAP: Duration = Duration::from_secs(10);
+
+/// After another server has become the primary, reading begins this long before this instance's writes last reached that
+/// server. The clocks of the servers may differ by this much, see `retracker check`.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
 /// The most zone maps that are remembered. Instances with the same zones share one map.
 const MOST_MAPS: usize = 256;
@@ -21,6 +25,8 @@ const MOST_MAPS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Follower {
     positions: [EntryId; PARTITIONS],
+    /// The last entries of the logs that were read before others were read again.
+    known: [EntryId; PARTITIONS],
     epochs: [Option<Vec<u8>>; PARTITIONS],
     /// The zone maps of other instances by fingerprint. If the engine does not have the names of the zones, the map is
     /// empty.
@@ -30,7 +36,7 @@ pub(super) struct Follower {
 impl Default for Follower {
     fn default() -> Self {
         let positions = [EntryId::default(); PARTITIONS];
-        Self { positions, epochs: std::array::from_fn(|_| None), maps: HashMap::new() }
+        Self { positions, known: positions, epochs: std::array::from_fn(|_| None), maps: HashMap::new() }
     }
 }
 
@@ -52,6 +58,28 @@ impl Follower {
         self.positions.iter_mut().for_each(|position| *position = position.back_by(OVERLAP));
     }
 
+    /// Another server has become the primary. This instance's writes last reached it at `beat`; `None` if that is not
+    /// known. What the server has got since then is read again, because this instance may have followed the old server
+    /// meanwhile.
+    pub(super) fn read_again_since(&mut self, beat: Option<EngineTime>) {
+        let start = EntryId { time: beat.unwrap_or_default(), number: 0 }.back_by(CLOCKS_DIFFER);
+        for (known, position) in self.known.iter_mut().zip(&mut self.positions) {
+            *known = (*known).max(*position);
+            *position = (*position).min(start);
+        }
+    }
+
+    /// Whether the entry is read for the first time. If not, also batches of this instance are applied: it may have heard
+    /// that a client leaves whose join is read again.
+    pub(super) fn is_new(&self, partition: Partition, id: EntryId) -> bool {
+        self.known.get(partition.number()).is_none_or(|known| id > *known)
+    }
+
+    /// Whether this is the epoch of the first log as this instance knows it.
+    pub(super) fn is_first_epoch(&self, epoch: Option<&[u8]>) -> bool {
+        self.epochs.first().is_some_and(|known| known.as_deref() == epoch)
+    }
+
     /// Records the epoch of a log. If it differs from the last epoch, the engine has forgotten the log in between. Then
     /// this method returns true, and the log is read from its beginning.
     pub(super) fn note_epoch(&mut self, partition: Partition, epoch: &[u8]) -> bool {
@@ -60,6 +88,7 @@ impl Follower {
         *known = Some(epoch.to_vec());
         if is_other {
             self.advance(partition, EntryId::default());
+            self.known.get_mut(partition.number()).into_iter().for_each(|known| *known = EntryId::default());
         }
         is_other
     }
@@ -92,8 +121,8 @@ impl Follower {
     }
 }
 
-/// Returns the batch in an entry. `None` if the batch cannot be read, or if this instance has written it.
-pub(super) fn read(entry: &ReadEntry, instance: u64, metrics: &ShareMetrics) -> Option<RecordBatch> {
+/// Returns the batch in an entry. `None` if the batch cannot be read, or if the instance `own` has written it.
+pub(super) fn read(entry: &ReadEntry, own: Option<u64>, metrics: &ShareMetrics) -> Option<RecordBatch> {
     let DecodedBatch { batch, faults } = match RecordBatch::decode(&entry.batch) {
         Ok(decoded) => decoded,
         Err(BatchError::Version(_)) => {
@@ -105,7 +134,7 @@ pub(super) fn read(entry: &ReadEntry, instance: u64, metrics: &ShareMetrics) -> 
             return None;
         }
     };
-    if batch.instance == instance {
+    if own == Some(batch.instance) {
         return None;
     }
     let Faults { kind, port, cut, surplus } = faults;
@@ -126,7 +155,6 @@ pub(super) fn count(receipt: Receipt, metrics: &ShareMetrics) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::EngineTime;
 
     fn id(time: u64, number: u64) -> EntryId {
         EntryId { time: EngineTime(time), number }
@@ -143,6 +171,24 @@ mod tests {
     }
 
     #[test]
+    fn what_another_server_has_got_since_the_last_beat_is_read_again() {
+        let mut follower = Follower::default();
+        let [first, second] = [0, 1].map(|n| Partition::all().nth(n).unwrap());
+        follower.advance(first, id(200_000, 7));
+        follower.advance(second, id(3000, 1));
+        assert!(follower.is_new(first, id(1, 0)));
+        follower.read_again_since(Some(EngineTime(150_000)));
+        assert_eq!([follower.position(first), follower.position(second)], [id(90_000, 0), id(3000, 1)]);
+        let is_new = |n| follower.is_new(first, id(200_000, n));
+        assert_eq!([is_new(7), is_new(8)], [false, true]);
+        // A second server, which knows nothing of this instance, before all was read.
+        follower.advance(first, id(100_000, 0));
+        follower.read_again_since(None);
+        assert_eq!([follower.position(first), follower.position(second)], [id(0, 0), id(0, 0)]);
+        assert!(!follower.is_new(first, id(200_000, 7)) && follower.is_new(second, id(3000, 2)));
+    }
+
+    #[test]
     fn a_log_that_the_engine_has_forgotten_is_read_from_its_beginning() {
         let mut follower = Follower::default();
         let [first, second] = [0, 1].map(|n| Partition::all().nth(n).unwrap());
@@ -151,7 +197,9 @@ mod tests {
         follower.advance(second, id(50_000, 7));
         assert!(!follower.note_epoch(first, b"a"));
         assert!(follower.note_epoch(second, b"c"));
-        assert!(!follower.note_epoch(second, b"c"));
+        assert!(!follower.note_epoch(second, b"c") && follower.is_new(second, id(1, 0)));
+        assert!(follower.is_first_epoch(Some(b"a")));
+        assert!(!follower.is_first_epoch(Some(b"b")) && !follower.is_first_epoch(None));
         assert_eq!([follower.position(first), follower.position(second)], [id(50_000, 7), id(0, 0)]);
     }
 

@@ -11,6 +11,10 @@ use crate::share::EngineTime;
 /// An instance that has not written its note for this long is gone.
 const GONE: Duration = Duration::from_mins(1);
 
+/// The note of an instance that has written none for this long is removed. An instance that comes back from the other side
+/// of a partition looks for its own note.
+const REMOVED: Duration = Duration::from_hours(1);
+
 /// The addresses under which upstream trackers know an instance, by the fingerprint of the tracker's URL. The URL itself
 /// may contain a passkey.
 pub(super) type UpstreamAddresses = BTreeMap<String, Vec<IpAddr>>;
@@ -41,14 +45,22 @@ impl InstanceNote {
     }
 }
 
-/// Returns how many instances there are, and the names of the instances that are gone.
+/// Returns how many instances there are, and the names of those whose notes are to be removed.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
-    let is_gone = |note: &[u8]| {
-        let age = InstanceNote::from_json(note).map(|InstanceNote { beat, .. }| now.0.saturating_sub(beat));
-        age.is_none_or(|age| Duration::from_millis(age) > GONE)
-    };
-    let gone: Vec<_> = notes.iter().copied().filter(|(_, note)| is_gone(note)).map(|(name, _)| name).collect();
-    (i64::try_from(notes.len() - gone.len()).unwrap_or(i64::MAX), gone)
+    let silence =
+        |note: &[u8]| beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)));
+    let there = notes.iter().filter(|(_, note)| silence(note) <= GONE).count();
+    let old = notes.iter().copied().filter(|(_, note)| silence(note) > REMOVED).map(|(name, _)| name).collect();
+    (i64::try_from(there).unwrap_or(i64::MAX), old)
+}
+
+/// Returns when the instance of this name wrote its note. `None` if it has no note.
+pub(super) fn beat_of(notes: &[(&[u8], &[u8])], wanted: &str) -> Option<EngineTime> {
+    notes.iter().find(|(name, _)| *name == wanted.as_bytes()).and_then(|(_, note)| beat(note))
+}
+
+fn beat(note: &[u8]) -> Option<EngineTime> {
+    InstanceNote::from_json(note).map(|note| EngineTime(note.beat))
 }
 
 #[cfg(test)]
@@ -56,15 +68,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_that_is_silent_for_a_minute_is_gone() {
+    fn an_instance_that_is_silent_for_a_minute_is_gone_and_is_forgotten_after_an_hour() {
         let note = |beat| {
             let addresses = vec!["[::]:80".to_owned()];
             let upstream = UpstreamAddresses::new();
             InstanceNote { addresses, version: "1".to_owned(), started: 0, beat, upstream }.to_json()
         };
-        let notes = [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(900_000)), ("odd", "{}".to_owned())];
+        let notes =
+            [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(9_000_000)), ("odd", "{}".to_owned())];
         let notes: Vec<_> = notes.iter().map(|(name, note)| (name.as_bytes(), note.as_bytes())).collect();
-        assert_eq!(count(&notes, EngineTime(100_000)), (2, vec![&b"old"[..], b"odd"]));
+        assert_eq!(count(&notes, EngineTime(100_000)), (2, vec![&b"odd"[..]]));
+        assert_eq!(count(&notes, EngineTime(3_640_000)), (1, vec![&b"old"[..], b"odd"]));
+        let beats = ["old", "ahead", "odd", "none"].map(|name| beat_of(&notes, name));
+        assert_eq!(beats, [Some(EngineTime(39_999)), Some(EngineTime(9_000_000)), None, None]);
         let later = format!("{{\"more\":1,{}", note(1).trim_start_matches('{'));
         assert_eq!(count(&[(b"a", later.as_bytes())], EngineTime(1)), (1, Vec::new()));
     }

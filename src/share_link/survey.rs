@@ -5,6 +5,7 @@ use redis::{Pipeline, Value, pipe};
 
 use super::connection::EngineConnection;
 use super::error::LinkError;
+use super::instances;
 use super::keys::EngineKeys;
 use super::reply;
 use crate::share::{EngineTime, PARTITIONS, Partition};
@@ -17,8 +18,11 @@ const ZONES_KEPT: u32 = 24 * 60 * 60;
 pub(super) struct EngineSurvey {
     /// What the engine's clock shows.
     pub(super) time: EngineTime,
-    /// The random name that the server gave itself when it started.
-    pub(super) run_id: String,
+    /// Names the server and its history: the random name that it gave itself when it started, and the one that it gave
+    /// itself when it last became the primary.
+    pub(super) server: String,
+    /// When the instance wrote its note last, as this server has it. `None` if the server has no note of the instance.
+    pub(super) beat: Option<EngineTime>,
     /// The key of UDP's connection ids. `None` if another version has written a key of another length, or if the system
     /// gives no random bytes.
     pub(super) udp_key: Option<[u8; 16]>,
@@ -34,21 +38,27 @@ impl EngineSurvey {
         keys: &EngineKeys,
         fingerprint: u64,
         zones: &str,
+        instance: &str,
         udp_key: Option<[u8; 16]>,
     ) -> Result<Self, LinkError> {
         let mut questions = pipe();
         questions.cmd("SET").arg(keys.zones(fingerprint)).arg(zones).arg("EX").arg(ZONES_KEPT);
         questions.cmd("INFO").arg("server");
+        questions.cmd("INFO").arg("replication");
+        questions.cmd("HGETALL").arg(keys.instances());
         questions.cmd("GET").arg(keys.udp_key());
         Partition::all().for_each(|partition| ask_epoch(&mut questions, keys, partition));
         // The clock is asked last, so that the least time passes until its answer is used.
         questions.cmd("TIME");
         let replies = engine.ask(&questions).await?;
-        let [written, info, kept_key, epochs @ .., time] = replies.as_slice() else {
+        let [written, server, replication, notes, kept_key, epochs @ .., time] = replies.as_slice() else {
             return Err(LinkError::Reply("none"));
         };
         reply::checked(written)?;
-        let run_id = reply::info(reply::text(info)?, "run_id").ok_or(LinkError::Reply("INFO"))?.to_owned();
+        let run_id = reply::info(reply::text(server)?, "run_id").ok_or(LinkError::Reply("INFO"))?;
+        let history = reply::info(reply::text(replication)?, "master_replid").unwrap_or_default();
+        let server = format!("{run_id} {history}");
+        let beat = instances::beat_of(&reply::pairs(notes)?, instance);
         let mut time = reply::time(time)?;
         let mut known = Vec::with_capacity(PARTITIONS);
         let mut missing = Vec::new();
@@ -68,7 +78,7 @@ impl EngineSurvey {
             Some(key) => Some(key),
             None => give_udp_key(engine, keys, udp_key).await?,
         };
-        Ok(Self { time, run_id, udp_key: udp_key.and_then(|key| key.try_into().ok()), epochs: known })
+        Ok(Self { time, server, beat, udp_key: udp_key.and_then(|key| key.try_into().ok()), epochs: known })
     }
 }
 
@@ -93,6 +103,11 @@ async fn give_udp_key(
         reply::checked(written)?;
     }
     Ok(Some(reply::bytes(key)?.to_vec()))
+}
+
+/// Asks the epoch of the first log. An engine that forgets all logs forgets this one, too.
+pub(super) fn ask_first_epoch(questions: &mut Pipeline, keys: &EngineKeys) {
+    Partition::all().take(1).for_each(|partition| ask_epoch(questions, keys, partition));
 }
 
 fn ask_epoch(questions: &mut Pipeline, keys: &EngineKeys, partition: Partition) {

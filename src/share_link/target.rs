@@ -32,6 +32,8 @@ pub struct EngineTarget {
     pub(super) place: EnginePlace,
     pub(super) user: Option<String>,
     pub(super) password: Option<EnginePassword>,
+    /// The password of the Sentinels. If there is none, they are tried with that of the server.
+    pub(super) sentinel_password: Option<EnginePassword>,
     pub(super) database: u16,
 }
 
@@ -70,6 +72,12 @@ impl EngineTarget {
         Self { password: Some(password), ..self }
     }
 
+    /// Returns the same engine, whose Sentinels have a password of their own.
+    #[must_use]
+    pub fn with_sentinel_password(self, password: EnginePassword) -> Self {
+        Self { sentinel_password: Some(password), ..self }
+    }
+
     /// Returns the engine as Chihaya reads the URL: to Chihaya, a user without a password is the password.
     #[must_use]
     pub fn as_chihaya_means(self) -> Self {
@@ -100,7 +108,7 @@ impl FromStr for EngineTarget {
         if scheme == "redis+unix" {
             let path = PathBuf::from(decoded(rest)?);
             let place = if path.is_absolute() { EnginePlace::Unix(path) } else { return Err(NotAnEngine) };
-            return Ok(Self { place, user, password, database: 0 });
+            return Ok(Self { place, user, password, sentinel_password: None, database: 0 });
         }
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (place, database) = match scheme {
@@ -116,7 +124,7 @@ impl FromStr for EngineTarget {
             _ => return Err(NotAnEngine),
         };
         let database = if database.is_empty() { 0 } else { database.parse().map_err(|_| NotAnEngine)? };
-        Ok(Self { place, user, password, database })
+        Ok(Self { place, user, password, sentinel_password: None, database })
     }
 }
 

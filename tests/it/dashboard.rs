@@ -47,8 +47,8 @@ fn metrics(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("retracker_") || word.starts_with("process_")).collect()
 }
 
-/// Returns the metrics of a server with a forwarder, UDP and access rules with tokens. Such a server has all metrics
-/// that a dashboard or an alert may name.
+/// The metrics of a server that has all of them, because it has a forwarder, UDP clients, access rules with tokens and
+/// other instances.
 fn all_metrics() -> String {
     let key = SigningKey::p256("key");
     let keys = KeyServer::start(Some(&[&key]));
@@ -62,6 +62,7 @@ fn all_metrics() -> String {
     let access = file(keys.rules());
     let [access, forwarders] = [&access, &forwarders].map(|file| file.path().to_str().unwrap());
     let setup = retracker(&["-p", "-f", forwarders, "--access", access]).env("UDP_LISTEN_ADDR", "127.0.0.1:0");
+    let setup = setup.env("SHARE_URL", "redis+unix:///nowhere/socket");
     let server = setup.start();
     server.logged("jwt keys of http://");
     server.announce(&announce("t", "a").with("jwt", key.token("t")));

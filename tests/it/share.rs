@@ -285,13 +285,15 @@ fn a_redis_that_is_killed_and_comes_back_empty_costs_no_peer() {
 }
 
 #[test]
-fn a_redis_that_forgets_its_keys_while_it_runs_is_noticed_at_the_next_connection() {
+fn a_redis_that_forgets_its_keys_while_it_runs_is_noticed_at_once() {
     let Some(redis) = TestRedis::start(&[]) else { return };
     let a = instance(&redis, &[]);
     from(&a, "192.168.1.5", &announce("t", "a"));
     until_metric(&a, "retracker_share_pending", |pending| pending == 0);
-    assert_eq!(redis.ask(&["FLUSHALL", "CLIENT KILL TYPE normal"]), ":1");
+    assert_eq!(redis.ask(&["FLUSHALL"]), "+OK");
+    // All epochs are looked at every minute, which is later than the deadline of a test.
     until_metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}", |resyncs| resyncs == 1);
+    assert_eq!(redis.ask(&["EXISTS retracker:{0}:epoch retracker:{15}:epoch retracker:{0}:udp-key"]), ":3");
     from(&a, "192.168.1.5", &announce("t", "a"));
     until_metric(&a, "retracker_share_sent_total{reason=\"resync\"}", |sent| sent == 1);
     let b = instance(&redis, &[]);
@@ -458,6 +460,24 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Starts a Sentinel of the primary at this place, which listens on this port and has these settings.
+fn sentinel_of(primary: &str, port: u16, settings: &str) -> TestRedis {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sentinel.conf");
+    let socket = folder.path().join("socket");
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsentinel monitor mymaster {primary} 1\n{settings}",
+        socket.display(),
+        folder.path().display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new("redis-server");
+    command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let sentinel = TestRedis { folder, args: Vec::new(), process: command.spawn().unwrap() };
+    sentinel.wait_until_it_answers();
+    sentinel
+}
+
 /// Two Redis servers, and a Sentinel that decides which of them is the primary.
 struct TestSentinel {
     servers: [TestRedis; 2],
@@ -476,20 +496,8 @@ impl TestSentinel {
         let mut replica_args: Vec<_> = second_args.iter().map(String::as_str).collect();
         replica_args.extend(["--replicaof", &of]);
         let replica = TestRedis::start(&replica_args)?;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("sentinel.conf");
-        let socket = folder.path().join("socket");
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsentinel monitor mymaster {of} 1\n\
-             sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n",
-            socket.display(),
-            folder.path().display()
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new("redis-server");
-        command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let sentinel = TestRedis { folder, args: Vec::new(), process: command.spawn().unwrap() };
-        sentinel.wait_until_it_answers();
+        let settings = "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n";
+        let sentinel = sentinel_of(&of, port, settings);
         let set_up = Self { servers: [primary, replica], ports: [first, second], sentinel, port };
         set_up.until_replica(1);
         Some(set_up)
@@ -551,6 +559,56 @@ fn instances_follow_the_primary_that_sentinel_names() {
     let c = unready_instance(&sentinel.url(), &[]);
     until_ready(&c);
     until_peers(&c, "t", &all);
+}
+
+#[test]
+fn a_sentinel_may_have_a_password() {
+    let [of_server, of_sentinel, of_open_sentinel] = [free_port(), free_port(), free_port()];
+    let args = ["--bind", "127.0.0.1", "--port", &of_server.to_string(), "--requirepass", "of the server"];
+    let Some(_redis) = TestRedis::start(&args) else { return };
+    let primary = format!("127.0.0.1 {of_server}");
+    let closed = "requirepass \"of the Sentinels\"\nsentinel auth-pass mymaster \"of the server\"\n";
+    let _sentinels =
+        [(of_sentinel, closed), (of_open_sentinel, "")].map(|(port, text)| sentinel_of(&primary, port, text));
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    };
+    let [right, wrong] = [file("of the Sentinels\n"), file("wrong\n")];
+    let with = |file: &tempfile::NamedTempFile| format!("--share-sentinel-password-file={}", file.path().display());
+    let url = |port| format!("redis+sentinel://:of%20the%20server@127.0.0.1:{port}/mymaster");
+
+    until_ready(&unready_instance(&url(of_sentinel), &[&with(&right)]));
+    let (code, text) = check(&url(of_sentinel), &[&with(&right)]);
+    assert_eq!(code, Some(0), "{text}");
+    // A Sentinel without a password takes none, so it is not told one.
+    until_ready(&unready_instance(&url(of_open_sentinel), &[&with(&right)]));
+    // Without a file, it is the password of the server.
+    for args in [&[with(&wrong)][..], &[]] {
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let line = unready_instance(&url(of_sentinel), &args).logged("share: alone: ");
+        assert!(
+            line.contains("refuses the user or the password") && line.contains("SHARE_SENTINEL_PASSWORD_FILE"),
+            "{line}"
+        );
+        let (code, text) = check(&url(of_sentinel), &args);
+        assert!(code == Some(1) && text.contains("the Sentinels refuse the password or want one"), "{text}");
+        assert!(text.contains("SHARE_SENTINEL_PASSWORD_FILE") && !text.contains("of the server"), "{text}");
+    }
+    let without = format!("redis+sentinel://127.0.0.1:{of_sentinel}/mymaster");
+    let (code, text) = check(&without, &[]);
+    assert!(code == Some(1) && text.contains("NOAUTH") && text.contains("SHARE_SENTINEL_PASSWORD_FILE"), "{text}");
+}
+
+#[test]
+fn a_sentinel_may_have_the_password_of_the_server() {
+    let [of_server, of_sentinel] = [free_port(), free_port()];
+    let args = ["--bind", "127.0.0.1", "--port", &of_server.to_string(), "--requirepass", "same"];
+    let Some(_redis) = TestRedis::start(&args) else { return };
+    let settings = "requirepass same\nsentinel auth-pass mymaster same\n";
+    let _sentinel = sentinel_of(&format!("127.0.0.1 {of_server}"), of_sentinel, settings);
+    until_ready(&unready_instance(&format!("redis+sentinel://:same@127.0.0.1:{of_sentinel}/mymaster"), &[]));
 }
 
 // --- retracker check ------------------------------------------------------------------------------------------

@@ -267,6 +267,7 @@ fn no_setting_shows_a_secret() {
         ("TLS_CERT_FILE", certificate.chain()),
         ("TLS_KEY_FILE", certificate.key()),
         ("SHARE_PASSWORD_FILE", file("share.txt", SECRET.to_owned())),
+        ("SHARE_SENTINEL_PASSWORD_FILE", file("sentinel.txt", SECRET.to_owned())),
     ];
     // The test gives every setting that names a file, except Chihaya's file, which replaces some of the others.
     let is_given = |variable: &str| variable == "CHIHAYA_CONFIG" || files.iter().any(|(name, _)| *name == variable);

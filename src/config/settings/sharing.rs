@@ -44,6 +44,20 @@ settings! {
         parse: value,
     };
 
+    SHARE_SENTINEL_PASSWORD_FILE: Setting<PathBuf, Unset> = Setting {
+        section: sections::SHARING,
+        flag: Some(Flag::long_global("share-sentinel-password-file")),
+        variable: "SHARE_SENTINEL_PASSWORD_FILE",
+        takes: Takes::File,
+        help: "With `redis+sentinel://`, the file with the password of the Sentinels, if it is not that of the server.",
+        details: "White space around the password does not count. Sentinels without a password are asked without one.",
+        docker: "This is a path inside the container, such as /run/secrets/sentinel.",
+        default: Unset("Sentinels that want a password get that of the server"),
+        example: "a password",
+        expected: "a file with one line, the password",
+        parse: value,
+    };
+
     SHARE_NAME: Setting<String, Is> = Setting {
         section: sections::SHARING,
         flag: Some(Flag::long_global("share-name")),
