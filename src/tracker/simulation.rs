@@ -759,7 +759,7 @@ fn an_instance_keeps_a_client_that_it_has_heard_since_another_one_did() {
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
         sleep(seconds(5)).await;
         for event in [None, Some(Event::Stopped)] {
-            heard.heard(&client(1, 1).elsewhere(event), seconds(6));
+            heard.heard(&client(1, 1).elsewhere(event), seconds(7));
             // A claim of an address does not count against the host that announces from there.
             let claim = ClientElsewhere { is_claim: true, ..client(1, 1).elsewhere(event) };
             heard.heard(&claim, Duration::ZERO);
@@ -770,6 +770,26 @@ fn an_instance_keeps_a_client_that_it_has_heard_since_another_one_did() {
         settle().await;
         assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
         sleep(PEER_AGE + seconds(60)).await;
+        assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
+    });
+}
+
+#[test]
+fn of_two_instances_that_hear_a_client_at_the_same_time_both_keep_it_until_it_leaves() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        // The records look a little older or newer than they are.
+        sleep(Duration::from_millis(500)).await;
+        for ago in [0, 1000] {
+            heard.heard(&client(1, 1).elsewhere(None), Duration::from_millis(ago));
+        }
+        settle().await;
+        assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
+        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), Duration::from_millis(1000));
+        settle().await;
         assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
     });
 }

@@ -50,7 +50,7 @@ settings! {
         variable: "SHARE_SENTINEL_PASSWORD_FILE",
         takes: Takes::File,
         help: "With `redis+sentinel://`, the file with the password of the Sentinels, if it is not that of the server.",
-        details: "White space around the password does not count. Sentinels without a password are asked without one.",
+        details: "White space around the password is ignored. Sentinels without a password are asked without one.",
         docker: "This is a path inside the container, such as /run/secrets/sentinel.",
         default: Unset("Sentinels that want a password get that of the server"),
         example: "a password",

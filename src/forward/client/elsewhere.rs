@@ -1,22 +1,34 @@
 //! What another instance has heard of a client.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ForwardedClient;
 
+/// The times of records from other instances are exact to about this much.
+const UNCERTAIN: Duration = Duration::from_secs(1);
+
 impl ForwardedClient {
+    /// Returns whether the host at this address has left at another instance, at the time `at`. In doubt it has: a client
+    /// often reports the end of its download and leaves at once.
+    pub(in crate::forward) fn has_left_elsewhere(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
+        self.was_heard_before(ip, is_claim, at + UNCERTAIN)
+    }
+
     /// Returns whether this instance heard the host at this address last before the time `at`. If the other instance
     /// heard only a claim of the address, it must be a claim here, too.
-    pub(in crate::forward) fn was_heard_before(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
+    fn was_heard_before(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
         self.hosts.iter().any(|host| host.ip == ip && host.is_here() && host.seen < at && (host.is_claim || !is_claim))
     }
 
     /// Forgets the host at this address, which another instance heard at the time `at`. The sessions that announced only
-    /// this host end without a `stopped`. Returns whether the host was here, and was heard here before.
+    /// this host end without a `stopped`. In doubt the host stays: if a client announces to two instances at the same time,
+    /// one of them must keep it. Returns whether the host was here, and was heard here before.
     pub(in crate::forward) fn forget_host(&mut self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
-        if !self.was_heard_before(ip, is_claim, at) {
+        let certain = at.checked_sub(UNCERTAIN);
+        if !certain.is_some_and(|certain| self.was_heard_before(ip, is_claim, certain)) {
             return false;
         }
         let Self { hosts, sessions, .. } = self;

@@ -69,8 +69,8 @@ impl Clients {
             None => self.ports.all(&(peer_id, ip)).collect(),
         };
         for key in ports.into_iter().map(|port| ClientKey { peer_id, port }) {
-            let is_older = |client: &&mut Box<ForwardedClient>| client.was_heard_before(ip, is_claim, at);
-            let Some(client) = self.by_key.get_mut(&key).filter(is_older) else { continue };
+            let has_left = |client: &&mut Box<ForwardedClient>| client.has_left_elsewhere(ip, is_claim, at);
+            let Some(client) = self.by_key.get_mut(&key).filter(has_left) else { continue };
             client.host_left(ip, None, Some(open_stops), now);
             client.begin_stops(self.torrent, now, &mut exchanges);
             self.after_leaving(key, ip);
