@@ -517,9 +517,7 @@ EOF
 
 lan_up() { # FAMILY NODE...
     local node
-    ip netns add "$prefix-hub"
-    ip -n "$prefix-hub" link add bridge type bridge
-    ip -n "$prefix-hub" link set bridge up
+    hub_up
     for node in "${@:2}"; do
         plug_in "$1" "$node"
     done
@@ -527,17 +525,12 @@ lan_up() { # FAMILY NODE...
 
 plug_in() { # FAMILY NODE
     local space=$prefix-$2 number=${hosts[$2]}
-    ip netns add "$space"
     mkdir -p "/etc/netns/$space"
     printf '%s\n' "127.0.0.1 localhost" "::1 localhost" "10.77.0.1 retracker.local" >"/etc/netns/$space/hosts"
-    ip -n "$prefix-hub" link add "$2" type veth peer name eth0 netns "$space"
-    ip -n "$prefix-hub" link set "$2" master bridge up
-    ip -n "$space" link set lo up
-    ip -n "$space" link set eth0 up
     if [[ $1 == ipv4 ]]; then
-        ip -n "$space" address add "10.77.0.$number/24" dev eth0
+        node_up "$2" "10.77.0.$number/24"
     else
-        ip -n "$space" address add "fd77::$number/64" dev eth0 nodad
+        node_up "$2" "fd77::$number/64" nodad
     fi
 }
 
