@@ -54,7 +54,7 @@ test_primary_dies() {
     sleep 3
     load_ends undisturbed
     load_begins primary-dies
-    kill -KILL "$(<"$folder/valkey1.pid")"
+    crash "$(<"$folder/valkey1.pid")"
     wait_until 60 is_primary valkey2 || give_up "no other server becomes the primary"
     for instance in first second; do
         wait_until 60 is_together "$instance" || give_up "$instance stays alone"
@@ -80,7 +80,7 @@ test_instance_dies() {
         is "$instance knows all peers" "10 10 10 10" "$(peers_via "http://$(address_of "$instance")")"
     done
     load_begins instance-dies
-    kill -KILL "$(<"$folder/first.pid")"
+    crash "$(<"$folder/first.pid")"
     is "the next replies have all peers that announced to the dead instance" "10 10 10 10" "$(peers_via "$tracker")"
     wait_until 30 is_taken first DOWN || give_up "the balancer does not notice that an instance is gone"
     start_instance first

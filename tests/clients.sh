@@ -38,6 +38,7 @@ main() {
     scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
     scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
     scenario "over two retrackers that speak UDP"           udp_upstream   transmission qbittorrent
+    scenario "over two instances with one swarm"            two_instances  aria2        transmission
     scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
     scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
     scenario "through nginx"                                behind_nginx   deluge       qbittorrent
@@ -61,7 +62,7 @@ declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBitt
     [deluge]=Deluge)
 declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
     [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx
-    [tls_tracker]=openssl [registry]="openssl python3")
+    [tls_tracker]=openssl [registry]="openssl python3" [two_instances]=redis-server)
 # The last part of each host's addresses, 10.77.0.N and fd77::N.
 declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
 
@@ -287,6 +288,18 @@ udp_upstream() {
     meeting_point=upstream
     seed_url=udp://10.77.0.2:6969/announce
     leech_url=udp://10.77.0.1:6969/announce
+}
+
+# Each client announces to an instance of its own.
+two_instances() {
+    lan_up ipv4 tracker upstream seed leech
+    mkdir -p "$work/tracker"
+    spawn tracker redis redis-server --save "" --protected-mode no --dir "$work/tracker"
+    tracker_up tracker --share redis://10.77.0.1
+    tracker_up upstream --share redis://10.77.0.1
+    meeting_point=tracker
+    seed_url=http://10.77.0.2:8080/announce
+    leech_url=http://10.77.0.1:8080/announce
 }
 
 # Only the upstream tracker knows the seed; the leecher's tracker has to get it from there.

@@ -90,6 +90,11 @@ stop() { # PID of a child
     wait "$1" 2>/dev/null || true
 }
 
+crash() { # PID of a child
+    kill -KILL "$1"
+    wait "$1" 2>/dev/null || true
+}
+
 # --- Network namespaces: node N is the namespace $prefix-N ------------------------------------------------------------
 
 in_node() { # NODE COMMAND...
