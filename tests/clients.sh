@@ -38,7 +38,7 @@ main() {
     scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
     scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
     scenario "over two retrackers that speak UDP"           udp_upstream   transmission qbittorrent
-    scenario "over two instances with one swarm"            two_instances  aria2        transmission
+    scenario "over two instances with one swarm"            two_instances  qbittorrent  rtorrent
     scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
     scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
     scenario "through nginx"                                behind_nginx   deluge       qbittorrent

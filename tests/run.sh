@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
     named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb
-    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel redis-cli keepalived)
+    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel redis-cli
+    keepalived)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container
