@@ -35,14 +35,19 @@ main() {
     else
         skip "the compose file is valid" "docker-compose is not installed"
     fi
-    everybody_announces
+    local asked
+    asked=$(everybody_announces)
+    like "the clients of a torrent have one instance" '^(first|second)( (first|second)){3}$' "$asked"
+    is "each instance has torrents" 2 "$(tr ' ' '\n' <<<"$asked" | sort -u | wc -l)"
     is "all clients of a torrent meet" "10 10 10 10" "$(peers_via "$tracker")"
 
     test_primary_dies
     test_instance_dies
     test_rolling_restart
     # This takes Sentinel ten seconds.
-    if wait_until 60 is_replica valkey1; then ok "the old primary server is a replica"; else not_ok "the old primary server is a replica"; fi
+    if wait_until 60 is_replica valkey1; then ok "the old primary server is a replica"; else
+        not_ok "the old primary server is a replica"
+    fi
     summary
 }
 
@@ -148,16 +153,25 @@ load_ends() { # NAME
 }
 
 slowest() { # NAME: in milliseconds
-    awk '$1 == "Latency" { print $4 }' "$folder/load-$1.log" | sed 's/us$/ 0.001/; s/ms$/ 1/; s/\([0-9]\)s$/\1 1000/' | awk '{ print int($1 * $2 + 0.5) }'
+    awk '$1 == "Latency" { print $4 }' "$folder/load-$1.log" | sed 's/us$/ 0.001/; s/ms$/ 1/; s/\([0-9]\)s$/\1 1000/' |
+        awk '{ print int($1 * $2 + 0.5) }'
 }
 
 # Ten clients announce each torrent over TLS. Every second client writes the first byte of the hash as an escape, because clients
-# differ in this.
+# differ in this. Prints which instance each torrent has.
 everybody_announces() {
-    local torrent client
-    for torrent in c e f g; do
+    local torrent client before
+    echo $(for torrent in c e f g; do
+        before=$(sessions)
         for client in 0 1 2 3 4 5 6 7 8 9; do announce "$torrent" "$client"; done
-    done
+        # The lines that have changed.
+        sessions | grep -vxF "$before" | cut -d, -f1 | paste -sd+
+    done)
+}
+
+# Prints how many requests each instance has got from the balancer.
+sessions() {
+    statistics | grep -E '^instances,(first|second),' | cut -d, -f2,8
 }
 
 announce() { # TORRENT CLIENT
