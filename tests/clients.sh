@@ -38,6 +38,7 @@ main() {
     scenario "over UDP, IPv6 alone"                         udp_ipv6_alone qbittorrent  qbittorrent
     scenario "over UDP and HTTP in one swarm"               udp_and_http   transmission rtorrent
     scenario "over two retrackers that speak UDP"           udp_upstream   transmission qbittorrent
+    scenario "over two instances with one swarm"            two_instances  qbittorrent  rtorrent
     scenario "over two retrackers, the seed upstream"       seed_upstream  transmission aria2
     scenario "over two retrackers, the leecher upstream"    leech_upstream aria2        transmission
     scenario "through nginx"                                behind_nginx   deluge       qbittorrent
@@ -61,7 +62,7 @@ declare -rA names=([aria2]=aria2 [transmission]=Transmission [qbittorrent]=qBitt
     [deluge]=Deluge)
 declare -rA programs=([aria2]=aria2c [transmission]=transmission-daemon
     [qbittorrent]=qbittorrent-nox [rtorrent]=rtorrent [deluge]="deluged deluge-console" [behind_nginx]=nginx
-    [tls_tracker]=openssl [registry]="openssl python3")
+    [tls_tracker]=openssl [registry]="openssl python3" [two_instances]=redis-server)
 # The last part of each host's addresses, 10.77.0.N and fd77::N.
 declare -rA hosts=([tracker]=1 [upstream]=2 [seed]=11 [leech]=12)
 
@@ -287,6 +288,18 @@ udp_upstream() {
     meeting_point=upstream
     seed_url=udp://10.77.0.2:6969/announce
     leech_url=udp://10.77.0.1:6969/announce
+}
+
+# Each client announces to an instance of its own.
+two_instances() {
+    lan_up ipv4 tracker upstream seed leech
+    mkdir -p "$work/tracker"
+    spawn tracker redis redis-server --save "" --protected-mode no --dir "$work/tracker"
+    tracker_up tracker --share redis://10.77.0.1
+    tracker_up upstream --share redis://10.77.0.1
+    meeting_point=tracker
+    seed_url=http://10.77.0.2:8080/announce
+    leech_url=http://10.77.0.1:8080/announce
 }
 
 # Only the upstream tracker knows the seed; the leecher's tracker has to get it from there.
@@ -517,9 +530,7 @@ EOF
 
 lan_up() { # FAMILY NODE...
     local node
-    ip netns add "$prefix-hub"
-    ip -n "$prefix-hub" link add bridge type bridge
-    ip -n "$prefix-hub" link set bridge up
+    hub_up
     for node in "${@:2}"; do
         plug_in "$1" "$node"
     done
@@ -527,17 +538,12 @@ lan_up() { # FAMILY NODE...
 
 plug_in() { # FAMILY NODE
     local space=$prefix-$2 number=${hosts[$2]}
-    ip netns add "$space"
     mkdir -p "/etc/netns/$space"
     printf '%s\n' "127.0.0.1 localhost" "::1 localhost" "10.77.0.1 retracker.local" >"/etc/netns/$space/hosts"
-    ip -n "$prefix-hub" link add "$2" type veth peer name eth0 netns "$space"
-    ip -n "$prefix-hub" link set "$2" master bridge up
-    ip -n "$space" link set lo up
-    ip -n "$space" link set eth0 up
     if [[ $1 == ipv4 ]]; then
-        ip -n "$space" address add "10.77.0.$number/24" dev eth0
+        node_up "$2" "10.77.0.$number/24"
     else
-        ip -n "$space" address add "fd77::$number/64" dev eth0 nodad
+        node_up "$2" "fd77::$number/64" nodad
     fi
 }
 

@@ -90,6 +90,11 @@ stop() { # PID of a child
     wait "$1" 2>/dev/null || true
 }
 
+crash() { # PID of a child
+    kill -KILL "$1"
+    wait "$1" 2>/dev/null || true
+}
+
 # --- Network namespaces: node N is the namespace $prefix-N ------------------------------------------------------------
 
 in_node() { # NODE COMMAND...
@@ -111,6 +116,24 @@ obstacle_to_namespaces() { # PROGRAM...: those needed besides ip
     else
         ip netns delete "$prefix-probe"
     fi
+}
+
+# Makes node `hub`, the bridge that joins the other nodes.
+hub_up() {
+    ip netns add "$prefix-hub"
+    ip -n "$prefix-hub" link add bridge type bridge
+    ip -n "$prefix-hub" link set bridge up
+}
+
+# Makes a node and joins it to the hub.
+node_up() { # NODE ADDRESS [OPTION...]
+    local space=$prefix-$1
+    ip netns add "$space"
+    ip -n "$prefix-hub" link add "$1" type veth peer name eth0 netns "$space"
+    ip -n "$prefix-hub" link set "$1" master bridge up
+    ip -n "$space" link set lo up
+    ip -n "$space" link set eth0 up
+    ip -n "$space" address add "${@:2}" dev eth0
 }
 
 # Kills every process in the namespaces of this run, all of which this run started, and deletes the namespaces.

@@ -1,4 +1,5 @@
--- 50,000 announces, written beforehand: 5 peers in each of 10,000 swarms, some swarms far more often than others.
+-- 50,000 announces, written beforehand: 5 peers in each of 10,000 swarms, some swarms far more often than others. An argument is
+-- the pause before each request of a connection, in milliseconds.
 local swarms, peers = 10000, 5
 local requests = {}
 refused_count, empty_count = 0, 0 -- global, so that done() can read them
@@ -7,7 +8,10 @@ local function escaped(n)
     return string.format("%%%02x%%%02x%%%02x%%%02x", n / 16777216 % 256, n / 65536 % 256, n / 256 % 256, n % 256)
 end
 
-function init()
+function init(args)
+    if args[1] then
+        function delay() return tonumber(args[1]) end
+    end
     for n = 0, swarms * peers - 1 do
         local swarm, peer = n % swarms, math.floor(n / swarms)
         requests[n] = wrk.format("GET", string.format(

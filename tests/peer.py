@@ -2,6 +2,7 @@
 
 import http.server
 import ipaddress
+import os
 import socket
 import socketserver
 import struct
@@ -97,14 +98,22 @@ def listen(name, port):
             caller.sendall(name.encode())
 
 
-def udp(host, port, info_hash, peer_id, own_port):
-    """Announces over UDP (BEP 15); prints the reply's peers bencoded, as over HTTP."""
+def udp(host, port, info_hash, peer_id, own_port, id_file=None):
+    """Announces over UDP (BEP 15); prints the reply's peers bencoded, as over HTTP. With a file, it is one client that keeps its
+    port and the connection id of the first time."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     tracker = socket.socket(family, socket.SOCK_DGRAM)
     tracker.settimeout(30)
+    if id_file:
+        tracker.bind(("", int(own_port)))
     tracker.connect((host, int(port)))
-    tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
-    connection = tracker.recv(2048)[8:16]
+    if id_file and os.path.exists(id_file):
+        connection = open(id_file, "rb").read()
+    else:
+        tracker.send(struct.pack(">QII", 0x41727101980, 0, 1))
+        connection = tracker.recv(2048)[8:16]
+        if id_file:
+            open(id_file, "wb").write(connection)
     tracker.send(connection + struct.pack(">II20s20sQQQIIIiH", 1, 2, info_hash.encode(), peer_id.encode(),
                                           0, 1, 0, 0, 0, 0, -1, int(own_port)))
     reply = tracker.recv(2048)

@@ -14,12 +14,13 @@ cd "$(dirname "$0")/.."
 readonly programs=(curl mktorrent ip aria2c transmission-daemon qbittorrent-nox rtorrent deluged deluge-console
     npm nginx haproxy wrk iptables openssl dockerd docker-compose debootstrap dnsmasq unbound-checkconf
     named-checkzone promtool dpkg-shlibdeps systemd-nspawn chromium chromedriver cargo-deb
-    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel redis-cli)
+    docker-registry skopeo podman umoci containerd ostree htpasswd tc nsenter redis-server redis-sentinel redis-cli
+    keepalived)
 packages=(curl mktorrent iproute2 aria2 transmission-daemon transmission-cli qbittorrent-nox rtorrent deluged
     deluge-console nginx-light libnginx-mod-stream haproxy wrk docker.io docker-compose debootstrap iptables procps
     python3-venv dnsmasq-base unbound bind9-utils prometheus openssl dpkg-dev systemd-container
     chromium chromium-driver docker-registry skopeo podman umoci containerd ostree apache2-utils
-    util-linux python3-libtorrent redis-server redis-sentinel)
+    util-linux python3-libtorrent redis-server redis-sentinel keepalived)
 # Node.js and npm are not added if npm is there already, as with a Node.js that is not Debian's.
 command -v npm >/dev/null || packages+=(nodejs npm)
 readonly packages
@@ -36,7 +37,8 @@ main() {
     step "real clients" tests/clients.sh
     step "torrent-cache with container clients and OSTree" tests/torrent-cache.sh
     step "hosts that share blobs" tests/swarm.sh
-    step "two instances behind a balancer" tests/balanced.sh
+    step "instances behind a balancer" tests/balanced.sh
+    step "an address that moves" tests/keepalived.sh
     step "instances that share their swarms" tests/sharing.sh
     step "Debian package" tests/package.sh
     step "Docker" tests/docker.sh
