@@ -18,8 +18,7 @@ use super::origin::{UpstreamOrigin, Upstreams};
 /// The most addresses of one name that are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// The most look-ups under way at once. Each look-up blocks a thread until the system has a result. The disk's work
-/// uses the same threads, so only a few may look names up.
+/// The most look-ups under way at once. Each look-up blocks one of the threads that the disk's work needs, too.
 const MAX_LOOKUPS: usize = 4;
 
 /// The future of a look-up's result.
