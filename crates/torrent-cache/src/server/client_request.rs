@@ -125,8 +125,7 @@ impl ClientRequest {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))
     }
 
-    /// Returns which bytes of a blob the client wants. Without a digest to compare with `If-Range`, these are all
-    /// bytes.
+    /// Returns which bytes of a blob the client wants. With `If-Range`, these are all if no digest is known.
     pub(super) fn range(&self, digest: Option<&Digest>) -> RequestedRange {
         let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
         match (digest, self.if_range.as_deref()) {

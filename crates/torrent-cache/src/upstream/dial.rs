@@ -62,9 +62,8 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// Connects to an allowed address of the server. Each address is dialled exactly as it was checked, without another
-    /// look-up. Each gets its share of the time up to the deadline. For the last address, the caller enforces the
-    /// deadline.
+    /// Connects to an allowed address of the server. Each address is dialled as it was checked, without another
+    /// look-up. Each gets its share of the time to the deadline, which the caller enforces for the last one.
     pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
         let addresses = self.allowed(to, self.addresses(to).await?)?;
         let mut failures = Vec::new();
