@@ -1,5 +1,5 @@
-//! Reads a TLS server's certificate from PEM files, checks it, and replaces it while the server runs. Both programs
-//! have listeners for TLS. Both read the files again at SIGHUP.
+//! Reads a TLS server's certificate from PEM files, checks it, and replaces it while the server runs. Both programs use
+//! this crate.
 
 mod pem;
 mod server;

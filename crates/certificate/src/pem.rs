@@ -39,7 +39,7 @@ pub const CERTIFICATE: &str =
 pub const KEY: &str = "a PEM file with the key of the first certificate, without a passphrase (PKCS#8, PKCS#1 or SEC1)";
 
 impl Certificate {
-    /// Reads and checks the content of the two files. One file may hold both the certificate and the key.
+    /// Reads and checks the content of the two files. They can be the same file.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NotACertificate> {
         let sections = Sections::read(chain).map_err(NotACertificate::Chain)?;
         if sections.certificates.is_empty() {

@@ -47,23 +47,21 @@ impl TlsServer {
     pub fn new(certificate: Certificate) -> Result<Self, Error> {
         let current = Arc::new(CurrentCertificate(RwLock::new(certificate.0)));
         let resolver = Arc::clone(&current);
-        // The crypto provider is named here. The dependencies contain two providers, and rustls panics if it has to
-        // choose between them.
+        // Without this provider, rustls would have to choose between the two in the dependencies, and would panic.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // With a ticket, the next connection of a client needs no new signature. The server keeps no state for the
-        // ticket. One ticket is enough, because the client opens its next connection minutes later.
+        // With a ticket, a client's next connection needs no signature, and the server keeps no state. One ticket is
+        // enough: the client opens its next connection minutes later.
         config.ticketer = Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Replaces the certificate by one that was read again from its files. New connections get the new certificate, and
-    /// open connections keep the old one. If the files could not be read, the certificate stays. The log says what
-    /// happened.
+    /// Gives new connections the certificate that was read again from its files. If the files could not be read,
+    /// nothing changes. The log says what happened.
     pub fn reload(&self, files: &impl fmt::Display, read: Result<Certificate, impl fmt::Display>) {
         match read {
             Ok(certificate) => {

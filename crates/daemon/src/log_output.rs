@@ -1,8 +1,8 @@
 //! Writes the log to stderr on a thread of its own, so that no other thread waits for the reader of stderr.
 //!
-//! A pipe that is not read fills up, and then every write blocks until the reader goes on. Without the thread, a worker
-//! that logs would stop answering clients, and a process that logs its exit could not exit. Lines wait for the thread
-//! in a queue. Lines that do not fit into the queue are dropped and counted.
+//! A pipe that is not read fills up, and then every write blocks. A worker that logs would stop answering clients, and
+//! a process that logs its exit could not exit. So lines wait in a queue. Lines that do not fit into it are dropped and
+//! counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,8 +18,7 @@ use parking_lot::{Condvar, Mutex};
 /// The most bytes that wait to be written. This is room for some thousand lines.
 pub const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The pause before a write is tried again. A write can fail temporarily if another process has made stderr
-/// non-blocking.
+/// The pause before a write is tried again. Another process may have made stderr non-blocking, so writes can fail.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Lines that were dropped since the start of the process.
@@ -55,7 +54,7 @@ struct Queue {
 impl LogOutput {
     /// Starts the thread that writes to stderr.
     pub fn to_stderr() -> io::Result<Self> {
-        // `io::stderr` is not used, because the thread would hold the lock of `io::stderr` while a write blocks.
+        // A blocked write through `io::stderr` would hold the lock of `io::stderr`.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(stderr)
     }
@@ -121,8 +120,8 @@ impl LogBuffer {
         }
     }
 
-    /// Notes that `written` bytes have been written, and waits for more lines. Returns all lines of the queue, and how
-    /// many lines were dropped.
+    /// Subtracts the `written` bytes, and waits for more lines. Returns all queued lines, and how many lines were
+    /// dropped.
     fn next(&self, written: usize) -> (Vec<u8>, u64) {
         let mut queue = self.queue.lock();
         queue.bytes -= written;
@@ -190,7 +189,7 @@ mod tests {
             read += lines.recv().unwrap().len();
         }
         assert_eq!(read, MAX_QUEUED);
-        // The queue counts as empty only after the write.
+        // `flush` returns only after the last write.
         output.flush(Duration::from_secs(30));
         output.put(b"again\n");
         go_on.send(()).unwrap();

@@ -22,14 +22,14 @@ impl fmt::Debug for Reload {
 }
 
 impl Reload {
-    /// Makes a reload. `run` reads the file, puts it into effect and writes to the log. `run` may block. The log names
-    /// the reload `what`.
+    /// Makes a reload that the log calls `what`. `run` reads the file, puts it into effect and writes to the log. `run`
+    /// may block.
     pub fn new(what: &'static str, run: impl Fn() + Send + Sync + 'static) -> Self {
         Self { what, run: Arc::new(run) }
     }
 
-    /// Begins to reload on a thread of its own. The read blocks if the file is on an unreachable server. Neither a stop
-    /// nor the other reloads must wait for this read.
+    /// Begins to reload on a thread of its own. Reading a file on an unreachable server blocks, and neither a stop nor
+    /// another reload must wait for that.
     fn begin(&self) -> impl Future<Output = ()> + use<> {
         let (done, wait) = oneshot::channel();
         let (what, run) = (self.what, Arc::clone(&self.run));
@@ -48,7 +48,7 @@ impl Reload {
     }
 }
 
-/// Runs all reloads at each signal, for ever. The log writes `nothing` as the reason if there are no reloads.
+/// Runs all reloads at each signal, for ever. `nothing` tells the log why there are no reloads.
 pub async fn reload_on(mut signal: Signal, reloads: &[Reload], nothing: &str) {
     loop {
         signal.recv().await;

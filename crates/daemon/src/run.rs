@@ -19,7 +19,7 @@ use crate::signals::Signals;
 /// The exit code for a wrong configuration.
 const EXIT_USAGE: u8 = 2;
 
-/// Before the process exits, it waits at most this long until the last log lines are written to stderr.
+/// How long the exit waits, at most, for the last log lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A program that serves, or runs a command instead.
@@ -33,8 +33,8 @@ pub trait Daemon {
     /// Returns whether this argument is the name of a command.
     fn is_command(argument: &OsStr) -> bool;
 
-    /// Reads the configuration and binds the sockets, or runs the command. [`run`] calls this on a thread of its own,
-    /// so it may block.
+    /// Reads the configuration and binds the sockets, or runs the command. May block: [`run`] calls this on a thread of
+    /// its own.
     fn start(log: &LogOutput) -> Result<Started<Self::Server>, ProgramFailure>;
 
     /// Serves until a stop signal.
@@ -71,7 +71,7 @@ impl ProgramFailure {
 
 /// Runs the program to its end.
 pub fn run<D: Daemon>() -> ExitCode {
-    // Signals are caught before anything else, because a signal that comes earlier would end the process or be lost.
+    // Signals are caught first, because an earlier signal would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {
@@ -89,12 +89,11 @@ pub fn run<D: Daemon>() -> ExitCode {
 }
 
 fn live<D: Daemon>(runtime: &Runtime, mut signals: Signals, output: &LogOutput) -> Result<ExitCode, ProgramFailure> {
-    // The start runs on a thread of its own. Files, name look-ups and pipes may block that thread, but a signal to stop
-    // must still be received.
+    // Files, name look-ups and pipes can block the start, but a signal to stop must still be received.
     let (sender, receiver) = oneshot::channel();
     let own = output.clone();
     let thread = thread::Builder::new().name("start".to_owned()).spawn(move || {
-        // Sending fails after a signal to stop, because the receiver is gone.
+        // This fails after a signal to stop, because the receiver is gone.
         let _ = sender.send(D::start(&own));
     });
     thread.map_err(|error| ProgramFailure::new(format!("cannot start a thread: {error}")))?;
@@ -118,8 +117,8 @@ fn live<D: Daemon>(runtime: &Runtime, mut signals: Signals, output: &LogOutput) 
     }
 }
 
-/// Returns the arguments of the process. A container's HEALTHCHECK runs `program healthcheck` without flags. The
-/// function then adds the flags of process 1, because these flags say where the container's server listens.
+/// Returns the arguments of the process. For a bare `program healthcheck`, as in a container's HEALTHCHECK, adds the
+/// flags of process 1. They say where the container's server listens.
 pub fn arguments(program: &str) -> Vec<OsString> {
     let own: Vec<_> = std::env::args_os().collect();
     let is_bare_check = matches!(&own[..], [_, command] if command == "healthcheck");

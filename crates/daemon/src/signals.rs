@@ -30,7 +30,7 @@ impl Signals {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let caught = runtime.block_on(async {
             let reload = signal(SignalKind::hangup())?;
-            // SIGUSR1 and SIGUSR2 have no meaning here. They are caught so that they no longer end the process.
+            // SIGUSR1 and SIGUSR2 have no meaning here, but uncaught they would end the process.
             let (_, _) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
             let stop = StopSignals {
                 terminate: signal(SignalKind::terminate())?,

@@ -27,8 +27,8 @@ impl Crowd {
         self.swarms * self.peers
     }
 
-    /// Returns the peer with this number. Peers with consecutive numbers are in different swarms, because consecutive
-    /// announces are usually for different swarms.
+    /// Returns the peer with this number. Consecutive numbers are in different swarms, as consecutive announces usually
+    /// are.
     pub fn peer(self, number: u64) -> CrowdPeer {
         let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
         CrowdPeer { swarm: self.first + swarm, number: self.first + number }
@@ -95,8 +95,8 @@ pub struct SendOrder {
 }
 
 impl SendOrder {
-    /// Makes an order for a crowd. Half of the announces go through all peers in turn. The other half are random, and
-    /// prefer the first swarms. A skewed crowd needs no preference, because its first swarms have more peers.
+    /// Makes an order for a crowd. Every second announce is of a random peer and prefers the first swarms. The others
+    /// go through all peers in turn. In a skewed crowd all go in turn: its first swarms have more peers.
     pub fn of(crowd: Crowd) -> Self {
         Self { preferred: (!crowd.skewed).then_some(crowd), ..Self::round(crowd.size()) }
     }

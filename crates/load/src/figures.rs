@@ -29,15 +29,15 @@ impl Samples {
         self.0.iter().any(|sample| sample.noisy)
     }
 
-    /// Returns the ratios of these figures to the other tracker's figures. Each round is compared with the same round
-    /// of the other tracker, because a disturbance affects both.
+    /// Returns the ratios of these figures to the other tracker's, round by round, because a disturbance affects both
+    /// trackers.
     pub fn over(&self, others: &Self) -> Spread {
         Spread::of(self.0.iter().zip(&others.0).map(|(one, other)| one.value / other.value))
     }
 }
 
-/// The median, the minimum and the maximum. With twenty figures or more, the first and the third quartile replace the
-/// minimum and the maximum.
+/// The median, the minimum and the maximum. From twenty figures on, the first and the third quartile replace the
+/// extremes.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,

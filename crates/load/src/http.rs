@@ -29,13 +29,12 @@ pub struct HttpLoad {
     pub connections: usize,
     /// Whether each request has a connection of its own.
     pub close: bool,
-    /// Requests per second, however slow the tracker is. If this is `None`, requests are sent as fast as the tracker
-    /// answers.
+    /// Requests per second, however slow the tracker is. `None` means as fast as the tracker answers.
     pub rate: Option<f64>,
     pub length: Duration,
     pub expect: Expect,
-    /// The source address of the first connection. Each further connection has the next address. If this is `None`, the
-    /// system chooses all source addresses.
+    /// The source address of the first connection. Each further connection has the next address. With `None`, the
+    /// system chooses.
     pub first_source: Option<Ipv4Addr>,
     /// Whether to look for due requests only a thousand times a second. This adds to the latencies, but does not keep a
     /// core busy.
@@ -186,8 +185,8 @@ impl<'a> HttpEngine<'a> {
         }
     }
 
-    /// Whether no further request will be sent. With a rate, requests that were due before the end are still sent after
-    /// the end if the tracker is slow.
+    /// Whether no further request will be sent. With a rate, requests that were due before the end are sent even after
+    /// it.
     fn is_over(&self, now: Instant) -> bool {
         self.end <= if self.load.rate.is_some() { self.due } else { now }
     }

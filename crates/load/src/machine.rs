@@ -109,7 +109,7 @@ impl CpuClock {
     }
 }
 
-/// Waits until other programs are idle, but only for a limited time.
+/// Waits until other programs are idle, for at most ten seconds.
 pub fn wait_for_quiet(trackers: &[u32]) {
     const LONGEST: Duration = Duration::from_secs(10);
     const INTERVAL: Duration = Duration::from_millis(500);

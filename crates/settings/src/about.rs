@@ -2,7 +2,7 @@
 
 use crate::origin::Flag;
 
-/// The description of a setting. The help, the pages and the tests use it.
+/// The description of a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// The section that lists the setting.

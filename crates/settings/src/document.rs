@@ -1,6 +1,5 @@
-//! Generates what a package installs beside a program: the manual page and the completions for shells. Like the help,
-//! they come from the declarations of the settings and the commands. In every program, the commands `man` and
-//! `completions` print them.
+//! The manual page and the completions for shells, which every program prints with the commands `man` and
+//! `completions`. They come from the declarations of the settings and the commands.
 
 use std::io;
 
@@ -46,11 +45,11 @@ impl Document {
         }
     }
 
-    /// Returns the text of the document. `command` is the parser of the command line. The manual page lists the
-    /// settings that have only a variable. It also lists `variables`, which are not settings, each with its effect.
+    /// Returns the text of the document. `command` is the parser of the command line. `variables` are names of
+    /// variables that are not settings, each with its effect; the manual page lists them too.
     ///
     /// # Errors
-    /// No error occurs in practice, because the page is written to memory.
+    /// None in practice, because the page is written to memory.
     pub fn text(
         self,
         mut command: Command,

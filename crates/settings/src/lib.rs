@@ -1,6 +1,5 @@
-//! Settings of a program. Each program declares each of its settings once. Parsing, errors and the help use these
-//! declarations. Operators give settings by flags and environment variables. A flag overrides its variable, and a
-//! variable overrides the default. An empty variable counts as unset.
+//! Settings of a program, each declared once. Parsing, errors and the help use the declaration. A flag overrides its
+//! environment variable, and a variable overrides the default. An empty variable counts as unset.
 
 mod about;
 mod command;

@@ -32,16 +32,16 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Returns the value of a flag. The values of a repeated flag are joined with commas, because the environment
-    /// variable has this form.
+    /// Returns the value of a flag. The values of a repeated flag are joined with commas, as in the environment
+    /// variable.
     pub fn flag(&self, flag: Flag) -> Option<String> {
         let values = self.flags.try_get_many::<String>(flag.long).ok()??;
         let values: Vec<_> = values.map(String::as_str).collect();
         Some(values.join(",").trim().to_owned())
     }
 
-    /// Returns the value of a variable without white space around it. An editor on Windows may leave a carriage return
-    /// at the end of a line.
+    /// Returns the value of a variable without the white space around it, such as the carriage return of a Windows
+    /// editor.
     pub fn variable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?.to_string_lossy().trim().to_owned();
         Some(text).filter(|text| !text.is_empty())

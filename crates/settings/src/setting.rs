@@ -5,8 +5,8 @@ use thiserror::Error;
 use crate::about::{About, Fallback, Section, Takes};
 use crate::origin::{Flag, Origin, Sources};
 
-/// One setting. `T` is the type of its value in the program. `D` is the type of its default. A setting with the default
-/// [`Is`] always has a value. A setting with the default [`Unset`] may have no value.
+/// One setting. `T` is the type of its value in the program. `D` is the type of its default. With [`Is`] the setting
+/// always has a value. With [`Unset`] it can have none.
 #[derive(Debug)]
 pub struct Setting<T, D> {
     /// The section in which the help and the pages list the setting.
@@ -127,8 +127,7 @@ impl<T, D> Setting<T, D> {
 
     fn checked(&self, origin: Origin, text: String) -> Result<Given<T>, InvalidValue> {
         let parsed = (self.parse)(&text);
-        // Errors are logged, and an invalid secret may differ from the real secret by only one character. So errors
-        // must not show it.
+        // Errors are logged, and a wrong secret can be one character off the real secret. So errors must not show it.
         let found = if matches!(self.takes, Takes::Secret(_)) { SECRET.to_owned() } else { text };
         match parsed {
             Ok(value) => Ok(Given { origin, found, value }),

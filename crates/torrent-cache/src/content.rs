@@ -13,8 +13,8 @@ use crate::ostree::path::ObjectChecksum;
 pub enum ContentName {
     /// The blob with this digest.
     Blob(Digest),
-    /// The file of an OSTree file object (`.filez`). Servers may compress an object in different ways, so the digest of the
-    /// file is not known before all of its bytes are there.
+    /// The file of an OSTree file object (`.filez`). Servers can compress the same object differently, so the digest of
+    /// the file is known only once all its bytes are there.
     FileObject(ObjectChecksum),
 }
 
@@ -73,7 +73,7 @@ pub enum WrongContent {
     },
 }
 
-/// Verifies content while its bytes arrive. A clone knows the same bytes as the original.
+/// Verifies content while its bytes arrive. A clone has the same bytes so far.
 #[derive(Clone, Debug)]
 pub struct ContentVerifier {
     name: ContentName,
@@ -83,7 +83,7 @@ pub struct ContentVerifier {
 }
 
 impl ContentVerifier {
-    /// Returns a verifier that knows no bytes yet.
+    /// Returns a verifier that has no bytes yet.
     pub fn new(name: &ContentName) -> Self {
         let object = match name {
             ContentName::Blob(_) => None,

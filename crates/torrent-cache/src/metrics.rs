@@ -119,7 +119,7 @@ struct ErrorLabels {
     code: u16,
 }
 
-/// Values that are read when the metrics are asked for, and not counted before.
+/// Values that are read when the metrics are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSample {
     /// What the store holds; `None` if the disk cannot be read.

@@ -1,7 +1,7 @@
 //! Reads requests to a registry (OCI Distribution Specification 1.1), without I/O.
 //!
-//! The path of a request is parsed once. The path that goes upstream is written from the parsed value. So the upstream
-//! is asked for exactly the resource that was checked.
+//! The path that goes upstream is written from the parsed path. So the upstream is asked for exactly the resource that
+//! was checked.
 
 pub mod errors;
 pub mod names;

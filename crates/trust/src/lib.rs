@@ -70,8 +70,7 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> 
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // The crypto provider is named here. The dependencies contain two providers, and rustls panics if it has to choose
-    // between them.
+    // Without this provider, rustls would have to choose between the two in the dependencies, and would panic.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
@@ -101,9 +100,8 @@ pub fn default_roots() -> RootCertStore {
     roots
 }
 
-/// Verifies certificates as webpki does, and also accepts a server certificate that is in the operator's file. Such a
-/// certificate comes from `openssl req -x509`, which makes one certificate for the authority and the server. Webpki
-/// refuses it.
+/// Verifies certificates as webpki does, and also accepts a server certificate that is in the operator's file. `openssl
+/// req -x509` makes one certificate for the authority and the server, which webpki refuses.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -121,8 +119,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // If the certificate is in the operator's file, only these two errors are ignored. An expired certificate
-            // or a wrong name is still refused.
+            // For a certificate in the operator's file, only these two errors are ignored. An expired one or a wrong
+            // name is still refused.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {

@@ -110,8 +110,7 @@ impl LoadConnection {
             Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => return Some(self.failed("a connection reset")),
         };
-        // With one connection per request, the tracker must close the connection. The reply is complete only after the
-        // close.
+        // With one connection per request, the reply is complete only after the tracker has closed the connection.
         if close && !ended {
             return None;
         }

@@ -138,8 +138,8 @@ impl LoadSource for EachOnce {
     }
 }
 
-/// Announces of random peers. All peers are equally likely. Each announce is written just before it is sent, because
-/// the crowds have too many peers to prepare all announces.
+/// Announces of random peers, all equally likely. Each announce is written just before it is sent, because a crowd has
+/// too many peers to prepare them all.
 pub struct UniformAnnounces {
     crowd: Crowd,
     style: RequestStyle,

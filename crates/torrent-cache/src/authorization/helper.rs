@@ -35,9 +35,8 @@ impl CredentialHelpers {
         Self { one: Semaphore::new(1) }
     }
 
-    /// Asks a helper for the login of a server. Returns `None` if the helper has no such login. The helper is killed at
-    /// the deadline, and when this future is dropped. The error contains nothing that the helper printed, because the
-    /// output could be a secret.
+    /// Asks a helper for the login of a server; `None` if the helper has none. The helper is killed at the deadline,
+    /// and when this future is dropped. The error shows no output of the helper, because that could be a secret.
     pub(super) async fn ask(&self, program: &OsStr, server: &str) -> Result<Option<DockerCredential>, String> {
         let asked = timeout(HELPER_TIMEOUT, async {
             // The semaphore is never closed.
@@ -53,7 +52,7 @@ async fn run(program: &OsStr, server: &str) -> Result<Option<DockerCredential>, 
     let mut command = Command::new(program);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut helper = command.spawn().map_err(|error| error.to_string())?;
-    // An error is ignored, because the output of a helper that does not read its input says what is wrong.
+    // If the helper does not read its input, its output says what is wrong.
     if let Some(mut input) = helper.stdin.take() {
         let _ = input.write_all(server.as_bytes()).await;
     }
@@ -83,8 +82,8 @@ mod tests {
     fn helper(script: &str) -> (TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("docker-credential-test");
-        // Another process writes the file. A file that is still open for writing, here or in a child of another test,
-        // cannot be run.
+        // Another process writes the file, because a file that this process or a child has open for writing cannot be
+        // run.
         let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
         let written = std::process::Command::new("sh").args(["-c", write, "sh"]).arg(&file).arg(script).status();
         assert!(written.unwrap().success());
@@ -120,8 +119,7 @@ mod tests {
         let helpers = CredentialHelpers::new();
         let error = helpers.ask(file.as_os_str(), "quay.io").await.unwrap_err();
         assert!(error.contains("more than 10 s"), "{error}");
-        // The helper may be killed before it has written its process id. Without that file there is nothing more to
-        // check.
+        // The helper may be killed before it has written its process id. Then there is nothing more to check.
         if let Ok(pid) = fs::read_to_string(&pid_file) {
             let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
             // A dead child stays until tokio reaps it, which happens when the next child starts.

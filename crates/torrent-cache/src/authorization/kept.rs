@@ -95,8 +95,7 @@ impl KeptGrants {
         let mut mac = hmac::Context::with_key(&self.key);
         let origin = subject.origin.to_string();
         for part in [kind, credentials, origin.as_bytes(), subject.repository.as_bytes(), &subject.digest.0] {
-            // The length before each part makes the boundaries part of the hash. Otherwise two different subjects could
-            // hash the same bytes.
+            // Without the length before each part, two different subjects could hash the same bytes.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(part);
         }

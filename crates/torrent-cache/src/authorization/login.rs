@@ -36,8 +36,8 @@ impl fmt::Debug for RegistryLogin {
     }
 }
 
-/// Reads our login at this upstream; `None` if the file has no login for the upstream. Runs the credential helper if
-/// the file names one. The file is read anew each time, so that changes take effect. The error contains no secret.
+/// Reads our login at this upstream; `None` if the file has none. Runs the credential helper that the file names. The
+/// file is read anew each time, so changes take effect. The error contains no secret.
 pub(super) async fn read_login(
     file: &Path,
     origin: &UpstreamOrigin,

@@ -123,8 +123,8 @@ impl Authorization {
         }
     }
 
-    /// Returns whether this client may have what is in the cache, after the upstream has failed with this error. The
-    /// client may have it if a grant is kept, or if it was public less than `AUTH_STALE` ago.
+    /// Decides for this client after the upstream has failed with this error. The client may have the subject if a
+    /// grant is kept, or if the subject was public less than `AUTH_STALE` ago.
     pub fn remembered(&self, speaker: &Speaker, subject: &AccessSubject<'_>, error: FetchError) -> Permission {
         if self.kept.is_granted(speaker, subject, Instant::now()) {
             return Permission::Granted;
@@ -132,8 +132,7 @@ impl Authorization {
         self.without_upstream(subject, error)
     }
 
-    /// Forgets our own logins, and the tokens that we got with these logins. The next request that needs a login reads
-    /// the file.
+    /// Forgets our own logins and their tokens. The next request that needs a login reads the file.
     pub fn forget_logins(&self) {
         self.own.iter().for_each(OwnCredentials::forget);
     }
@@ -180,7 +179,7 @@ impl Authorization {
         match reply.status.as_u16() {
             307 => Ok(None),
             401 | 403 | 404 => Ok(Some(UpstreamDenial::of(&reply))),
-            // Such a redirect can lead to the blob, or to a login page for people. So it is followed.
+            // Such a redirect can lead to the blob or to a login page, so it is followed.
             301 | 302 | 303 | 308 => {
                 let reply = self.probe(probe, Redirects::Follow, speaker, subject, headers).await?;
                 match reply.status.as_u16() {
@@ -236,8 +235,7 @@ enum PermissionProbe {
 }
 
 impl PermissionProbe {
-    /// Whether the reply grants the subject. The status must be a grant, and if both lengths are known, the content
-    /// must be as long as in the cache.
+    /// Whether the reply grants the subject. The status must be a grant. If both lengths are known, they must be equal.
     fn is_yes(self, reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {
         let told = match (self, reply.status.as_u16()) {
             // Some servers send a length of 0 in every reply to HEAD.

@@ -23,8 +23,8 @@ const LOGIN_LIFETIME: Duration = Duration::from_mins(1);
 /// How long a failure is kept, so that many requests at once do not each repeat the attempt.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long a failure to read a login is kept. This is longer than a helper may take, so that a helper that hangs does
-/// not run all the time.
+/// How long a failure to read a login is kept. If a helper could take longer, a helper that hangs would run all the
+/// time.
 const LOGIN_FAILURE_LIFETIME: Duration = Duration::from_secs(30);
 
 /// A value or an error, and the time until which it counts.
@@ -66,14 +66,14 @@ impl OwnCredentials {
         Self { client, file, helpers, logins: Cache::new(MAX_REMEMBERED), values: Cache::new(MAX_REMEMBERED) }
     }
 
-    /// Forgets the logins of the file, and the tokens that we got with these logins.
+    /// Forgets the logins of the file and their tokens.
     pub(super) fn forget(&self) {
         self.logins.invalidate_all();
         self.values.invalidate_all();
     }
 
-    /// Sends a request with the credentials that the upstream wants. The first request for a repository learns from the
-    /// 401 which these are.
+    /// Sends a request with the credentials that the upstream wants. The 401 to a repository's first request names
+    /// them.
     pub(super) async fn send(&self, ask: &Ask<'_>, repository: &str) -> Result<FetchReply, FetchError> {
         let key = (ask.origin.clone(), repository.to_owned());
         let known = self.values.get(&key).await.filter(|known| !known.is_over());
@@ -99,9 +99,8 @@ impl OwnCredentials {
         self.client.send(Ask { headers: &headers, ..ask.clone() }).await
     }
 
-    /// Returns the value of `Authorization` that this challenge asks for. Returns `None` if we have no login at the
-    /// upstream, or if the login does not fit the challenge. `refused` is the value that the upstream answered with the
-    /// challenge.
+    /// Returns the value of `Authorization` that this challenge asks for; `None` if we have no login that fits.
+    /// `refused` is the value that the upstream refused with this challenge.
     async fn answer(
         &self,
         key: (UpstreamOrigin, String),

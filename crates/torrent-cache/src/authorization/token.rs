@@ -101,8 +101,7 @@ fn read_token(body: &[u8]) -> Option<RegistryToken> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
     let lifetime = Duration::from_secs(reply.expires_in.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME));
-    // The token is used a little shorter than it is valid, because an upstream would refuse a token that ends on the
-    // way.
+    // The token is used for less than its lifetime, because it could end on the way to the upstream.
     Some(RegistryToken { value, lifetime: lifetime.saturating_sub((lifetime / 4).min(Duration::from_secs(10))) })
 }
 

@@ -23,8 +23,7 @@ pub(super) fn remaining(authorization: &HeaderValue, now: Duration) -> Option<Du
     let claims = token.trim().split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let end = serde_json::from_slice::<TokenClaims>(&claims).ok()?.exp?;
-    // The conversion fails for two kinds of times. A token with a time before 1970 has ended. A time too far in the
-    // future for a `Duration` is no limit.
+    // A token with a time before 1970 has ended. A time too far in the future for a `Duration` is no limit.
     match Duration::try_from_secs_f64(end) {
         Ok(end) => Some(end.saturating_sub(now)),
         Err(_) if end < 0.0 => Some(Duration::ZERO),

@@ -21,8 +21,7 @@ pub fn healthcheck(listen: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// Returns an address at which the server can be reached. A server that listens on all addresses is reached at the
-/// loopback address.
+/// Returns where to reach the server: at the loopback address if it listens on all addresses.
 pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -104,8 +104,8 @@ pub enum CacheTask {
     },
     /// Check what the settings name, print the results and end.
     Check(Box<CacheConfig>),
-    /// Ask the cache at this address whether it is healthy, and end. A wrong value ends the command as if the cache did
-    /// not answer, because Docker knows only the exit codes 0 and 1.
+    /// Ask the cache at this address whether it is healthy, and end. A wrong value also ends with exit code 1, because
+    /// Docker knows only 0 and 1.
     Healthcheck(Result<SocketAddr, CacheConfigError>),
     /// Print a text, such as the help, the version or the manual page, and end.
     Print(String),
@@ -120,8 +120,7 @@ pub struct LogFilter {
     pub filter: Option<String>,
 }
 
-/// Why the process cannot start. The text is one sentence. It names the flag or the variable, what was found there, and
-/// what is expected.
+/// Why the process cannot start, as one sentence: the flag or the variable, what was found there, and what is expected.
 #[derive(Debug, Error)]
 pub enum CacheConfigError {
     /// The command line has an unknown flag or command, or two settings contradict each other.

@@ -1,6 +1,5 @@
-//! Every setting is declared once, in the file of its section. The command line, the environment variables, the errors,
-//! the help and the tests all use these declarations. Eleven settings have the names and defaults of the proof of
-//! concept that this program replaces.
+//! Every setting is declared once, in the file of its section. Eleven settings have the names and defaults of the proof
+//! of concept that this program replaces.
 
 use ::settings::{About, Declared};
 

@@ -61,8 +61,8 @@ impl RegistryErrorKind {
         }
     }
 
-    /// Returns the code in the body. The specification has no codes for ranges and for errors between a cache and its
-    /// upstream. For these, the codes of Docker's registry are used.
+    /// Returns the code in the body. For ranges and upstream errors the specification has no codes, so these are those
+    /// of Docker's registry.
     pub fn code(self) -> &'static str {
         match self {
             Self::Unauthorized => "UNAUTHORIZED",

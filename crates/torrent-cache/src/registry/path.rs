@@ -105,10 +105,10 @@ pub enum PathRefusal {
 impl<U> RegistryRequest<U> {
     /// Reads a request's path and query. `listed` looks an upstream up by its host and port.
     ///
-    /// The parameter `?ns=` names the registry. Containerd sends it to mirrors. Without it, the first component of the
-    /// path names the registry, as in `/v2/quay.io/NAME/…`, which clients send with containerd's `override_path`. If no
-    /// such registry is listed, the first component is part of the repository's name. The cache adds no `library/` to
-    /// short names of Docker Hub, because containerd, dockerd and podman do so themselves.
+    /// Containerd names the registry by `?ns=`. Without `?ns=`, the first component of the path names it, as in
+    /// `/v2/quay.io/NAME/…` (containerd's `override_path`). If that registry is not listed, the component is part of
+    /// the repository's name. Short names of Docker Hub get no `library/`, because containerd, dockerd and podman add
+    /// it.
     pub fn parse(path_and_query: &str, listed: impl Fn(&str) -> Option<U>) -> Result<Self, PathRefusal> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         if path.len() > MAX_PATH {

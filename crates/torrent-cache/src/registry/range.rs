@@ -8,8 +8,8 @@ use crate::digest::Digest;
 /// The `Range` header of a request, before the length of the blob is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// All bytes. The request has no range, several ranges, another unit than bytes, or an invalid header. RFC 9110,
-    /// section 14.2, lets a server ignore such headers.
+    /// All bytes: there is no range, several ranges, another unit than bytes, or an invalid header. A server may ignore
+    /// such headers (RFC 9110, section 14.2).
     Whole,
     /// `bytes=FIRST-` or `bytes=FIRST-LAST`.
     From {
@@ -119,8 +119,7 @@ impl fmt::Display for BlobPart {
 /// Optional white space (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
 
-/// Reads digits as a position. A number that is too large becomes `u64::MAX`, which is also behind the end of every
-/// blob.
+/// Reads digits as a position. A number that is too large becomes `u64::MAX`, which is behind the end of every blob.
 fn position(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -133,8 +132,8 @@ pub fn entity_tag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-/// Whether `If-None-Match` is `*` or has the entity tag of this digest, weak or strong. The reply is then 304. A digest
-/// without quotes also counts, because Docker's registry accepts one.
+/// Whether `If-None-Match` asks for 304: it is `*`, or has the entity tag of this digest, weak or strong. A digest
+/// without quotes also counts, as in Docker's registry.
 pub fn none_match_has(header: &str, digest: &Digest) -> bool {
     if header.trim_matches(OWS) == "*" {
         return true;

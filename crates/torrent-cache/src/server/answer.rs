@@ -77,8 +77,8 @@ fn client(request: &Request) -> String {
     request.peer_addr().map_or_else(|| "unknown".to_owned(), |address| address.ip().to_canonical().to_string())
 }
 
-/// Returns the target of a request for the log. The query and the login are left out, because they can be credentials.
-/// The text is escaped, so that it stays on one line.
+/// Returns the target of a request for the log, without query and login, because these can be credentials. Escaping
+/// keeps the text on one line.
 fn target(uri: &Uri) -> String {
     let host = uri.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     format!("{host}{}", uri.path()).escape_default().to_string()
@@ -157,9 +157,9 @@ async fn registry(
     }
 }
 
-/// Answers the ping with the upstream's reply, because the reply tells a client how to log in. While the upstream
-/// cannot be reached, the cache itself answers that it is a registry, so that clients go on to ask for what is on disk.
-/// An upstream's reply with status 5xx becomes a failure.
+/// Answers the ping with the upstream's reply, which tells a client how to log in. While the upstream cannot be
+/// reached, the cache answers that it is a registry. Clients then go on to ask for what is on disk. A status 5xx
+/// becomes a failure.
 async fn ping(
     context: &Arc<CacheContext>,
     request: &ClientRequest,

@@ -31,9 +31,9 @@ const OCTET_STREAM: &str = "application/octet-stream";
 
 /// Answers a request for a blob, or for the file of a file object.
 ///
-/// Before a client gets bytes from disk, or from a fetch that another client began, the upstream authorises the client.
-/// A client whose own request fetches the blob is authorised by that request. A blob that only another upstream has
-/// delivered is fetched again from this upstream: see the module `store`.
+/// The upstream authorises a client before the client gets bytes from disk or from another client's fetch. A client's
+/// own fetch authorises it. A blob that only another upstream has delivered is fetched again from this upstream: see
+/// the module `store`.
 pub(super) async fn serve(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        // The length may come from another host of the network, which has not proved it. Such a length is not compared.
+        // A length that comes from another host of the network is not proved, so it is not compared.
         let length = flight.length().filter(|_| !flight.is_shared());
         admit(context, request, at, &identity, length).await?;
     }
@@ -187,8 +187,8 @@ impl BodyChunks for BlobChunks {
 }
 
 impl BlobChunks {
-    /// Sends the next bytes from their file, if the system has them in memory. Bytes that are only on disk are not sent
-    /// this way, because sendfile would then block all clients of this worker.
+    /// Sends the next bytes from their file, if the system has them in memory. For bytes that are only on disk,
+    /// sendfile would block all clients of this worker.
     async fn send_from_memory(&mut self) -> Option<u64> {
         let sent = match self.files.as_ref()?.send(self.reader.in_memory()?).await {
             Ok(sent) => sent,

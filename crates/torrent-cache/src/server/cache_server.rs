@@ -35,7 +35,7 @@ use crate::upstream::{FetchClient, FetchOptions};
 
 /// How long transfers may go on after the stop signal. Docker kills a container after 10 s.
 const DRAIN: Duration = Duration::from_secs(7);
-/// How long the process waits at its end until the tracker has received that the leases have ended.
+/// How long the process waits at its end to tell the tracker that the leases have ended.
 const TELL_TRACKER: Duration = Duration::from_secs(1);
 /// The number of threads of each worker that may wait for the disk.
 const DISK_THREADS: usize = 16;
@@ -122,8 +122,7 @@ impl CacheServer {
         }
     }
 
-    /// Serves until `wait_for_stop` returns. Then waits until the last transfer has ended, but no longer than some
-    /// seconds.
+    /// Serves until `wait_for_stop` returns. Then waits up to seven seconds for the last transfer.
     pub fn run(self, wait_for_stop: impl FnOnce()) -> Result<(), ServeError> {
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
         let shares = AddressShares::of(self.config.max_connections);
@@ -214,8 +213,7 @@ fn new_peer_id() -> PeerId {
     PeerId(id)
 }
 
-/// Returns how long it can take to open a body. This can take several requests, because the upstream may want a token,
-/// and may redirect.
+/// Returns how long it can take to open a body. An upstream that wants a token or redirects needs several requests.
 fn longest_silence(options: &FetchOptions) -> Duration {
     let request = options.connect_timeout.saturating_add(options.head_timeout.max(options.progress_timeout));
     request.saturating_mul(4).max(LONGEST_SILENCE)

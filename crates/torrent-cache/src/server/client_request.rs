@@ -68,7 +68,7 @@ impl UpstreamPath {
     }
 
     /// Returns the key under which the store has the digest of this object's file. The server is part of the key,
-    /// because two servers may have compressed the object in two ways.
+    /// because servers can compress the same object differently.
     fn object_key(&self, checksum: ObjectChecksum) -> String {
         format!("{} {} {}", self.origin, self.place(), checksum.key())
     }
@@ -78,9 +78,9 @@ impl UpstreamPath {
         AccessSubject { origin: &self.origin, repository: &self.repository, path: &self.path, digest, length }
     }
 
-    /// Returns the repository of a registry, or the folder of an OSTree repository on its server; a folder begins with
-    /// a slash. The folder is part of what is delivered, because a user who may write to one folder of a server may not
-    /// be allowed to read another.
+    /// Returns the repository of a registry, or the folder of an OSTree repository, which begins with a slash.
+    /// Deliveries name the folder, because a user who can write to one folder of a server must not thereby read
+    /// another.
     pub(super) fn place(&self) -> &str {
         if !self.repository.is_empty() {
             return &self.repository;
@@ -125,8 +125,7 @@ impl ClientRequest {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))
     }
 
-    /// Returns which bytes of a blob the client wants. If the digest is not known, a request with `If-Range` gets the
-    /// whole blob, because the cache cannot compare the entity tag.
+    /// Returns which bytes of a blob the client wants. With `If-Range`, these are all if no digest is known.
     pub(super) fn range(&self, digest: Option<&Digest>) -> RequestedRange {
         let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
         match (digest, self.if_range.as_deref()) {

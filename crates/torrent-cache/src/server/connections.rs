@@ -37,9 +37,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The connection ends after this many keepalive probes without an answer.
 const KEEPALIVE_COUNT: u32 = 4;
 
-/// The congestion control of connections from this host. Every Linux has it, and every process may choose it. The
-/// system's default can be BBR, which spreads packets over time. BBR's timers cost half a CPU second for a GiB, more
-/// than the rest of the transfer, and loopback cannot be congested.
+/// The congestion control of connections from this host, which every Linux has and every process may choose. The
+/// default can be BBR, whose timers cost half a CPU second for a GiB, more than the rest of the transfer. Loopback
+/// cannot be congested.
 const LOCAL_CONGESTION_CONTROL: &str = "reno";
 
 /// Makes the log say only once that a client tried https in vain.
@@ -55,16 +55,15 @@ pub(super) struct WorkerOptions {
     pub(super) client_timeout: Duration,
     /// How long transfers may go on after the stop signal.
     pub(super) drain: Duration,
-    /// The connections of all workers. The workers end together, because a fetch that one worker began has readers in
-    /// other workers.
+    /// The connections of all workers. The workers end together, because a worker's fetch can have readers in other
+    /// workers.
     pub(super) tasks: TaskTracker,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 type ServeConnection = Rc<dyn Fn(ClientStream, SocketAddr) -> LocalBoxFuture<'static, ()>>;
 
-/// Accepts and serves connections until the stop signal. Then waits until the last transfer has ended, but no longer
-/// than `drain`.
+/// Accepts and serves connections until the stop signal. Then waits up to `drain` for the last transfer.
 pub(super) async fn work(listener: std::net::TcpListener, options: WorkerOptions) {
     let (listener, serve) = match (TcpListener::from_std(listener), service(&options).await) {
         (Ok(listener), Some(serve)) => (listener, serve),
@@ -136,8 +135,7 @@ async fn open(
     socket.set_nodelay(true)?;
     keep_alive(&socket)?;
     if address.ip().to_canonical().is_loopback() {
-        // An error is ignored, because the connection also works with the system's congestion control. It only costs
-        // more CPU time.
+        // If this fails, the connection only costs more CPU time.
         let _ = set_tcp_congestion(&socket, LOCAL_CONGESTION_CONTROL);
     }
     let mut first = [0];

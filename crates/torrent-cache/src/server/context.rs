@@ -28,8 +28,7 @@ pub(super) struct CacheContext {
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,
     pub(super) tag_stale: Duration,
-    /// The longest time that a fetch can wait for its upstream, by all its deadlines. A fetch that is silent for longer
-    /// is ended.
+    /// How long a fetch can wait for its upstream within its deadlines. A fetch that is silent for longer is ended.
     pub(super) longest_silence: Duration,
     /// True once the process is stopping.
     pub(super) stop: watch::Receiver<bool>,

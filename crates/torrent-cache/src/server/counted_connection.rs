@@ -16,8 +16,8 @@ pub(super) struct AddressShares {
 }
 
 impl AddressShares {
-    /// Sets the limit of each address to half of all connections, so that one host cannot take them all. The limit is
-    /// not lower, because behind Docker's published ports all clients can have the address of the bridge.
+    /// Limits each address to half of all connections, so that one host cannot take them all. The limit is not lower,
+    /// because all clients behind Docker's published ports can share the bridge's address.
     pub(super) fn of(max_connections: usize) -> Arc<Self> {
         Arc::new(Self { limit: max_connections.div_ceil(2), open: Mutex::default() })
     }

@@ -160,8 +160,8 @@ impl RequestFailure {
         }
     }
 
-    /// Whether the upstream has other content than the client asked for. A flight finds this by the digest. A request
-    /// for permission finds it by the length: the upstream then answers 200 or 206, but with another length.
+    /// Whether the upstream has other content than the client asked for. A flight sees this by the digest. A request
+    /// for permission sees it by another length in a reply 200 or 206.
     pub(super) fn is_other_content(&self) -> bool {
         match self {
             Self::Flight(fault) => fault.is_other_content(),

@@ -32,8 +32,7 @@ pub(super) struct ManifestAsk {
 pub(super) enum FetchedManifest {
     /// A manifest with this digest, which the store keeps.
     Verified(Digest, CachedManifest),
-    /// A manifest that goes to the clients with the headers and bytes that the upstream sent. The store does not keep
-    /// it.
+    /// A manifest that goes to the clients as the upstream sent it, and is not stored.
     Passed(HeaderMap, Bytes),
 }
 
@@ -67,8 +66,8 @@ impl ManifestFetches {
             return fetch;
         }
         under_way.retain(|_, fetch| alive(fetch).is_some());
-        // A task of its own runs the fetch, because its connection and timers belong to this worker, and clients of
-        // other workers may wait for it.
+        // The fetch is a task of its own: its connection and timers belong to this worker, but clients of other workers
+        // may wait for it.
         let ended = spawn(begin()).map(|ended| ended.unwrap_or(Err(UpstreamFault::Abandoned)));
         let fetch = ended.boxed().shared();
         under_way.extend(fetch.downgrade().map(|weak| (ask, weak)));

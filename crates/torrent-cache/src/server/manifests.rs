@@ -1,8 +1,8 @@
 //! Manifests by digest and by tag.
 //!
 //! The manifest of a digest never changes. So it comes from disk, if this upstream has delivered it and the client is
-//! authorised. For a tag, the cache asks the upstream each time with HEAD which digest the tag has. While the upstream
-//! fails, a tag keeps its last digest for `TAG_STALE`.
+//! authorised. For the digest of a tag, the cache asks the upstream by HEAD each time. While the upstream fails, a tag
+//! keeps its last digest for `TAG_STALE`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -72,8 +72,8 @@ async fn superblock(
     Ok(Served { reply, outcome: RequestOutcome::Passed })
 }
 
-/// Answers a request for a part. If the upstream's part does not have the digest of the remembered superblock, the
-/// repository may have made the delta anew. So the superblock is then fetched again, once.
+/// Answers a request for a part. If the upstream's part has another digest than the remembered superblock says, the
+/// delta may be new. So the superblock is then fetched again, once.
 async fn part(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -98,8 +98,8 @@ async fn part(
     }
 }
 
-/// Fetches the superblock, and returns the digest of a part. Returns `None` if the fetch fails or the superblock does
-/// not list the part.
+/// Fetches the superblock. Returns the digest of a part; `None` if the fetch fails or the superblock does not list the
+/// part.
 async fn fetched_digest(
     context: &CacheContext,
     request: &ClientRequest,

@@ -39,8 +39,8 @@ pub(super) trait BodyChunks: 'static {
     /// Why there are no more bytes.
     type Fault: fmt::Display;
 
-    /// Returns the next bytes; `None` at the end. After an error the reply is cut off, so that the client sees that the
-    /// body is not complete.
+    /// Returns the next bytes; `None` at the end. An error cuts the reply off, so the client sees that the body is not
+    /// complete.
     fn next(&mut self) -> impl Future<Output = Result<Option<BodyChunk>, Self::Fault>>;
 }
 
@@ -54,8 +54,7 @@ pub(super) enum BodyChunk {
 
 struct SendingBody<C> {
     chunks: C,
-    /// The bytes that the client still has to get. `None` if actix-http itself compares the body with the promised
-    /// length.
+    /// The bytes that the client still has to get; `None` if actix-http itself checks the length.
     left: Option<u64>,
     sent: Counter,
     /// The name of the content, for the log.

@@ -59,9 +59,9 @@ impl Drop for ReplyUnderWay {
     }
 }
 
-/// A connection of a client, with or without TLS. While no request is being answered, a read fails if the next request
-/// does not come in time. actix-http itself limits only the wait for the first request. A write fails if it makes no
-/// progress for too long, because a client that does not read its reply would hold the reply's memory for ever.
+/// A client's connection, with or without TLS. Between replies, a read fails if the next request is late; actix-http
+/// limits only the wait for the first request. A write fails if it makes no progress for too long. Otherwise a client
+/// that reads nothing would hold the reply's memory for ever.
 pub(super) struct ClientStream {
     socket: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     limit: Duration,

@@ -1,6 +1,6 @@
-//! Remembers which digests the parts of a delta have. Each superblock that passes through replaces what is remembered,
-//! because a repository can make a delta of the same name again. A superblock is forgotten when a part does not have
-//! its digest. Superblocks are not kept on disk.
+//! Remembers in memory which digests the parts of a delta have. Each superblock that passes through replaces the
+//! remembered one, because a repository can make a delta of the same name again. A superblock is forgotten when a part
+//! does not have its digest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,7 @@ use crate::ostree::path::OstreePath;
 use crate::ostree::superblock::{DeltaSuperblock, MAX_SUPERBLOCK};
 use crate::upstream::UpstreamOrigin;
 
-/// How many bytes of digests are remembered. The digests of the largest superblock that is read fit, because they are
-/// only a part of its bytes.
+/// How many bytes of digests are remembered: enough for the digests of the largest superblock that is read.
 const CAPACITY: u64 = 2 * MAX_SUPERBLOCK as u64;
 /// The bytes of memory that a superblock takes beside its digests.
 const OVERHEAD: usize = 256;

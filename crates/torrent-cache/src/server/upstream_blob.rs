@@ -65,7 +65,7 @@ impl UpstreamBlob {
         }))
     }
 
-    /// Whether the upstream has begun to send the blob with this client's credentials. Such a client may have this
+    /// Whether the upstream has begun to send the blob for this client's credentials, so this client may have the
     /// reply. The authorisation is kept only once the blob is verified.
     pub(super) fn is_opened(&self) -> bool {
         self.0.is_opened.get()
@@ -145,8 +145,8 @@ impl BlobSource for UpstreamBlob {
     }
 }
 
-/// Writes how long a fetch took, and where its bytes came from. `received` is what the upstream sent. `from_peers` and
-/// `received` can add up to more than `length`, because a piece can come from both a peer and the upstream.
+/// Writes how long a fetch took, and where its bytes came from. `received` is what the upstream sent. `from_peers` plus
+/// `received` can exceed `length`, because a piece can come from both.
 fn landed_line(length: u64, seconds: f64, from_peers: u64, received: u64, origin: &UpstreamOrigin) -> String {
     match (from_peers, received) {
         (0, _) if received == length => format!("{length} bytes from {origin} in {seconds:.1} s"),

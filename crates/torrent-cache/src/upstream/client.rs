@@ -270,8 +270,8 @@ impl FetchClient {
         Err(hop.error(RedirectFault::TooMany.into()))
     }
 
-    /// Sends one request. Sends it once more if no byte of a reply came, because a server can close a kept connection
-    /// at the moment when the request is sent.
+    /// Sends one request. Repeats it once (a POST never) if no reply began: a server can close a kept connection at any
+    /// time.
     async fn exchange(&self, ask: &Ask<'_>, hop: &Hop) -> Result<Response<Incoming>, FetchFault> {
         match self.attempt(ask, hop).await {
             Err(Failed { is_without_reply: true, .. }) if !matches!(ask.method, AskMethod::PostForm(_)) => {

@@ -18,8 +18,7 @@ use super::origin::{UpstreamOrigin, Upstreams};
 /// The most addresses of one name that are tried. Each gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
-/// The most look-ups under way at once. Each look-up blocks a thread until the system has a result. The disk's work
-/// uses the same threads, so only a few may look names up.
+/// The most look-ups under way at once. Each look-up blocks one of the threads that the disk's work needs, too.
 const MAX_LOOKUPS: usize = 4;
 
 /// The future of a look-up's result.
@@ -63,9 +62,8 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// Connects to an allowed address of the server. Each address is dialled exactly as it was checked, without another
-    /// look-up. Each gets its share of the time up to the deadline. For the last address, the caller enforces the
-    /// deadline.
+    /// Connects to an allowed address of the server. Each address is dialled as it was checked, without another
+    /// look-up. Each gets its share of the time to the deadline, which the caller enforces for the last one.
     pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
         let addresses = self.allowed(to, self.addresses(to).await?)?;
         let mut failures = Vec::new();

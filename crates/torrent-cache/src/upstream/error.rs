@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::redirect::RedirectFault;
 use super::retry_after::RetryAfter;
 
-/// A fetch failed. `Display` writes the line for the log. This line has no path, query or header, because these can
-/// contain credentials.
+/// A fetch failed. `Display` writes the line for the log, without path, query and headers, because these can contain
+/// credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{server}: {fault}")]
 pub struct FetchError {
@@ -56,7 +56,7 @@ pub enum FetchFault {
     /// The client does not follow this redirect.
     #[error(transparent)]
     Redirect(#[from] RedirectFault),
-    /// The status says nothing about the client's rights. With it comes the server's `Retry-After`, if there is one.
+    /// A status that says nothing about the client's rights, with the server's `Retry-After`, if there is one.
     #[error("status {0}")]
     Status(u16, Option<RetryAfter>),
     /// The request cannot be written.

@@ -1,5 +1,5 @@
-//! Lists the headers that pass between clients and upstreams. All other headers concern one connection, or tell one
-//! side something about the other that it need not know.
+//! Lists the headers that pass between clients and upstreams. All other headers concern one connection, or tell a side
+//! what it need not know.
 
 use std::fmt;
 

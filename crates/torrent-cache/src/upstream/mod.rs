@@ -7,8 +7,8 @@
 //!   dials, so a name that later resolves to a private address is refused.
 //! - Each wait has a deadline ([`FetchOptions`]). A body that ends before its announced length is an error.
 //! - In both directions, only the headers listed in `headers.rs` pass.
-//! - The client uses no proxy, because on the hosts that this program serves, `http_proxy` and `https_proxy` name this
-//!   program itself.
+//! - The client uses no proxy, because on the hosts of this program, `http_proxy` and `https_proxy` name this program
+//!   itself.
 
 mod client;
 mod connector;

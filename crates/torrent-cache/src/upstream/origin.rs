@@ -103,7 +103,7 @@ impl UpstreamOrigin {
             "https" => UpstreamScheme::Https,
             _ => return None,
         };
-        // A name may end with a dot, which makes it absolute. The dot is dropped, so that each name has only one form.
+        // The dot of an absolute name is dropped, so that each name has only one form.
         let host = match url.host()?.to_owned() {
             Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
@@ -167,8 +167,8 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Makes the list. `default` serves requests that name no server. Requests may name the servers in `listed`, and
-    /// the default server.
+    /// Makes the list. `default` serves requests that name no server. Requests can name the default server and those in
+    /// `listed`.
     pub fn new(default: UpstreamOrigin, listed: Vec<UpstreamOrigin>) -> Self {
         Self { default, listed }
     }
@@ -183,9 +183,9 @@ impl Upstreams {
         std::iter::once(&self.default).chain(&self.listed)
     }
 
-    /// Returns the listed server with this host and optional port. A request names it by `?ns=`, by the first component
-    /// of its path, or by an absolute URL. The scheme comes from the list, so a request for `http://host/` reaches a
-    /// server that is listed as `host` over TLS. `docker.io` means Docker Hub's registry.
+    /// Returns the listed server with this host and optional port, as a request names it. The scheme comes from the
+    /// list: a request for `http://host/` reaches a server that is listed as `host` over TLS. `docker.io` means Docker
+    /// Hub's registry.
     pub fn find(&self, host_and_port: &str) -> Option<&UpstreamOrigin> {
         if host_and_port.contains("://") {
             return None;

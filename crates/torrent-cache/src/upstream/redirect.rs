@@ -55,8 +55,7 @@ pub(super) fn target(
     if !to.username().is_empty() || to.password().is_some() {
         return Err(RedirectFault::Login);
     }
-    // A listed host can have a private address. A redirect from another host must not reach the listed host's other
-    // services.
+    // A listed host can have a private address. Another host must not redirect to that host's other services.
     if target.host() != source.host() && upstreams.lists_host(target.host()) && !upstreams.lists(&target) {
         return Err(RedirectFault::Port);
     }

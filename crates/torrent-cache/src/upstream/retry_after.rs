@@ -4,8 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest wait that is passed on, in seconds. A limit is needed, because a wrong clock can turn a date into a very
-/// long wait.
+/// The longest wait that is passed on, in seconds. A wrong clock can turn a date into a very long wait.
 const LONGEST: u64 = 3600;
 
 /// How long an upstream wants clients to wait: from 1 s to an hour.

@@ -1,4 +1,4 @@
-//! The yes of one upstream or repository gives a client nothing that only another upstream or repository has delivered.
+//! A client with the yes of one upstream or repository gets nothing that only another one has delivered.
 
 use torrent_cache::digest::Digest;
 

@@ -42,7 +42,7 @@ pub(crate) enum RegistryAct {
     Gated(Vec<u8>, ReplyGate, Vec<u8>),
 }
 
-/// A gate at which the registry waits. The gate opens when a test sends to the other end of its channel or drops it.
+/// A gate at which the registry waits, until a test sends to the other end of its channel or drops that end.
 pub(crate) struct ReplyGate(Receiver<()>);
 
 pub(crate) fn gate() -> (Sender<()>, ReplyGate) {
