@@ -137,7 +137,7 @@ fn peers_are_counted_by_zone() {
     assert_eq!((&found["peers_by_zone"], &found["peers_in_no_zone"]), (&json!({}), &counts(0, 1)));
 }
 
-/// Returns the limits that had an effect: the name, and how often the limit had one.
+/// Returns the name of each limit that had an effect, and how often.
 fn bites(status: &Value) -> Vec<(&str, u64)> {
     let limits = status["limits"].as_array().unwrap().iter();
     let bites = limits.map(|limit| {
@@ -274,8 +274,8 @@ fn no_setting_shows_a_secret() {
     let key = fs::read_to_string(certificate.key()).unwrap();
     let proxy = format!("http://{SECRET}:{SECRET}@127.0.0.1:1");
     let proxies = ["http_proxy", "https_proxy", "all_proxy"].map(|variable| (variable, proxy.as_str()));
-    // The second server has access rules whose keys cannot be fetched, so no announce reaches its forwarder. The first
-    // server has no access rules, so that the exchange with the forwarder fails.
+    // The first server's exchange with the forwarder fails. The second server has access rules whose keys cannot be
+    // fetched, so no announce reaches its forwarder.
     for has_rules in [false, true] {
         let mut setup = retracker(&["-p", "-l", "127.0.0.1:0", "-l", "tls://127.0.0.1:0"]).listeners(2);
         for (variable, path) in files.iter().filter(|(variable, _)| has_rules || *variable != "ACCESS_FILE") {

@@ -65,7 +65,7 @@ fn s5_5_a_flood_is_not_read_to_the_deadline() {
     let server = forwarding_to(&[&tracker], "60");
     server.announce(&announce("t", "client"));
     tracker.wait_until_idle();
-    // retracker reads one mebibyte. All other bytes that the tracker has sent are in the buffers of the two sockets.
+    // retracker reads one mebibyte. The buffers of the two sockets hold the rest.
     assert!(tracker.written() < 24 * 1024 * 1024, "{} bytes", tracker.written());
 }
 
@@ -137,7 +137,7 @@ fn s5_6_slow_redirects_share_one_deadline() {
     server.announce(&announce("t", "client"));
     assert_eq!(eventually("the exchange ends", || outcome(&metrics(&server), "tracker 0")), "timeout error");
     tracker.wait_until_idle();
-    // Six hops are allowed, but they take longer than the deadline. So the exchange ends before the sixth hop.
+    // Six hops are allowed, but the deadline comes before the sixth.
     assert!(tracker.visits() < 6, "{}", tracker.visits());
 }
 

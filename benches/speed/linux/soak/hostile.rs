@@ -1,5 +1,4 @@
-//! Hostile clients. There is one hostile client for every three other clients. Each hostile client has its own address,
-//! and each kind of attack has its own thread.
+//! One client in four is hostile. Each hostile client has its own address, and each kind of attack has its own thread.
 //!
 //! The test fails only if other clients notice the attacks. The replies to hostile clients do not matter.
 
