@@ -25,8 +25,8 @@ const ROUNDS: usize = 20;
 /// How long [`Subject::start`] may take.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Longer than any announce waits for upstream trackers. The measurement begins after this time, because announces that
-/// began to wait before the circuits opened wait until their time is over.
+/// Longer than any announce waits for upstream trackers. The measurement begins after this time, when no announce from
+/// before the circuits opened still waits.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
 /// The goal for the 99th percentile, as a multiple of the one without forwarders.

@@ -227,7 +227,7 @@ impl SourceFile {
 
     fn take_name(&mut self, prefix: &[String], name: &str, here: &str, is_export: bool) {
         let path = [prefix, &[name.to_owned()]].concat();
-        // `pub use` may name a child module without `self::`.
+        // `pub use` can name a child module without `self::`.
         let path = match self.absolute(&path) {
             Some(path) => path,
             None if is_export => [&self.path[..], &path].concat(),

@@ -144,7 +144,7 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// Starts a server with a Chihaya file. The numbers are those of the file's addresses for HTTP, UDP and operators.
+/// Starts a server with a Chihaya file. The numbers count the file's addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()

@@ -203,8 +203,8 @@ fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
 
     server.signal("TERM");
     let health = eventually("health reports the shutdown", || {
-        // If the server accepts the connection just before the signal, it closes the connection as an idle one, and the
-        // answer is empty. Then the attempt is repeated.
+        // If the server accepts the connection just before the signal, it closes the connection without an answer. Then
+        // the attempt is repeated.
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });

@@ -60,8 +60,7 @@ fn is_of_certificate(setting: &About) -> bool {
     ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
 }
 
-/// Returns the paths of a certificate and its key. The declarations of the two settings have no example, because a
-/// certificate or a key would be too long.
+/// Returns the paths of a certificate and its key, which are too long for an example in the declarations.
 fn certificate() -> [&'static str; 2] {
     static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
         let (certificate, key) = TestAuthority::new().issue();

@@ -244,8 +244,8 @@ const SECRET: &str = "hunter2";
 
 #[test]
 fn no_setting_shows_a_secret() {
-    // A setting's value is shown as it is written, unless the setting is declared as a secret. So a secret must be declared
-    // as one, or must be in a file that the setting names.
+    // A setting is shown as it is written, unless it is declared as a secret. So a secret must be declared as one, or
+    // be in a file that the setting names.
     for About { variable, takes, .. } in settings::all() {
         let names_secret =
             ["KEY", "TOKEN", "PASSWORD", "SECRET", "CREDENTIAL"].iter().any(|part| variable.contains(part));

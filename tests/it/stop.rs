@@ -80,8 +80,8 @@ fn datagrams_that_wait_to_be_read_are_answered() {
     assert_eq!(server.wait().code, Some(0));
 }
 
-/// Clients open connections one after the other, for one announce each, until no more can be opened. Every connection
-/// that was opened gets a reply.
+/// Clients open connections one after the other, for one announce each, until none can be opened. Every opened
+/// connection gets a reply.
 #[test]
 fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ fn s6_7_the_number_of_waiting_announces_is_limited() {
             let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
             client.send(&seed.packet(client.id));
         }
-        // After every tenth round, the test waits until the server has read all datagrams, so that none is lost.
+        // Every tenth round waits until the server has read all datagrams, so that none is lost.
         assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
     }
     eventually("the excess announces are not kept waiting", || {

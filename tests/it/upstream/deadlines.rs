@@ -87,7 +87,7 @@ fn slow() -> Vec<Case> {
         drip("drips its body", http("200 OK\r\nContent-Length: 999", &long)),
         drip("drips its chunks", chunked(long.iter().flat_map(|byte| chunk(&[*byte])).collect::<Vec<_>>())),
         drip("drips its gzip", http("200 OK\r\nContent-Encoding: gzip", gzip(&long))),
-        // The status arrives before the timeout. So the exchange may count as an error status instead of a timeout.
+        // The status arrives in time. So the exchange may count as an error status or as a timeout.
         drip("drips its refusal", http("404 Not Found\r\nContent-Length: 999", &long))
             .fails("status 404|timeout error"),
         times_out(

@@ -130,8 +130,8 @@ impl HostileClients {
         }
     }
 
-    /// Sends `stopped` with a random client's id. Then sends `stopped` with the victim's id, first with the victim's
-    /// address in `ip=` and then without `ip=`. Last, sends an announce with the victim's id and without an event.
+    /// Sends `stopped` with a random client's id, then with the victim's id: with the victim's address in `ip=`, and
+    /// without `ip=`. Last, announces with the victim's id and without an event.
     fn steal_ids(&self) {
         let mut random = Rng::new();
         for number in 0..EACH {
