@@ -235,8 +235,8 @@ mod access {
         bencher.bench(|| access.admit(CLIENT, divan::black_box(&request), b""));
     }
 
-    /// Looks random torrents up, so that the part of the list that a look-up reads is not in the processor's cache. `LISTED`
-    /// says whether the torrents are on the list.
+    /// Looks up random torrents, so that the processor's cache does not help. `LISTED` says whether the torrents are on
+    /// the list.
     #[divan::bench(consts = [false, true])]
     fn a_list_of_a_million_torrents<const LISTED: bool>(bencher: Bencher<'_, '_>) {
         let hash = |seed| {
@@ -252,7 +252,7 @@ mod access {
         });
     }
 
-    /// Makes random torrents, as `a_list_of_a_million_torrents` does besides the look-up.
+    /// Measures what `a_list_of_a_million_torrents` does besides the look-up.
     #[divan::bench]
     fn random_torrents(bencher: Bencher<'_, '_>) {
         bencher.bench_local(|| {

@@ -27,20 +27,19 @@ const CONNECTIONS: usize = 128;
 const AGE: &str = "1.5";
 const AGE_SECONDS: u64 = 90;
 
-/// How long all sessions may take to end. A session ends when its peer has expired. The store looks for expired peers
-/// eight times per peer age, and may need three times to remove all.
+/// How long all sessions may take to end. A session ends when its peer expires. The store looks for expired peers eight
+/// times per peer age, and may need three looks to remove all.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 
-/// The peer of the probe. It announces all the time, so it does not expire. It is in a swarm of its own.
+/// The probe's peer, alone in its swarm. It announces all the time, so it does not expire.
 const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
 const PROBE_RATE: f64 = 500.0;
 
-/// The pause before an upstream tracker answers. It imitates the distance of real trackers, so that exchanges are under way
-/// for a while.
+/// The pause before an upstream tracker answers. It imitates the distance of real trackers.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// The goal for the longest stall, in milliseconds. A longer stall also meets the goal if the retracker without
-/// forwarders stalls as long, because the machine causes such a stall.
+/// The goal for the longest stall, in milliseconds. If retracker without forwarders stalls as long, the machine causes
+/// the stall, and the goal is met.
 const GOAL: f64 = 20.0;
 
 pub(crate) fn ten_thousand_swarms() -> Result<Vec<Row>, String> {

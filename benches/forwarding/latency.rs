@@ -25,11 +25,11 @@ const ROUNDS: usize = 20;
 /// How long [`Subject::start`] may take.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Longer than any announce waits for upstream trackers. The measurement begins after this time, because announces that
-/// began to wait before the circuits opened wait until their time is over.
+/// Longer than any announce waits for upstream trackers. The measurement begins after this time, when no announce from
+/// before the circuits opened still waits.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
-/// The goal for the 99th percentile: at most this multiple of the 99th percentile without forwarders.
+/// The goal for the 99th percentile, as a multiple of the one without forwarders.
 const GOAL: f64 = 1.5;
 
 pub(crate) fn warm_announces() -> Result<Vec<Row>, String> {
@@ -67,9 +67,8 @@ impl Subject {
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
-        // Each peer has a connection. Otherwise an announce of an unknown torrent, which waits for the upstream trackers,
-        // would delay the announces behind it. The load is short, because the loop checks after each run whether the
-        // retracker is warm.
+        // Each peer has a connection. Otherwise an announce that waits for the upstream trackers would delay those
+        // behind it. The load is short, because the loop checks after each run whether the retracker is warm.
         let load = HttpLoad {
             connections: CROWD.size() as usize,
             rate: Some(RATE),

@@ -21,7 +21,7 @@ fuzz_target!(|invented: &[u8]| {
         };
         assert!(["192.0.2.43", "2001:db8::5"].contains(&found.to_string().as_str()));
     }
-    // A proxy replaces a header that is not a list, so that a second line is spoofed.
+    // A proxy replaces a header that is not a list. So a second line is spoofed.
     let _ = client([invented], Syntax::Single, none_trusted);
     let found = client([invented, b"192.0.2.43"], Syntax::Single, none_trusted);
     assert!(

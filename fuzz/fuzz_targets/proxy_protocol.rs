@@ -1,5 +1,5 @@
-//! Any bytes are a PROXY protocol header, the beginning of one, or invalid; bytes after a header change nothing. A
-//! datagram begins with the same header as a stream, but it must be complete.
+//! Any bytes are a PROXY protocol header, its beginning, or invalid. Bytes after a header change nothing. A datagram
+//! must begin with a complete header.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

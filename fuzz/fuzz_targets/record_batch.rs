@@ -1,5 +1,5 @@
-//! Any bytes in the log of records: a batch that can be written and read again, or an error. The store applies what was
-//! read, and has no more peers than there were records.
+//! Any bytes in the log of records are a batch that can be written and read again, or an error. The store gets no more
+//! peers than there were records.
 #![no_main]
 
 use std::time::Duration;

@@ -91,8 +91,7 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_logged_on
     }
 }
 
-/// Announces a client with these headers. Returns the address that the tracker uses for the client, or `?` if the
-/// address is unclear.
+/// Announces a client with these headers. Returns its address as [`known`] does.
 fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
     known(&server.connect().announce_with(&announce("t", "a"), headers))
 }
@@ -169,7 +168,7 @@ fn s4_2_the_header_of_a_name() {
 #[test]
 fn s4_2_spoofed_headers_do_not_win() {
     let lies = [("X-Real-IP", "6.6.6.6"), ("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")];
-    // The request comes from a client that is not a trusted proxy.
+    // The sender is not a trusted proxy.
     for args in [&[][..], &["--trusted-proxies", "10.0.0.0/8,fd00::1"], &["-x", "--trusted-proxies", "127.0.0.2"]] {
         let server = Server::start(args);
         for lie in lies {
@@ -178,8 +177,7 @@ fn s4_2_spoofed_headers_do_not_win() {
         assert_eq!(known_with(&server, &lies), "127.0.0.1", "{args:?}");
         assert_eq!(server.stop().stderr.iter().filter(|line| line.contains("WARN")).count(), 0);
     }
-    // The request comes through a trusted proxy that passes unknown headers on. Neither the spoofed header nor an `ip=`
-    // counts.
+    // A trusted proxy passes a spoofed header on. Neither that header nor `ip=` counts.
     let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
     for honest in [("X-Real-IP", "203.0.113.5"), ("X-Forwarded-For", "8.8.8.8, 203.0.113.5")] {
         for lie in lies.into_iter().filter(|(name, _)| *name != honest.0) {
@@ -367,8 +365,7 @@ fn s4_3_announces_of_web_pages_do_not_count() {
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // `Accept-Language` shows only that a browser sent the request. The request does not count as sent by a web page,
-    // because the user may have typed the URL.
+    // `Accept-Language` shows a browser, but not a web page: the user may have typed the URL. Only `ip=` is ignored.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }
@@ -394,8 +391,8 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
             let announce = announce("t", &format!("{n}")).port(n);
             connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
         };
-        // Some users run two clients, and a client that has crashed announces a new id instead of its old id. So four ids
-        // at one address cause no warning.
+        // Some users run two clients, and a crashed client comes back with a new id. So four ids at one address cause
+        // no warning.
         for _ in 0..3 {
             assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
         }
@@ -432,8 +429,7 @@ fn s4_4_the_log_and_the_front_page_name_the_problem_and_the_remedy() {
         }
         let page = page(&mut connection);
         assert!(page.contains(&format!("as {address}")) && page.contains(remedy), "{page}");
-        // The page must not advise the operator to trust this address. Otherwise a user with five clients could become
-        // a trusted proxy.
+        // If the page advised to trust this address, a user with five clients could become a trusted proxy.
         assert!(!page.contains(&format!("={address}")), "{page}");
         let line = server.logged(&format!("reach this tracker as {address}"));
         assert!(line.contains(remedy) && !line.contains(&format!("={address}")), "{line}");

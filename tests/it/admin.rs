@@ -192,8 +192,8 @@ fn clients_that_take_all_connections_do_not_lock_operators_out() {
     }
     let metrics = text(operators[0].get("/metrics"));
     assert!(metrics.contains("\nretracker_connections 3\n"), "{metrics}");
-    // The number of operators' connections has its own limit. Above this limit, the server closes for each new
-    // connection the one that has been idle longest.
+    // Operators have their own limit on connections. A connection above the limit closes the one that has been idle
+    // longest.
     for _ in 0..50 {
         operators.push(admin(&server));
         assert_eq!(operators.last_mut().unwrap().get("/health").status, 200);

@@ -25,7 +25,7 @@ fn s1_1_head_answers_like_get_without_a_body() {
         ["content-type", "content-length"].map(|name| reply.header(name).map(str::to_owned))
     };
     assert_eq!((head.status, headers(&head)), (200, headers(&get)));
-    // If the HEAD reply had a body, the client would read that body as the beginning of this reply.
+    // The client would read a body after HEAD as the beginning of this reply.
     assert_eq!(connection.get(&target).body, get.body);
 }
 

@@ -10,7 +10,7 @@ use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Each module of the tracker, and the other modules from which its files may import.
+/// For each module of the tracker: the modules that it may import.
 const LAYERS: [(&str, &[&str]); 18] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
@@ -119,7 +119,7 @@ fn the_name_of_a_type_has_one_meaning() {
             }
         }
     }
-    // Each of these types has one definition for Linux and another for other systems. Only one of the two is compiled.
+    // These types are defined twice, for Linux and for other systems. Only one of the two is compiled.
     defined.retain(|name, _| !["Inbox", "Outbox"].contains(&name.as_str()));
     let twice: Vec<_> = defined.into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
@@ -150,7 +150,7 @@ struct SourceFile {
     path: Vec<String>,
     /// The paths of the items that the file uses, from the root of the crate.
     imports: BTreeSet<Vec<String>>,
-    /// The re-exports: for each name, the path that the file re-exports.
+    /// For each re-exported name, its path.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -160,7 +160,7 @@ impl Crate {
         let mut by_path = BTreeMap::new();
         for file in sources(root) {
             let path = module_path(root, &file);
-            // Modules for tests may import any module, and so may `main.rs`.
+            // Test modules and `main.rs` may import any module.
             let is_for_tests = path
                 .last()
                 .is_some_and(|name| ["tests", "contract", "simulation", "rehearsal"].contains(&name.as_str()));
@@ -183,15 +183,14 @@ impl Crate {
         })?;
         match item.and_then(|item| self.files.get(module)?.exports.get(item)) {
             Some(elsewhere) if elsewhere != path => self.file_of(elsewhere),
-            // The result is `None` for `lib.rs`, because it only declares modules.
+            // `lib.rs` only declares modules.
             _ => (module.file_name() != Some("lib.rs".as_ref())).then_some(module),
         }
     }
 }
 
 impl SourceFile {
-    /// Rewrites a path of this file, so that it starts at the root of the crate. `None` if the path leads into another
-    /// crate.
+    /// Rewrites a path to start at the root of the crate. `None` if the path leads into another crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;
@@ -228,7 +227,7 @@ impl SourceFile {
 
     fn take_name(&mut self, prefix: &[String], name: &str, here: &str, is_export: bool) {
         let path = [prefix, &[name.to_owned()]].concat();
-        // `pub use` may name a child module without `self::`.
+        // `pub use` can name a child module without `self::`.
         let path = match self.absolute(&path) {
             Some(path) => path,
             None if is_export => [&self.path[..], &path].concat(),

@@ -1,5 +1,4 @@
-//! [`SwarmTracker`], torrent-cache's client of the tracker, against a running tracker: each call, and how it reads each
-//! reply.
+//! Each call of [`SwarmTracker`], torrent-cache's client of the tracker, to a running tracker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +73,7 @@ async fn a_torrent_file_is_stored_read_and_complained_about() {
 
     let unknown = self::key("b");
     assert_eq!(tracker.missing(&[key, unknown]).await, Ok(vec![unknown]));
-    // A complaint of only one host does not remove the torrent file.
+    // One host's complaint does not remove the torrent file.
     assert_eq!(tracker.complain(&key).await, Ok(()));
     assert!(tracker.metainfo(&key).await.unwrap().is_some());
     assert!(!boot.has_changed().unwrap());
@@ -109,8 +108,8 @@ async fn a_lease_passes_from_a_host_to_the_next() {
     let held = SwarmBlob { lease, has_torrent: false };
     assert_eq!(follower.state(&key, Duration::ZERO).await, Ok(Some(held)));
 
-    // The long poll ends when the torrent file is stored. If the file is stored before the poll begins, the poll ends at
-    // once. So the test need not wait until the poll has begun.
+    // The long poll ends at once if the torrent file is already stored. So the test need not wait for the poll to
+    // begin.
     let waiting = Arc::clone(&follower);
     let poll = tokio::spawn(async move { waiting.state(&key, MAX_WAIT).await });
     let file = metainfo(&key, 1000).encode();

@@ -144,7 +144,7 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// Starts a server with a Chihaya file. The numbers are those of the file's addresses for HTTP, UDP and operators.
+/// Starts a server with a Chihaya file. The numbers count the file's addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()
@@ -159,7 +159,7 @@ fn reason(reply: &Reply) -> String {
     reply.string("failure reason").unwrap_or_default()
 }
 
-/// Sends an announce that may be refused. All announces come from the same host, whose address a header names.
+/// Announces as the host 203.0.113.1. The reply may be a refusal.
 fn ask(server: &Server, announce: &AnnounceQuery) -> Reply {
     server.connect().get_with(announce.target(), &[("X-Forwarded-For", "203.0.113.1")])
 }
@@ -248,7 +248,7 @@ fn the_registrys_file_of_v1_refuses_in_chihayas_words() {
         server.logged("jwt keys of http://");
         let tokens = Tokens::new(&key);
         let unsigned = format!("{}.{}.", encoded(r#"{"alg":"none"}"#), encoded(claims("t").to_string()));
-        // If the key set names no issuer, a token that a key of the set signed is accepted from any issuer.
+        // If the key set names no issuer, tokens of any issuer are accepted.
         let about_issuer = if issuer.is_some() { "Failed to validate JWT issuer claim" } else { "" };
         for (token, why) in [
             (&tokens.right, ""),
@@ -361,8 +361,8 @@ fn a_setting_that_the_file_stands_for_is_an_error_beside_it() {
     let exit = retracker(&["--chihaya", path]).env("PEER_AGE", "5").run();
     assert!(exit.stderr[0].contains("PEER_AGE") && exit.code == Some(2), "{exit:?}");
 
-    // docker-compose.yml sets every variable, so a variable with the default value is accepted beside Chihaya's file.
-    // Settings that Chihaya does not have are accepted beside the file, too.
+    // docker-compose.yml sets every variable. So default values are accepted beside Chihaya's file, and so are settings
+    // that Chihaya does not have.
     let upstream = FakeTracker::start(sends(ONE_PEER));
     let forwarders = forwarders(&upstream);
     let setup = retracker(&["--chihaya", path, "-f", forwarders.path().to_str().unwrap(), "-p"]);
@@ -675,7 +675,7 @@ fn requests_are_counted_under_chihayas_names() {
         let name = format!("chihaya_{protocol}_response_duration_milliseconds");
         let labels = format!("action=\"{action}\",address_family=\"IPv4\",error=\"{error}\"");
         assert!(metrics.contains(&format!("\n{name}_count{{{labels}}} 1\n")), "{name} {labels}: {metrics}");
-        // The buckets are the same as Chihaya's, because dashboards for Chihaya show them.
+        // Dashboards for Chihaya need Chihaya's buckets.
         for bucket in ["9.375", "18.75", "4800.0", "+Inf"] {
             assert!(
                 metrics.contains(&format!("\n{name}_bucket{{le=\"{bucket}\",{labels}}} 1\n")),

@@ -41,7 +41,7 @@ fn every_empty_variable_counts_as_unset() {
     for setting in settings::all() {
         setup = setup.env(setting.variable, "");
     }
-    // The only setting is the one that `start` adds: a port that the system chooses.
+    // The only setting is the listener that `start` adds.
     let server = setup.start();
     let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
     assert_eq!((reply.int("interval"), reply.external_ip().as_str()), (30, "127.0.0.1"));

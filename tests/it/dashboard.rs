@@ -101,7 +101,7 @@ const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 #[test]
 fn every_label_and_value_in_a_query_is_on_the_metrics_page() {
     let page = read("docs/metrics.md");
-    // Returns the words in backticks in a metric's row of the page. They are its name, its labels and their values.
+    // Returns the words in backticks in a metric's row: its name, its labels and their values.
     let row = |name: &str| -> Option<Vec<&str>> {
         let name = name.trim_end_matches("_bucket");
         let row = page.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{name}`")))?;
@@ -141,7 +141,7 @@ fn the_dashboard_fits_any_grafana() {
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let source = variables.iter().find(|variable| variable["type"] == "datasource").unwrap();
     assert_eq!((&source["name"], &source["query"]), (&"datasource".into(), &"prometheus".into()));
-    // The dashboard has no ids, because each Grafana gives its own.
+    // Each Grafana gives its own ids.
     assert!(dashboard["id"].is_null() && dashboard["uid"].is_null());
     let text = read(DASHBOARD);
     assert_eq!(text.matches("\"uid\"").count(), text.matches("\"uid\": \"${datasource}\"").count());

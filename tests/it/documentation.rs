@@ -226,9 +226,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     match *words {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
-        // These commands are not checked here. Other tests run the curl commands, tests/networks.sh and tests/clients.sh
-        // run nginx with the files of contrib/, the tests of torrent-cache parse the commands of torrent-cache, and the
-        // other commands involve neither program.
+        // Not checked here. Other tests run the curl commands. tests/networks.sh and tests/clients.sh run nginx with
+        // contrib/. The tests of torrent-cache parse its commands. The rest involves neither program.
         ["torrent-cache", ..]
         | ["curl", "-s", _, "|", "cat", "-v"]
         | ["curl", "-s", _, "|", "jq", _]
@@ -268,7 +267,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     }
 }
 
-/// Checks that retracker accepts these arguments. Files that the arguments name have the text that the pages show.
+/// Checks that retracker accepts these arguments, with the files that the pages show.
 fn check_arguments(place: &str, arguments: &[&str]) {
     let (folder, files) = (tempfile::tempdir().unwrap(), CertificateFiles::new());
     let arguments: Vec<OsString> = arguments
@@ -303,7 +302,7 @@ fn torrent_file(folder: &TempDir) -> OsString {
     path.into()
 }
 
-/// Writes the first block that shows the file of this name to a file, and returns the path of that file.
+/// Writes the first block that shows this file into the folder, and returns the path.
 fn shown_file(folder: &TempDir, name: &str) -> OsString {
     let blocks = all_blocks("yaml").into_iter().chain(all_blocks("json"));
     let is_it = |block: &Block| match block.language.as_str() {
@@ -426,8 +425,7 @@ fn the_metrics_page_names_every_metric_and_no_other() {
         "--torrents-listen=127.0.0.1:0",
         "--share=redis+unix:///nowhere/socket",
     ]);
-    // Some metrics exist only after an exchange. Here the forwarder refuses the connection, and no Redis is there to share
-    // through.
+    // Some metrics exist only after an exchange. The forwarder refuses the connection, and there is no Redis.
     server.announce(&announce("t", "a"));
     server.logged("share: alone: ");
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
@@ -586,8 +584,8 @@ fn files_that_pages_name_exist() {
     assert!(checked > 30, "{checked}");
 }
 
-/// The map of docs/architecture.md names files and folders that exist, and all of `src/`. Each line has names, two spaces,
-/// and the purpose of the named files. An indented line is inside the folder of the last line that is less indented.
+/// The map of docs/architecture.md names only what exists, and all of `src/`. A line has names, two spaces and a
+/// purpose. An indented line is inside the folder of the last line that is less indented.
 #[test]
 fn the_map_is_the_tree() {
     let mut folders: Vec<PathBuf> = Vec::new();

@@ -236,7 +236,7 @@ fn a_program_and_a_token_make_the_verdict_definite() {
     assert!(exit.code == Some(2) && exit.stderr[0].contains("expected a JWT in one line"), "{exit:?}");
     let exit = explain(&server, &[&hex("t"), "--client", ""]);
     assert!(exit.code == Some(2) && exit.stderr[0].contains("expected the beginning of a peer id"), "{exit:?}");
-    // If an announce has a token with an unknown key, the tracker fetches the keys again. `/explain` must not cause that.
+    // An announce whose token has an unknown key makes the tracker fetch the keys again. `/explain` must not.
     assert_eq!((keys.requests().len(), refusals()), (fetched, before), "/explain changes nothing");
     assert!(!server.log().iter().any(|line| line.contains(&right)), "no token is logged");
 }

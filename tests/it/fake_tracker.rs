@@ -28,8 +28,7 @@ pub(crate) fn sends(bytes: impl Into<Vec<u8>>) -> Script {
     })
 }
 
-/// Reads the request, and waits until the test sends a message on the channel or drops the sender. Then sends these
-/// bytes.
+/// Reads the request, and sends these bytes when the test sends a message on the channel or drops the sender.
 pub(crate) fn sends_when_told(bytes: impl Into<Vec<u8>>) -> (Script, mpsc::Sender<()>) {
     let bytes = bytes.into();
     let (answer, wait) = mpsc::channel();
@@ -136,8 +135,8 @@ impl Visit {
 
     fn end(mut self) {
         if !self.reset {
-            // If a connection is closed with unread bytes, it is reset, and a reset can destroy bytes that were sent.
-            // So the tracker closes only its sending side, and then waits until the other side closes.
+            // Closing with unread bytes resets the connection, which can destroy sent bytes. So the tracker closes its
+            // sending side, and waits until the client closes.
             let _ = self.stream.shutdown(std::net::Shutdown::Write);
             self.wait_for_close();
         }
@@ -251,8 +250,7 @@ impl Refusing {
     }
 }
 
-/// A port that accepts no connection and whose backlog is full. On Linux, further attempts to connect get no
-/// answer.
+/// A port with a full backlog. On Linux, further attempts to connect get no answer.
 pub(crate) struct Deaf {
     listener: Socket,
     _waiting: Vec<TcpStream>,

@@ -81,7 +81,7 @@ impl FakeUdpTracker {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let tracker = Self { address: socket.local_addr().unwrap(), announces: Arc::default() };
         let (announces, answer) = (Arc::clone(&tracker.announces), Arc::new(answer));
-        // The thread ends when no packet has come for this time. No test has a pause of this length.
+        // No test pauses for this long.
         socket.set_read_timeout(Some(DEADLINE * 2)).unwrap();
         thread::spawn(move || {
             let mut packet = [0; 4096];

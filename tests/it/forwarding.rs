@@ -306,7 +306,7 @@ fn hup_reads_the_file_again() {
     sees(&kept, &["started", "started", "stopped"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"kept\"} 1");
     sees(&added, &["started", "stopped"]);
-    // The upstream that is no longer configured gets a `stopped` for each of the two clients, and nothing else.
+    // The removed upstream gets one `stopped` for each of the two clients, and nothing else.
     eventually("stopped is sent", || {
         let events = values(&removed, "event");
         (events.iter().filter(|event| *event == "stopped").count() == 2).then_some(())
@@ -338,8 +338,7 @@ fn a_changed_setting_that_an_upstream_does_not_see_keeps_its_sessions() {
     fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
     server.signal("HUP");
     server.logged("reloaded");
-    // The upstream gets `stopped` for the torrent `u`, which the entry now excludes. It gets nothing for the torrent `t`
-    // until a client announces.
+    // The upstream gets `stopped` for the torrent `u`, which the entry now excludes. For `t` it gets nothing yet.
     sees(&tracker, &["started", "started", "stopped"]);
     server.announce(&client("t", "a"));
     server.announce(&client("u", "a"));

@@ -115,8 +115,8 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
     let mut neighbour = connect(4);
     let mut proxied: Vec<_> = (0..20).map(|_| connect(3)).collect();
     let mut greedy: Vec<_> = (0..20).map(|_| connect(2)).collect();
-    // If two requests come at about the same time, either of them may count as the older one. So the test checks how many
-    // connections are closed, but not which.
+    // Of two requests at about the same time, either may count as the older. So the test checks how many connections
+    // close, not which.
     eventually("the excess connections are closed", || {
         greedy.retain_mut(|connection| !connection.is_closed());
         (greedy.len() == 5).then_some(())

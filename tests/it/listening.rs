@@ -14,8 +14,7 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// Finds a port that is free for TCP and UDP over both families. Another process may take the port before the server
-/// does. Then the server does not start, and the test tries another port.
+/// Finds a port that is free for TCP and UDP over both families. If another process takes it first, the test fails.
 fn free_port() -> u16 {
     eventually("a free port", || {
         let tcp =

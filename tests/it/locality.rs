@@ -9,15 +9,13 @@ use crate::dsl::{Server, TestConnection, announce, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 
-/// Announces a client whose address is in a proxy's header, and returns the peers that it gets. The peer id is derived
-/// from the address, so that each address has its own peer id.
+/// Announces a client with this `X-Real-IP`, and returns the peers that it gets. Each address has its own peer id.
 fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     let name: String = ip.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
 }
 
-/// Announces a client at each address of `peers`, and then one at the address `asks`. Returns the peers that the last
-/// client gets.
+/// Announces a client at each address of `peers`. Returns the peers that a client at `asks` then gets.
 fn peers_for(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     let mut connection = server.connect();
     for (peer, port) in peers.iter().zip(1..) {

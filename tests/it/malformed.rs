@@ -126,8 +126,7 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_refused(&connection.get(&target), "info_hash is given more than 200 times in one scrape", "a long scrape");
     let target = format!("/announce?{}", hash.repeat(1000));
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
-    // Each of these requests is longer than the server allows. The server refuses the request with a bencoded failure and
-    // closes the connection.
+    // These requests are too long. The server refuses each with a bencoded failure and closes the connection.
     let longer = "x".repeat(1 << 16);
     let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [

@@ -36,8 +36,7 @@ pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> 
 
 pub(crate) const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// Opens a connection that begins with this PROXY header, and sends two announces. Returns the address that the tracker
-/// uses for the client, which must be the same for both announces.
+/// Sends this PROXY header and two announces. Returns the client's address, which must be the same for both.
 fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {
     let mut connection = TestConnection::to(address);
     let announce = request("GET", announce("t", "a").target(), headers);
@@ -62,8 +61,7 @@ fn the_header_gives_the_client_s_address() {
         (LOCAL.to_vec(), "?"),
     ] {
         assert_eq!(known_as(&address, &header, &[]), known, "{}", header.escape_ascii());
-        // The PROXY header names a client that is not a trusted proxy. So the client's HTTP headers do not change its
-        // address.
+        // The client in the PROXY header is not a trusted proxy. So its HTTP headers do not change its address.
         assert_eq!(known_as(&address, &header, &[("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")]), known);
     }
     assert_eq!(server.stop().code, Some(0));
@@ -112,15 +110,14 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
     assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
-    // If the proxy is untrusted, the tracker does not record the proxy's address as the client's address.
+    // The tracker does not record an untrusted proxy's address as the client's.
     let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
     let mut connection = TestConnection::to(&address);
     connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());
     let warning = connection.reply().string("warning message").unwrap();
     assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
     server_of_others.logged("TRUSTED_PROXIES");
-    // The request goes through two proxies. The second proxy's PROXY header names the first proxy, and the first proxy's
-    // HTTP header names the client.
+    // Two proxies: the second one's PROXY header names the first, whose HTTP header names the client.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
     assert_eq!(known_as(&address, &header, &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")]), "203.0.113.5");

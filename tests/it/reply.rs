@@ -272,8 +272,8 @@ fn s2_8_warnings_do_not_read_like_failures() {
 
 #[test]
 fn s2_9_an_early_announce_is_answered_like_any_other() {
-    // Some clients announce again long before `interval`: libtorrent after 300 s, aria2 after `min interval`, others after
-    // a second. The tracker accepts early announces, and does not count the client twice.
+    // Some clients announce long before `interval`: libtorrent after 300 s, aria2 after `min interval`, others after a
+    // second. The tracker still counts the client once.
     let server = Server::start(&["-i", "3600"]);
     let client = announce("t", "a").at("10.0.0.1").with("key", escape(b"\x00\xff"));
     for _ in 0..5 {

@@ -61,9 +61,8 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
             server.announce(&client);
             eventually("the announce has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
-        // A client gets all clients from every retracker. The clients that the retracker already knows come at once.
-        // Clients that only the neighbour's neighbour knows come after ten seconds, when the retracker asks its
-        // neighbour again.
+        // Every retracker gives all clients. Those that only the neighbour's neighbour knows come after ten seconds,
+        // when the retracker asks its neighbour again.
         thread::scope(|scope| {
             for (n, server) in ring.servers.iter().enumerate() {
                 scope.spawn(move || {
@@ -84,10 +83,9 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
     }
 }
 
-/// Starts a link that relays every UDP announce to a server over HTTP without `Via`. The link imitates a tracker between
-/// two servers that does not know retracker's option. The link does not relay a repeated datagram, because a server
-/// repeats a datagram if the answer is slow. An announce on its second round looks like a repeated datagram too, but
-/// [`passed_on`] counts it.
+/// Starts a link that relays UDP announces over HTTP without `Via`, as a tracker does that does not know retracker's
+/// option. The link relays no repeated datagram, because a server repeats a datagram if the answer is slow. An announce
+/// on its second round looks repeated too, but [`passed_on`] counts it.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -107,8 +105,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// Returns how many announces a server has forwarded, successfully or not. `None` while an announce is under way. The
-/// sending server counts, because on a busy machine the next server would count repeated datagrams too.
+/// Returns how many announces a server has forwarded, successfully or not, or `None` while one is under way. On a busy
+/// machine the next server would count repeated datagrams too.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {
@@ -186,8 +184,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // After too many hops, a client still gets peers that the server already knows. The server does not ask its
-    // upstream, even if it knows no peers.
+    // After too many hops, the server gives the peers that it knows. It does not ask its upstream, even if it knows
+    // none.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);
@@ -197,8 +195,7 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
     let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
     assert!(via.len() == 1 && name.len() == 16, "{via:?}");
-    // The server does not forward an announce with its own name in `Via`. The test takes the name from a request of the
-    // server.
+    // The server does not forward an announce with its own name in `Via`.
     let own = format!("1.1 retracker-{name}");
     assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
     assert_eq!(upstream.visits(), 1);

@@ -160,7 +160,7 @@ fn process_metrics_have_the_usual_names() {
     assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_resident_memory_bytes") > 0.0);
     let before = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = value("process_start_time_seconds");
-    // The start time is not exact, because the kernel counts it from the boot time, which the kernel rounds to seconds.
+    // The kernel counts the start time from a boot time in whole seconds.
     assert!((before - 10.0..before + 60.0).contains(&started), "{started} is not about {before}");
 }
 
@@ -203,8 +203,8 @@ fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
 
     server.signal("TERM");
     let health = eventually("health reports the shutdown", || {
-        // If the server accepts the connection just before the signal, it closes the connection as an idle one, and the
-        // answer is empty. Then the attempt is repeated.
+        // If the server accepts the connection just before the signal, it closes the connection without an answer. Then
+        // the attempt is repeated.
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });

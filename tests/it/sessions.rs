@@ -28,8 +28,8 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
     eventually(&format!("the tracker gets {expected:?}"), || (requests_with(tracker, name) == expected).then_some(()));
 }
 
-/// Announces a client of another torrent, and waits until the tracker gets this announce. Because announces go upstream
-/// in order, the tracker has then got all earlier announces too.
+/// Announces another torrent, and waits until the tracker gets this announce. Announces go upstream in order, so the
+/// tracker then has all earlier ones.
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
@@ -114,8 +114,7 @@ fn when_a_new_id_takes_an_endpoint_stopped_is_sent_for_the_old_one_first() {
     let server = server(&tracker, "");
     for name in ["a", "b", "c"] {
         announces(&server, "10.0.0.5", &announce("t", name));
-        // The test waits for each announce. Otherwise the server would skip an id that is replaced before its announce
-        // goes upstream.
+        // Without this wait, the server would skip an id that is replaced before its announce goes upstream.
         eventually(name, || {
             requests_with(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(())
         });

@@ -22,12 +22,12 @@ fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
     let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
     let task = config::read(args, value).map_err(|error| error.to_string())?;
-    // Two results may differ only in the origin of a value. So each origin is replaced by the same word.
+    // Results may differ only in a value's origin. So one word replaces each origin.
     let mut text = format!("{task:?}");
     for About { flag, variable, .. } in all() {
         let origins = [flag.map(Origin::Flag), Some(Origin::Variable(variable))];
         origins.into_iter().flatten().for_each(|origin| text = text.replace(&format!("{origin:?}"), "here"));
-        // The field `settings` is cut out, because it names the origins too. Another test checks it.
+        // The field `settings` names the origins too. Another test checks it.
         if let Some(start) = text.find("settings: [") {
             let end = text.rfind("], warnings").unwrap_or(start);
             text.replace_range(start..end, "");
@@ -60,8 +60,7 @@ fn is_of_certificate(setting: &About) -> bool {
     ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
 }
 
-/// Returns the paths of a certificate and its key. The declarations of the two settings have no example, because a
-/// certificate or a key would be too long.
+/// Returns the paths of a certificate and its key, which are too long for an example in the declarations.
 fn certificate() -> [&'static str; 2] {
     static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
         let (certificate, key) = TestAuthority::new().issue();
@@ -99,7 +98,7 @@ fn every_setting_can_be_given_by_flag_and_by_variable() {
             read(args, &env)
         };
         let (_file, example) = example(&setting);
-        // If the setting is a certificate or a key, the others have only its counterpart, which is an error.
+        // A certificate without its key is an error, and so is a key without its certificate.
         let unset = read(&[], &others);
         assert!(unset.is_ok() || is_of_certificate(&setting), "{variable}: {unset:?}");
         let set = with(&example, &[]);

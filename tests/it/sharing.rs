@@ -182,8 +182,8 @@ fn tracker() -> Server {
     Server::start(&["--torrents", "--torrents-listen=127.0.0.1:0", "--listen=127.0.0.1:0"])
 }
 
-/// Repeats the attempt with other blobs until one attempt causes a single fetch. One attempt proves nothing, because on a
-/// busy machine a host may not wait for the other host and may ask the registry itself.
+/// Repeats the attempt with other blobs until one causes a single fetch. On a busy machine, a host may ask the registry
+/// itself instead of waiting for the other host.
 fn until_one_fetch_is_enough(mut attempt: impl FnMut(&TestRegistry, u8)) {
     let enough = (1..=8).find(|seed| {
         let registry = TestRegistry::start(blob(2 * seed + 1), LENGTH / 2);
@@ -215,8 +215,7 @@ fn hosts_that_pull_at_once_are_one_fetch_and_get_its_bytes_as_they_come() {
     until_one_fetch_is_enough(|registry, seed| {
         let hosts = [CachingHost::start(registry, &tracker), CachingHost::start(registry, &tracker)];
         let mut replies = hosts.each_ref().map(|host| host.get(&registry.path()));
-        // The registry sends half of the blob, which contains two whole pieces. Both hosts get these pieces while the
-        // registry holds back the rest.
+        // Both hosts get the two whole pieces of the first half, while the registry holds back the rest.
         let (begun, rest) = (&blob(seed)[..(1 << 20) - 1], &blob(seed)[(1 << 20) - 1..]);
         for reply in &mut replies {
             let mut bytes = vec![0; begun.len()];

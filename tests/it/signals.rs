@@ -75,7 +75,7 @@ impl Drop for Unread {
 }
 
 fn signal(process: u32, name: &str) {
-    // The test uses the shell's own `kill`, because some systems have no program of that name.
+    // The shell's own `kill`, because some systems have no such program.
     assert!(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap().success());
 }
 

@@ -9,8 +9,8 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A library that is preloaded into a server. The variable `SLEPT` names a file. As soon as this file exists, the
-/// server's clock shows that the host has slept for eight hours.
+/// A library that a server preloads. As soon as the file that `SLEPT` names exists, the server's clock shows eight
+/// hours of sleep.
 const SLEEPER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

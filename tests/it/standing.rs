@@ -25,7 +25,7 @@ fn one_client_with_several_addresses_counts_once() {
         assert_eq!(reply.counts(), [1, 0, 0], "{host}");
     }
     from(&mut connection, "192.168.1.7", &announce("t", "b").seed());
-    // A reply lists the first address of every client before it lists a second address of any client.
+    // A reply lists one address of every client before a second address of any client.
     for host in ["192.168.1.9", "fd00::9"] {
         let mut peers = from(&mut connection, host, &announce("t", "c").port(1).numwant(2)).peers();
         peers.sort();

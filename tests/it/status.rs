@@ -137,7 +137,7 @@ fn peers_are_counted_by_zone() {
     assert_eq!((&found["peers_by_zone"], &found["peers_in_no_zone"]), (&json!({}), &counts(0, 1)));
 }
 
-/// Returns the limits that had an effect: the name, and how often the limit had one.
+/// Returns the name of each limit that had an effect, and how often.
 fn bites(status: &Value) -> Vec<(&str, u64)> {
     let limits = status["limits"].as_array().unwrap().iter();
     let bites = limits.map(|limit| {
@@ -244,8 +244,8 @@ const SECRET: &str = "hunter2";
 
 #[test]
 fn no_setting_shows_a_secret() {
-    // A setting's value is shown as it is written, unless the setting is declared as a secret. So a secret must be declared
-    // as one, or must be in a file that the setting names.
+    // A setting is shown as it is written, unless it is declared as a secret. So a secret must be declared as one, or
+    // be in a file that the setting names.
     for About { variable, takes, .. } in settings::all() {
         let names_secret =
             ["KEY", "TOKEN", "PASSWORD", "SECRET", "CREDENTIAL"].iter().any(|part| variable.contains(part));
@@ -275,8 +275,8 @@ fn no_setting_shows_a_secret() {
     let key = fs::read_to_string(certificate.key()).unwrap();
     let proxy = format!("http://{SECRET}:{SECRET}@127.0.0.1:1");
     let proxies = ["http_proxy", "https_proxy", "all_proxy"].map(|variable| (variable, proxy.as_str()));
-    // The second server has access rules whose keys cannot be fetched, so no announce reaches its forwarder. The first
-    // server has no access rules, so that the exchange with the forwarder fails.
+    // The first server's exchange with the forwarder fails. The second server has access rules whose keys cannot be
+    // fetched, so no announce reaches its forwarder.
     for has_rules in [false, true] {
         let mut setup = retracker(&["-p", "-l", "127.0.0.1:0", "-l", "tls://127.0.0.1:0"]).listeners(2);
         for (variable, path) in files.iter().filter(|(variable, _)| has_rules || *variable != "ACCESS_FILE") {

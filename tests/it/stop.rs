@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use crate::dsl::{DEADLINE, Server, announce, eventually, request};
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// Late clients must send their requests within this time after SIGTERM. It is half of the time that a stopping server waits
-/// for a request on a new connection.
+/// Late clients must send within this time after SIGTERM: half of the time that a stopping server waits for a request.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// Connections wait in the backlog of a suspended server when the server gets SIGTERM.
@@ -26,8 +25,8 @@ fn connections_that_wait_to_be_accepted_are_answered() {
     }
 }
 
-/// Clients connect to a suspended server, which then gets SIGTERM. The clients send their requests before or after the
-/// signal. Returns false if a busy machine sent the requests too late.
+/// Clients connect to a suspended server, and send requests before SIGTERM or after it (`late`). Returns false if a
+/// busy machine sent them too late.
 fn all_are_answered(listen: &str, late: bool) -> bool {
     let server = Server::start(&["-l", listen]);
     // A server that answers has installed its signal handlers.
@@ -81,8 +80,8 @@ fn datagrams_that_wait_to_be_read_are_answered() {
     assert_eq!(server.wait().code, Some(0));
 }
 
-/// Clients open connections one after the other, for one announce each, until no more can be opened. Every connection
-/// that was opened gets a reply.
+/// Clients open connections one after the other, for one announce each, until none can be opened. Every opened
+/// connection gets a reply.
 #[test]
 fn no_connection_that_was_opened_is_left_without_a_reply() {
     let folder = tempfile::tempdir().unwrap();

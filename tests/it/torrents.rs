@@ -24,7 +24,7 @@ fn start() -> Server {
     Server::start(&ARGS)
 }
 
-/// A host of the network, with the one listener of the server to which it sends its requests.
+/// A host, and the server's listener to which it sends requests.
 #[derive(Clone)]
 struct BlobHost {
     address: String,
@@ -190,7 +190,7 @@ fn a_host_learns_whether_its_port_is_reached() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         body(&reply)
     };
-    // The test uses 127.0.7.1, because no other program listens there.
+    // No other program listens at 127.0.7.1.
     let listener = TcpListener::bind("127.0.7.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     assert_eq!(ask("127.0.7.1", port), json!({ "address": format!("127.0.7.1:{port}"), "reached": true }));
@@ -574,8 +574,7 @@ fn unix_sockets_and_tls_serve_them() {
     let mut over_tls = TestConnection::over_tls(tls, files.authority.client()).unwrap();
     assert_eq!(over_tls.get("/torrents/a").body, file("a"));
     over_tls.send(host.bytes("PUT", "/torrents/b", &pieces("b", 5000).encode()).as_slice());
-    // The header comes from a proxy that is not trusted, so the tracker does not know the sender and refuses to store the
-    // file.
+    // The header comes from an untrusted proxy. So the tracker does not know the sender, and stores nothing.
     assert_eq!(over_tls.reply().status, 403);
     let mut over_tls = TestConnection::over_tls(tls, files.authority.client()).unwrap();
     let body = pieces("b", 5000).encode();
@@ -636,7 +635,7 @@ const READS: [&str; 3] = ["/torrents/w", "/leases/w", "/v2/keys/torrents/w"];
 fn hosts_outside_private_networks_may_read_only() {
     let server = start();
     for (ip, may_write) in [("192.168.1.1", true), ("127.0.0.1", false), ("8.8.8.8", false), ("100.64.0.1", false)] {
-        // 127.0.0.1 is the trusted proxy itself. So if `X-Real-IP` has this address, the tracker does not know the host.
+        // 127.0.0.1 is the trusted proxy. So the tracker does not know a host with this `X-Real-IP`.
         let host = BlobHost::at(&server, ip);
         for (method, target, body) in writes() {
             assert_eq!(host.status(method, target, body) != 403, may_write, "{ip}: {method} {target}");

@@ -80,8 +80,7 @@ fn s6_1_one_socket_for_both_families() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_1_the_reply_comes_from_the_address_that_was_asked() {
-    // This host has several addresses, because all of 127/8 belongs to it. The client accepts a reply only from the
-    // address to which the client sent its request.
+    // All of 127/8 belongs to this host. The client accepts a reply only from the address that it asked.
     for listen in [":0", "0.0.0.0:0"] {
         let server = Server::start(&["-u", listen]);
         let port = server.udp_address().port();

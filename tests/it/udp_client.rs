@@ -15,8 +15,7 @@ pub(crate) struct UdpClient {
     pub(crate) id: [u8; 8],
     /// The PROXY header before each packet. Empty without a proxy.
     header: Vec<u8>,
-    /// Whether the client uses IPv4, which decides the form of the peers in a reply. Behind a proxy, it says whether the
-    /// client reaches the proxy over IPv4.
+    /// Whether replies have IPv4 peers, which depends on the client's address.
     v4: bool,
 }
 
@@ -143,9 +142,8 @@ impl UdpClient {
         self.receive()
     }
 
-    /// Sends a packet and returns the replies to it, possibly none. The server handles a client's packets in order. So the
-    /// reply to a later connect request shows that no more replies will come. This does not work for announces that may
-    /// wait for upstream trackers.
+    /// Sends a packet and returns the replies to it, possibly none. The server handles a client's packets in order, so
+    /// the reply to a later connect request comes last. This fails for announces that wait for upstream trackers.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);

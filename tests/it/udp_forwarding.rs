@@ -47,7 +47,7 @@ fn s6_7_no_announce_waits_longer_than_the_deadline() {
     let (upstream, _answer) = upstream_on_call();
     let server = server("0.2", &upstream);
     let reply = UdpClient::of(&server).announce(&udp_announce("t", "a"));
-    // The interval is short, because the exchange is still under way when the announce is answered.
+    // The interval is short, because the exchange is still under way.
     assert_eq!((reply.peers, reply.interval), (vec![], 5));
 }
 
@@ -67,11 +67,11 @@ fn s6_7_the_number_of_waiting_announces_is_limited() {
     let client = UdpClient::of(&server);
     for n in 0..220 {
         for torrent in torrents {
-            // Seeds do not get each other as peers. So no seed has enough peers, and all their announces wait.
+            // Seeds do not get each other as peers. So all their announces wait.
             let seed = UdpAnnounce { left: 0, port: 1000 + n, ..udp_announce(torrent, &n.to_string()) };
             client.send(&seed.packet(client.id));
         }
-        // After every tenth round, the test waits until the server has read all datagrams, so that none is lost.
+        // Every tenth round waits until the server has read all datagrams, so that none is lost.
         assert!(n % 10 != 0 || client.answers(b"").is_empty(), "{n}");
     }
     eventually("the excess announces are not kept waiting", || {

@@ -59,8 +59,8 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // The test waits for the answers after every hundredth packet, so that few packets are lost. A reply to a
-            // request without a valid id is at most as large as the request.
+            // The test waits after every hundredth packet, so that few are lost. The reply to a wrong id is at most as
+            // large as its request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }

@@ -200,8 +200,7 @@ fn s6_8_no_answer_is_larger_than_the_request_behind_the_header() {
         let bytes: usize = answers.iter().map(Vec::len).sum();
         assert!(answers.len() <= 1 && bytes <= packet.len(), "{}: {answers:?}", packet.escape_ascii());
     }
-    // The server sends no error. The PROXY header does not count as part of the request, so the error would be larger
-    // than the request.
+    // No error, because an error would be larger than the request without its PROXY header.
     assert_eq!(client.answers(&scrape_packet([0; 8], &[])), [[0; 0]; 0]);
 }
 

@@ -38,8 +38,8 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, COST, &ours, theirs.as_ref(), 1.0), most])
 }
 
-/// Measures latencies. The trackers take turns of one second many times, and the median counts, because other programs
-/// on the host disturb the measurement in some seconds.
+/// Measures latencies. The trackers take many turns of one second, and the median counts, because other programs
+/// disturb some seconds.
 pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
     const SECONDS: usize = 20;
     let programs: Vec<_> = iter::once(Program::retracker()).chain(bench.opentracker.clone()).collect();

@@ -1,8 +1,8 @@
 //! The cost of a second worker.
 //!
-//! A process with two workers is compared with two processes that have one worker and one core each. In both cases the
-//! load generator uses the same two cores, so it disturbs both alike. One process can cost more than two processes for
-//! only two reasons: its workers share data, and the kernel moves its workers between cores.
+//! Compares one process with two workers with two processes that have one worker and one core each. The load generator
+//! disturbs both alike, on the same two cores. One process can cost more only because its workers share data, or
+//! because the kernel moves its workers between cores.
 
 use std::thread;
 

@@ -34,8 +34,7 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .collect()
 }
 
-/// Measures the slowest announce while all peers of `crowd` expire, except those that go on announcing. Some of these are
-/// in swarms of `crowd`, and others are in swarms of their own.
+/// Measures the slowest announce while the peers of `crowd` expire. Ten peers in each of 100 swarms go on announcing.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;

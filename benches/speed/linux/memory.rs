@@ -35,8 +35,8 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
 pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<Sample, String> {
     const ASKED: u64 = 50;
     let server = program.start(&bench.cores, Placement::Server, &[]);
-    // A tracker listens before its start is complete, and the kernel loads code into memory when the code first runs.
-    // This memory must not count as memory of the peers. So one peer announces before the first reading.
+    // A tracker listens before its start is complete, and the kernel loads code when it first runs. So one peer
+    // announces before the first reading: this memory is not the peers'.
     fill(&server, Crowd::new(1, 1))?;
     thread::sleep(SETTLING);
     let before = resident(server.pid());

@@ -80,7 +80,7 @@ fn announced(server: &TrackerProcess, crowd: Crowd, browsers: u32) -> Result<Sam
     Ok(Sample { value: measured.cost(), aside: slowest?.as_secs_f64() * 1e3, noisy: measured.spent.is_disturbed() })
 }
 
-/// Asks as one browser does, until it is told to stop. Returns how long the slowest reply took.
+/// Asks as one browser does, until `stop` is set. Returns how long the slowest reply took.
 fn look(server: &TrackerProcess, first: Duration, stop: &AtomicBool) -> Result<Duration, String> {
     const NAP: Duration = Duration::from_millis(50);
     let start = Instant::now();

@@ -111,8 +111,7 @@ impl Program {
         Ok(file)
     }
 
-    /// Moves this thread to the cores of that place, and starts the process there. A process inherits the cores of the
-    /// thread that starts it.
+    /// Starts the process on the cores of this place. A process inherits the cores of the thread that starts it.
     fn spawn(&self, cores: &Cores, place: Placement, mut command: Command, address: SocketAddr) -> TrackerProcess {
         cores.pin(place);
         let process = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.command));

@@ -36,7 +36,7 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
 }
 
 impl AnnounceQuery {
-    /// Sets the parameter `ip`, so that the tracker does not use the test's own address.
+    /// Sets `ip`, so that the tracker does not use the test's own address.
     pub(crate) fn at(self, ip: &str) -> Self {
         self.with("ip", ip)
     }

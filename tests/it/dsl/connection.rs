@@ -20,10 +20,8 @@ pub(super) const UNIX: &str = "proxy+unix:";
 /// The PROXY header that [`TestConnection::to`] sends first at a [`UNIX`] address. It has the address of this host.
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
-/// A connection for any number of requests.
 pub(crate) struct TestConnection(BufReader<TestStream>);
 
-/// The stream that carries the connection.
 enum TestStream {
     Plain(Socket),
     Tls(Box<StreamOwned<ClientConnection, Socket>>),
@@ -64,8 +62,8 @@ impl Write for TestStream {
 }
 
 impl TestConnection {
-    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`, and performs a handshake. Returns
-    /// an error if the handshake fails, for example because the server's certificate is not for `localhost`.
+    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`. Returns an error if the handshake
+    /// fails: the certificate must be for `localhost`.
     pub(crate) fn over_tls(address: &str, config: ClientConfig) -> std::io::Result<Self> {
         Self::to(address.strip_prefix("tls://").unwrap()).handshake(config)
     }
@@ -209,8 +207,7 @@ impl TestConnection {
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Reads everything until the server closes the connection. Over TLS, returns an error if the server closes without
-    /// the TLS message `close_notify`.
+    /// Reads until the server closes the connection. Over TLS, a close without `close_notify` is an error.
     pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).map(|_| rest)

@@ -23,9 +23,8 @@ impl Reply {
         self.body.escape_ascii().to_string()
     }
 
-    /// Reads the body as bencode. The status must be 200, and the content type must be plain text. The bencode must be
-    /// canonical (keys sorted and unique, no leading zeros) and have no trailing bytes, because every BitTorrent client
-    /// can read this form.
+    /// Reads the body as bencode. The status must be 200, and the type plain text. The bencode must be canonical (keys
+    /// sorted and unique, no leading zeros) without trailing bytes: every client reads this form.
     pub(crate) fn tree(&self) -> Bencode {
         assert_eq!((self.status, self.header("content-type")), (200, Some("text/plain")), "{}", self.text());
         Bencode::read(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))

@@ -12,7 +12,7 @@ use super::connection::{TestConnection, UNIX};
 use super::reply::Reply;
 use super::wait::eventually;
 
-/// The name of an environment variable. If it is set, servers listen on Unix sockets, unless a test chooses an address.
+/// If this environment variable is set, servers listen on Unix sockets, unless a test chooses an address.
 pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
 
 /// A run of the binary before it starts: the arguments and the whole environment.
@@ -85,8 +85,7 @@ impl ServerSetup {
         self
     }
 
-    /// Sets the number of listeners to wait for. This is necessary if one address in the arguments stands for several
-    /// listeners.
+    /// Sets how many listeners to wait for, if one address in the arguments stands for several.
     pub(crate) fn listeners(mut self, listeners: usize) -> Self {
         self.listeners = listeners;
         self
@@ -128,8 +127,7 @@ impl ServerSetup {
     }
 }
 
-/// Returns the audience and the address of the listener that this line of the log reports. `None` if the line reports no
-/// listener.
+/// Returns the audience and the address of the listener that a log line reports, or `None`.
 fn listening(line: &str) -> Option<(&'static str, String)> {
     let after = |text, audience| Some((audience, line.rsplit_once(text)?.1.to_owned()));
     after("listening on ", "clients")
@@ -288,7 +286,7 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // The test uses the shell's own `kill`, because some systems have no program of that name.
+        // The shell's own `kill`, because some systems have no such program.
         let kill = format!("kill -{name} {}", self.process.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }

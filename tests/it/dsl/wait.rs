@@ -3,8 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for an event. No event takes as long, even on a busy machine, so only failing tests wait until
-/// the end.
+/// How long a test waits for an event. Even on a busy machine, only a failing test waits this long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Repeats an attempt until it succeeds. `what` names the goal in the failure message.

@@ -77,8 +77,7 @@ impl Case {
         Self { time: SHORT, ..self }
     }
 
-    /// Gives the exchange a longer timeout, because the server must reach the tracker and get one answer before the
-    /// timeout.
+    /// Gives the exchange time for one answer before it times out.
     pub(super) fn less_short(self) -> Self {
         Self { time: LESS_SHORT, ..self }
     }

@@ -65,7 +65,7 @@ fn s5_5_a_flood_is_not_read_to_the_deadline() {
     let server = forwarding_to(&[&tracker], "60");
     server.announce(&announce("t", "client"));
     tracker.wait_until_idle();
-    // retracker reads one mebibyte. All other bytes that the tracker has sent are in the buffers of the two sockets.
+    // retracker reads one mebibyte. The buffers of the two sockets hold the rest.
     assert!(tracker.written() < 24 * 1024 * 1024, "{} bytes", tracker.written());
 }
 
@@ -87,7 +87,7 @@ fn slow() -> Vec<Case> {
         drip("drips its body", http("200 OK\r\nContent-Length: 999", &long)),
         drip("drips its chunks", chunked(long.iter().flat_map(|byte| chunk(&[*byte])).collect::<Vec<_>>())),
         drip("drips its gzip", http("200 OK\r\nContent-Encoding: gzip", gzip(&long))),
-        // The status arrives before the timeout. So the exchange may count as an error status instead of a timeout.
+        // The status arrives in time. So the exchange may count as an error status or as a timeout.
         drip("drips its refusal", http("404 Not Found\r\nContent-Length: 999", &long))
             .fails("status 404|timeout error"),
         times_out(
@@ -137,7 +137,7 @@ fn s5_6_slow_redirects_share_one_deadline() {
     server.announce(&announce("t", "client"));
     assert_eq!(eventually("the exchange ends", || outcome(&metrics(&server), "tracker 0")), "timeout error");
     tracker.wait_until_idle();
-    // Six hops are allowed, but they take longer than the deadline. So the exchange ends before the sixth hop.
+    // Six hops are allowed, but the deadline comes before the sixth.
     assert!(tracker.visits() < 6, "{}", tracker.visits());
 }
 

@@ -1,6 +1,6 @@
-//! Upstream trackers (5) and the server's own host. The server accepts neither loopback addresses nor its own
-//! listeners as peers, and follows no redirect to this host. If an exchange fails because of
-//! this host, the upstream does not count as failed.
+//! Upstream trackers (5) and the server's own host. The server accepts neither loopback addresses nor its own listeners
+//! as peers, and follows no redirect to this host. An exchange that fails because of this host does not count against
+//! the upstream.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -102,7 +102,7 @@ fn failures_of_this_host_do_not_count_against_the_upstream() {
     server.logged("cannot ask upstream trackers");
 }
 
-/// While the server runs, the test sets the server's limit of open files to zero.
+/// The test sets the running server's limit of open files to zero.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lack_of_descriptors_does_not_count_against_the_upstream() {

@@ -107,8 +107,7 @@ fn numwant_limits_the_whole_list_and_local_peers_come_first() {
         assert!(peers.iter().take(3).all(|peer| peer[1] == 3), "local peers first");
         assert!(of(1).abs_diff(of(2)) <= 1, "in turn: {} and {}", of(1), of(2));
     }
-    // All clients get peers from one list of each upstream. So the `numwant` in the upstream request does not depend on
-    // the first client.
+    // All clients share one list of each upstream. So the `numwant` sent upstream does not depend on the first client.
     assert_eq!([numwant_sent(&a), numwant_sent(&b)], [Some("200".to_owned()), Some("200".to_owned())]);
 }
 

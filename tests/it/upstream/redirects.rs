@@ -55,7 +55,7 @@ fn s5_3_redirects() {
             .less_short(),
         lost("304 Not Modified\r\nLocation: http://SELF/moved", "status 304").visits(1),
         lost("200 OK\r\nLocation: http://SELF/moved", "junk 200").visits(1),
-        // The target, which is the tracker itself, does not speak TLS.
+        // The target is the tracker itself, which does not speak TLS.
         lost("301 Moved\r\nLocation: https://SELF/sEcReTpAtH", "tls error|timeout error").less_short(),
         Case::new(
             "in a circle",

@@ -33,8 +33,8 @@ pub(super) fn one_peer() -> Vec<u8> {
     with_peers(&[PEER])
 }
 
-/// Returns a dictionary with [`PEER`] in compact form. `front` is the beginning of the dictionary before the key `peers`,
-/// and `behind` is the rest after the peers.
+/// Returns a dictionary with [`PEER`] in compact form. `front` comes before the key `peers`, and `behind` after the
+/// peers.
 pub(super) fn around_peers(front: &str, behind: &str) -> Vec<u8> {
     [front.as_bytes(), b"5:peers", &bencoded(&compact(&[PEER])), behind.as_bytes()].concat()
 }

@@ -1,5 +1,4 @@
-//! Hostile clients. There is one hostile client for every three other clients. Each hostile client has its own address,
-//! and each kind of attack has its own thread.
+//! One client in four is hostile. Each hostile client has its own address, and each kind of attack has its own thread.
 //!
 //! The test fails only if other clients notice the attacks. The replies to hostile clients do not matter.
 
@@ -131,8 +130,8 @@ impl HostileClients {
         }
     }
 
-    /// Sends `stopped` with a random client's id. Then sends `stopped` with the victim's id, first with the victim's
-    /// address in `ip=` and then without `ip=`. Last, sends an announce with the victim's id and without an event.
+    /// Sends `stopped` with a random client's id, then with the victim's id: with the victim's address in `ip=`, and
+    /// without `ip=`. Last, announces with the victim's id and without an event.
     fn steal_ids(&self) {
         let mut random = Rng::new();
         for number in 0..EACH {

@@ -49,8 +49,8 @@ const SPARE: usize = 3;
 /// trackers.
 const CONNECTIONS: usize = 256;
 
-/// With hostile clients, each connection has its own source address. Kept connections use the addresses from `KEPT` on.
-/// A connection that carries only one request has an address from the range that begins at `CLOSED`.
+/// With hostile clients, each connection has its own source address: kept connections from `KEPT` on, connections for
+/// one request from `CLOSED` on.
 const KEPT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const CLOSED: Ipv4Addr = Ipv4Addr::new(127, 1, 4, 1);
 
@@ -166,14 +166,14 @@ impl SoakArguments {
     }
 }
 
-/// Starts retracker on both cores with metrics, forwarders and a short peer age. With hostile clients, announces wait a
-/// shorter time for upstream trackers, because this wait counts towards the limit on latencies.
+/// Starts retracker on both cores with metrics, forwarders and a short peer age. With hostile clients, announces wait
+/// less for upstream trackers, because the limit on latencies includes this wait.
 fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerProcess, Vitals), String> {
     let args = ["-a", "1", "-t", if hostile { "0.1" } else { "0.3" }, "-p", "-f", forwards];
     let log = log.reopen().map_err(|error| error.to_string())?;
     let cores = Cores::of_this_process();
     let server = Program::retracker().start_logging(&cores, Placement::Both, &args, Stdio::from(log));
-    // The tracker closes the descriptors that only the start needs during this pause.
+    // During this pause, the tracker closes descriptors that only its start needs.
     thread::sleep(Duration::from_secs(1));
     let before = Vitals::of(&server, Duration::ZERO)?;
     println!("started with {} descriptors and {} threads", before.descriptors, before.threads);

@@ -9,8 +9,8 @@ use tempfile::NamedTempFile;
 /// The trackers' announce interval in seconds. It is longer than any peer stays.
 const INTERVAL: u32 = 1800;
 
-/// The limit of exchanges per second with each upstream tracker. With the default limit, `stopped` announces for the
-/// load's peers would still be queued when the test counts the descriptors.
+/// Exchanges per second with each upstream tracker. With the default limit, `stopped` announces would still be queued
+/// when the test counts the descriptors.
 const RATE: u32 = 1000;
 
 /// Three upstream trackers. One is always good, one is slow, and one changes every minute.
