@@ -1,7 +1,5 @@
-//! Keeps one value for each torrent, for as long as the torrent is used: a TTL cache for what forwarding keeps about
-//! the torrent. The local swarms have a cache of their own (`store::memory`), because there are more swarms than such
-//! values and each swarm is smaller. A full cache evicts torrents. Both caches choose these torrents by the same rule
-//! ([`crate::eviction`]).
+//! Keeps one value for each torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
+//! smaller and more, so they have a cache of their own (`store::memory`). Both evict by one rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;

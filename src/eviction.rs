@@ -1,12 +1,9 @@
 //! Decides which entry is evicted when there is no more room. One rule applies to local peers and to what forwarding
 //! keeps about torrents.
-//!
-//! The source with the most entries loses an entry first, even if the new entry is from that source. So a flood from
-//! one source evicts no entries of other sources. A rule about size alone or age alone would not protect these entries,
-//! because the entries of a flood are always small and new. If two sources have equally many entries, entries that were
-//! used only once are evicted first. Among these entries, the least recently used entry goes first. Entries that were
-//! used again are evicted next, the smallest entry first. Of two equally small entries, the less recently used one is
-//! evicted first.
+//! The source with the most entries loses an entry first, even to its own new entry. So a flood from one source evicts
+//! no entries of others; a rule of size or age alone would not ensure that, because a flood's entries are small and
+//! new. Among equal sources, entries that were used only once go first, the least recently used of them first. Then the
+//! smallest entries go, and of equally small ones the less recently used.
 //!
 //! Candidates are picked at random, a few at a time, because every announce would take longer if it had to keep all
 //! entries in order.
@@ -21,9 +18,8 @@ use tracker_protocol::Ip as _;
 
 use crate::hash::SEED;
 
-/// A source is light if it has at most this many entries, and at most half of its fair share, which is the capacity
-/// divided by the number of sources. All light sources count as equally heavy, because the counts are not exact, and a
-/// client may have a few torrents.
+/// A light source has at most this many entries, and at most half of its fair share (capacity divided by sources). All
+/// light sources count as equal, because the counts are inexact and a client may have a few torrents.
 const LIGHT: u32 = 16;
 
 /// The search ends after this many candidates if a candidate's source has more entries than the source of the new
@@ -128,9 +124,8 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// The number of counters in each of the two rows. A quarter of this number was too small: with a thousand sources, one
-/// source in 18,000 shared each of its two counters with two other sources. Such a source counted as heavy, and lost
-/// its entries.
+/// Counters in each of the two rows. With a quarter of them and a thousand sources, one source in 18,000 shared each of
+/// its counters with two others. It then counted as heavy, and lost its entries.
 const COUNTERS: usize = 1 << 15;
 
 /// How many claimants are distinguished (see [`Source`]).
@@ -207,9 +202,8 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// Returns the most entries that a light source has, in a table with room for `capacity` entries. The limit is
-    /// below the fair share. With a higher limit, a source with its full fair share would count as no heavier than a
-    /// source with a single entry. A flood from many sources would then evict the entries of all other sources.
+    /// Returns the most entries of a light source. The limit is below the fair share: otherwise sources with a full
+    /// share would count like those with one entry, and a flood from many sources would evict all others.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)

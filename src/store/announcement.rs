@@ -1,4 +1,4 @@
-//! An announce as the store sees it, and what the announce gets from the store.
+//! An announce as the store sees it, and its result.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -15,12 +15,11 @@ pub struct Announcement {
     pub place: ZonedIp,
     /// Whether the peer claims `place` with `ip=`, but announced from another address.
     pub is_claim: bool,
-    /// A second address of the peer, for clients that cannot use `place`. It is a public address that a peer in a
-    /// private network claims.
+    /// The public address that a peer in a private network claims, for clients that cannot use `place`.
     pub outside: Option<ZonedIp>,
     /// The address that the announce came from.
     pub source: IpAddr,
-    /// The port at which the peer listens. `None` if other clients cannot connect to the peer.
+    /// The port at which the peer listens. `None` if clients cannot connect to it.
     pub port: Option<NonZeroU16>,
     /// The peer's id.
     pub peer_id: PeerId,
@@ -55,14 +54,12 @@ pub enum Action {
 pub struct Selection {
     /// The counts of the swarm after the announce.
     pub counts: SwarmCounts,
-    /// Other peers, at the addresses at which the client reaches them. Peers of the client's own address family are
-    /// picked first, and each list begins with the nearest peers.
+    /// Other peers, at addresses that the client can reach, the nearest first.
     pub peers: PeerLists,
-    /// How many other clients announce from the peer's address at the same time. Claimed peers do not count. The store
-    /// determines the number only if the announcing peer is new in the swarm, or announces at a slower pace than
-    /// before. Otherwise the number is 0.
+    /// How many other clients announce from the peer's address. Claimed peers do not count. 0 unless the peer is new in
+    /// the swarm, or announces at a slower pace than before.
     pub others_at_address: usize,
-    /// What other instances may have to hear of the announce. `None` if no swarms are shared, or if the store neither
-    /// recorded nor removed the peer.
+    /// What other instances may have to hear. `None` if no swarms are shared, or if the store recorded and removed
+    /// nothing.
     pub hearing: Option<Hearing>,
 }

@@ -31,8 +31,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Makes an announce of a record. The peer is in `zone`. The other instance heard the peer `ago` ticks ago, at the
-    /// moment `heard`.
+    /// Makes an announce of a record that another instance heard `ago` ticks ago, at the moment `heard`.
     pub(super) fn new(
         record: &PeerRecord,
         zone: Option<ZoneId>,
@@ -51,8 +50,8 @@ impl Told {
             place: ZonedIp { ip, zone },
             is_claim,
             outside: None,
-            // A record does not contain the source of a claim. So all claims in records count for one source, and a
-            // flood of such claims takes no room from other sources.
+            // A record does not name the source of a claim. One source for all of them: a flood of such claims takes no
+            // room from other sources.
             source: if is_claim { ZonedIp::nowhere(false).ip } else { ip },
             port,
             peer_id,
@@ -67,8 +66,7 @@ impl Told {
 }
 
 impl Swarm {
-    /// Applies a record, as if its announce had been sent to this swarm when the other instance heard it. An entry that
-    /// the swarm has heard of since then stays.
+    /// Applies a record as if its announce had come here when the other instance heard it. Newer entries stay.
     pub(super) fn apply(
         &mut self,
         context: StoreContext<'_>,
@@ -89,12 +87,11 @@ impl Swarm {
                 Ok(Applied::Outdated)
             }
             Action::Stay { completed } => {
-                // The announce counts at the moment at which it was heard. If it counted now, other entries would seem
-                // silent for longer than they were at that moment.
+                // With the present time, other entries would seem silent for too long.
                 let context = StoreContext { now: heard, hearer: Hearer::Another, ..context };
                 let effect = self.stay(context, announcement, id, completed, completions, change);
                 let expires = life.end(heard, 0);
-                // The record may be older than all entries of the swarm. Then its peer expires first.
+                // The peer of an old record may expire before all others.
                 if !self.next_sweep.has_come(now) && self.next_sweep.since(expires) > 0 {
                     self.next_sweep = expires;
                 }
@@ -110,8 +107,8 @@ impl Swarm {
         applied
     }
 
-    /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if the swarm has no
-    /// peer there, or if the peer has expired.
+    /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if there is none,
+    /// or if it has expired.
     fn silence_at(&self, context: StoreContext<'_>, announcement: &Announcement) -> Option<u16> {
         fn silence<A: Ip>(
             StoreContext { now, life, .. }: StoreContext<'_>,

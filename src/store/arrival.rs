@@ -10,7 +10,7 @@ use super::record::{Hearing, PeerChange};
 use super::time::Pace;
 use tracker_protocol::{Ip, Role};
 
-/// On average, one in this many announces searches a long list for endpoints that have fallen silent.
+/// One in this many announces, on average, searches a long list for endpoints that have fallen silent.
 const RARELY: u8 = 16;
 
 /// A peer that announces.
@@ -26,7 +26,7 @@ pub(super) struct Arriving<'a> {
 /// The effect of an arrival.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
-    /// False if the announce claims an address from which a peer itself announces.
+    /// False if the announce claims an address from which a peer announces itself.
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
@@ -35,8 +35,7 @@ pub(super) struct Arrival {
     pub(super) others_at_address: usize,
     /// The ticks since the previous announce from the endpoint. `None` if the endpoint was not known.
     pub(super) gap: Option<u16>,
-    /// Whether the previous entry at the endpoint belonged to another client, or was claimed while the new entry is not
-    /// (or the reverse).
+    /// Whether the previous entry belonged to another client, or only one of the two entries is claimed.
     pub(super) is_replaced: bool,
 }
 
@@ -53,13 +52,13 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    /// The effect of an announce with which a client leaves. Other instances must hear of it even if this instance did
-    /// not know the client, because another instance may have heard the client join.
+    /// The effect of leaving. Other instances hear of it even if the client is unknown here: they may have heard the
+    /// client join.
     pub(super) const LEFT: Self =
         Self { others_at_address: 0, gap: None, change: Some(PeerChange::Left), is_done: true };
 
-    /// Returns what other instances may have to hear. `None` if no swarms are shared, or if the announce neither
-    /// recorded nor removed a peer.
+    /// Returns what other instances may have to hear. `None` if no swarms are shared, or if nothing was recorded or
+    /// removed.
     pub(super) fn hearing(self, StoreContext { hearer, life, .. }: StoreContext<'_>) -> Option<Hearing> {
         let Hearer::Sharing(now) = hearer else { return None };
         let silence = self.gap.map(|gap| life.duration(gap));
@@ -68,9 +67,8 @@ impl Effect {
 }
 
 impl Arrival {
-    /// Returns the effect of the announce. `is_counted` is whether the announce added to `downloaded`. A peer that
-    /// announces `started` counts as joined even if this instance knows the peer, because another instance may have
-    /// heard the peer leave a moment ago.
+    /// Returns the effect of the announce. `is_counted` is whether it added to `downloaded`. A peer that announces
+    /// `started` counts as joined even if it is known here: another instance may have just heard it leave.
     pub(super) fn effect(self, &Announcement { role, started, .. }: &Announcement, is_counted: bool) -> Effect {
         let Self { is_recorded, before, others_at_address, gap, is_replaced, .. } = self;
         let change = if is_counted {
@@ -84,7 +82,6 @@ impl Arrival {
     }
 }
 
-/// Chooses a new first address for a client whose first address is gone.
 pub(super) fn succeed<A: Ip, B: Ip>(
     own: &mut Peers<A>,
     other: Option<&mut Peers<B>>,
@@ -98,8 +95,8 @@ pub(super) fn succeed<A: Ip, B: Ip>(
 }
 
 impl Arriving<'_> {
-    /// Records the peer in `own`, the list of the peer's address family. `other`, the list of the other family, may
-    /// have addresses of the same client.
+    /// Records the peer in `own`, the list of its family. `other`, the list of the other family, may have the same
+    /// client.
     pub(super) fn join<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -123,7 +120,7 @@ impl Arriving<'_> {
                 self.settle(key, Some(gap), own, other, change, &mut arrival);
                 return arrival;
             }
-            // The endpoint belonged to another client until now.
+            // The endpoint belonged to another client.
             own.remove_at(at);
             change.gone(&old);
             if !old.is_second() {
@@ -142,7 +139,6 @@ impl Arriving<'_> {
         arrival
     }
 
-    /// Returns whether the announce comes from a record of another instance.
     fn is_told(&self) -> bool {
         matches!(self.context.hearer, Hearer::Another)
     }
@@ -152,7 +148,7 @@ impl Arriving<'_> {
         Entry::new(key, self.id, PeerState::new(self.role, is_second), provenance, self.context.now)
     }
 
-    /// Updates the entry of a client that has announced from the same endpoint before.
+    /// Updates the entry of a client that announces again from the same endpoint.
     fn refresh<A: Ip>(
         &self,
         at: usize,
@@ -176,9 +172,8 @@ impl Arriving<'_> {
         }
     }
 
-    /// Ensures that exactly one of a client's addresses is a first address, and removes addresses that the client has
-    /// left. `gap` is the time since the previous announce from this endpoint. The call costs nothing in a swarm where
-    /// no client has several addresses.
+    /// Keeps exactly one first address for a client, and removes addresses that the client has left. `gap` is the time
+    /// since the previous announce from this endpoint. Costs nothing where no client has several addresses.
     fn settle<A: Ip, B: Ip>(
         &self,
         key: PeerKey<A>,
@@ -234,14 +229,13 @@ impl Arriving<'_> {
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
     }
 
-    /// Returns for how many ticks at least a peer has been silent. The number is exact unless the peer is claimed: the
-    /// entry of a claimed peer stores the time of the last announce rounded down.
+    /// Returns for how many ticks at least a peer has been silent. The time of a claimed peer is stored rounded down.
     fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Returns whether the announcing address replaces the client's present first address. If client A takes the id of
-    /// client B, the address of A stays a second address as long as B announces.
+    /// Returns whether the announcing address replaces the client's first address. A client that takes another client's
+    /// id stays at a second address while the other client announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

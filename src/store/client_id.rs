@@ -1,9 +1,9 @@
 //! Peer ids in 14 bytes instead of 20.
 //!
 //! The id takes most of a peer's memory, and dictionary replies need it (BEP 3). Nearly all ids begin with eight bytes
-//! for program and version, such as `-TR4050-` (BEP 20). A network has a few dozen of those prefixes. So each prefix is
-//! stored once, with a number, and each peer stores only the number of its prefix. If a prefix was not announced within
-//! the peer age, all peers with this prefix have expired. The prefix is then forgotten, and its number is used again.
+//! for program and version, such as `-TR4050-` (BEP 20), and a network has a few dozen of these prefixes. Each prefix
+//! is stored once, and peers store its number. A prefix that was not announced within the peer age has no peers left,
+//! so its number is used again.
 
 use std::hash::BuildHasher;
 
@@ -13,15 +13,13 @@ use super::time::{Tick, TtlTicks};
 use crate::hash::SEED;
 use tracker_protocol::PeerId;
 
-/// The most prefixes that are stored, so that random ids cannot fill the memory. The programs and versions in use are
-/// far fewer.
+/// The most prefixes that are stored, far more than there are programs and versions. Random ids cannot fill the memory.
 const MAX_PREFIXES: usize = UNKNOWN as usize;
 
 /// Stands for a prefix that is not stored.
 const UNKNOWN: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 
-/// A shortened id. If the same [`Prefixes`] shortens two equal ids, the results are equal. When there are too many
-/// prefixes, the results may also be equal for ids that differ only in their prefixes.
+/// A shortened id. Equal ids give equal results. Ids that differ only in an unstored prefix do too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.
@@ -30,8 +28,7 @@ pub(super) struct ClientId {
 }
 
 impl ClientId {
-    /// How many bits a prefix's number has. An entry stores the number in two bytes, and other values in the remaining
-    /// four bits.
+    /// How many bits a prefix's number has. An entry stores four other bits in the same two bytes.
     pub(super) const PREFIX_BITS: u32 = 12;
 
     pub(super) fn new(prefix: u16, rest: [u8; 12]) -> Self {
@@ -64,7 +61,7 @@ struct Prefix {
 }
 
 impl Prefixes {
-    /// Shortens an id. Stores the prefix of the id if the peer `is_kept`.
+    /// Shortens an id. Stores its prefix if the peer `is_kept`.
     pub(super) fn shorten(&mut self, PeerId(id): PeerId, now: Tick, is_kept: bool) -> ClientId {
         // Both parts exist, because an id is 20 bytes long.
         let prefix = id.first_chunk().copied().unwrap_or_default();
@@ -72,9 +69,8 @@ impl Prefixes {
         ClientId { prefix: self.number(prefix, now, is_kept), rest }
     }
 
-    /// Forgets prefixes that were not announced within the peer age: all peers with these prefixes have expired. This
-    /// function must be called at least once per peer age. Otherwise the count of ticks may wrap, so that an old prefix
-    /// looks recent. This function looks at a few thousand prefixes at most.
+    /// Forgets prefixes that were not announced within the peer age. Must be called once per peer age: otherwise ticks
+    /// wrap, and an old prefix looks recent. Looks at a few thousand prefixes at most.
     pub(super) fn age(&mut self, now: Tick, life: TtlTicks) {
         for (number, prefix) in (0..).zip(&mut self.known) {
             if prefix.used.is_some_and(|used| life.is_over(now.since(used))) {
@@ -90,7 +86,7 @@ impl Prefixes {
         }
     }
 
-    /// Returns the whole id; `None` if the prefix of the id is not stored.
+    /// Returns the whole id; `None` if its prefix is not stored.
     pub(super) fn restore(&self, id: ClientId) -> Option<PeerId> {
         let Prefix { text: prefix, .. } = self.known.get(usize::from(id.prefix))?;
         let mut whole = [0; 20];
@@ -102,7 +98,7 @@ impl Prefixes {
         let known = &mut self.known;
         let is_it = |&number: &u16| known.get(usize::from(number)).is_some_and(|prefix| prefix.text == text);
         if let Some(&number) = self.numbers.find(SEED.hash_one(text), is_it) {
-            // `used` never goes back, although the times at which workers read the clock differ a little.
+            // Workers' clocks differ a little. `used` must not go back.
             let prefix = known.get_mut(usize::from(number)).filter(|_| is_kept);
             if let Some(Prefix { used: Some(used), .. }) = prefix.filter(|prefix| prefix.used != Some(now)) {
                 *used = used.plus(now.since(*used));

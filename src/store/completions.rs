@@ -9,14 +9,13 @@ use crate::hash::SEED;
 /// The most downloads that are remembered.
 const COMPLETIONS: usize = 64;
 
-/// The downloads that were counted last. With this record, a client that repeats `completed` counts once, even if the
-/// client left the swarm in between. The hash of a download determines its slot. A later download with the same slot
-/// replaces the earlier one.
+/// The downloads that were counted last. A client that repeats `completed` counts once, even if it left in between. A
+/// download's hash determines its slot, where a later download replaces it.
 #[derive(Debug, Default)]
 pub(super) struct Completions(Vec<u32>);
 
 impl Completions {
-    /// Remembers a download. Returns whether it was not remembered before.
+    /// Remembers a download. Returns whether it is new.
     pub(super) fn insert(&mut self, info_hash: InfoHash, peer_id: PeerId) -> bool {
         let hash = SEED.hash_one((info_hash, peer_id));
         let [a, b, c, d, .., slot] = hash.to_be_bytes();

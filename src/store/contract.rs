@@ -157,7 +157,7 @@ fn peers_of_the_client_s_subnet_come_first() {
     assert_eq!(picked.peers.v6[0].endpoint.ip.to_string(), "2001:db8:0:7::1");
 }
 
-/// Makes two sites that use the same private network. Announces from the site `there` come from its router, 10.99.0.1.
+/// Two sites with the same private network. The site `there` announces through its router, 10.99.0.1.
 fn two_sites() -> Topology {
     let zone = |name: &str, networks: &[&str], external: [u8; 4]| Zone {
         name: name.to_owned(),
@@ -190,15 +190,14 @@ fn peers_of_the_client_s_zone_come_first_and_sites_with_the_same_network_are_dis
     };
     let asks = Announcement { port: None, ..from_zone(there, "192.168.200.9:1") };
     assert_eq!(first(&asks), set(["192.168.1.5:1", "192.168.1.6:1"]));
-    // The reply has only one of the two peers at the site `there`, because their router forwards the port to only one
-    // of them.
+    // The router of the site `there` forwards the port to only one of the two peers.
     let asks = Announcement { port: None, want: 200, ..from_zone(here, "192.168.200.9:1") };
     assert_eq!(announce(&asks).peers.v4[0].endpoint.ip.to_string(), "192.168.1.5");
     let wants_all = Announcement { want: 202, ..asks };
     let of_there = |peers: &PeerLists| peers.v4.iter().filter(|peer| peer.endpoint.ip.octets()[3] == 2).count();
     let picked = announce(&wants_all);
     assert_eq!((picked.peers.len(), of_there(&picked.peers)), (202, 2), "198.51.100.2 and the router");
-    // `stopped` removes a peer only in the zone that `stopped` comes from.
+    // `stopped` removes a peer only in the zone that sent it.
     announce(&Announcement {
         action: Action::Leave,
         peer_id: from("1.1.1.1:1").peer_id,
@@ -295,16 +294,14 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(600, "10.0.0.2:1"), 1, "all other peers and the old address have expired");
 }
 
-/// Returns one step of the test: the host, whether the client moves from host to host, whether the client uses IPv4,
-/// and what the client does.
+/// One step: the host, whether the client moves between hosts, whether it uses IPv4, and what it does.
 fn any_step() -> impl Strategy<Value = (u8, bool, bool, u8)> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..8_u8)
 }
 
 proptest! {
-    /// Different clients announce in turn from the same endpoints. A client at several addresses counts once, in the
-    /// role that it announced from one of those addresses. The test runs with lists that are too short for an index,
-    /// and with lists that have an index.
+    /// Different clients announce in turn from the same endpoints. A client counts once, in a role that it announced.
+    /// Lists are with and without an index.
     #[test]
     fn counts_are_those_of_distinct_clients(
         others in prop_oneof![Just(0_u8), Just(70)], steps in proptest::collection::vec(any_step(), 0..40),
@@ -318,8 +315,8 @@ proptest! {
             let peer_id = PeerId([if wanders { 100 + host % 2 } else { host }; 20]);
             let role = if what % 2 == 0 { Role::Seed } else { Role::Leecher };
             let announcement = Announcement { peer_id, role, ..from(&host_ip) };
-            // The other peers announce in every step, so they never expire. Their announces also check a long list for
-            // expired peers. Without these checks, expired peers would stay in a long list for some time.
+            // The other peers announce in every step. They never expire, and their announces make a long list drop
+            // expired peers.
             seconds += u64::from(what == 7) * 250;
             for n in 0..others {
                 announce(&store, at(seconds), hash(1), &Announcement { want: 0, ..from(&format!("10.1.0.{n}:1")) });
@@ -350,8 +347,7 @@ proptest! {
             prop_assert!(of(true).contains(&complete) && of(false).contains(&incomplete));
             let totals: i64 = store.totals().peers.iter().flatten().sum();
             prop_assert_eq!(totals, i64::try_from(peers.len()).unwrap() + 2 * i64::from(others));
-            // A long enough reply has all addresses. A shorter reply has second addresses only after all first
-            // addresses.
+            // A long reply has all addresses. A shorter one has first addresses before second ones.
             let asks = Announcement { want: 500, port: None, ..from("10.9.9.9:9") };
             prop_assert_eq!(announce(&store, at(seconds), hash(1), &asks).peers.len(), usize::try_from(totals).unwrap());
             let firsts = Announcement { want: roles.len() + 2 * usize::from(others), ..asks };
@@ -369,7 +365,7 @@ fn a_client_with_one_id_at_very_many_addresses_does_not_slow_others_down() {
         let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
-    // A hash table with this many entries of the same hash would take minutes.
+    // A hash table would take minutes for this many equal hashes.
     (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
     (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
     assert_eq!(store.scrape(at(1), hash(1)).incomplete, 1);
@@ -385,7 +381,7 @@ fn moved(client: &Announcement, address: &str) -> Announcement {
     Announcement { peer_id: client.peer_id, role: client.role, ..from(address) }
 }
 
-/// Returns an announce with which the host at `source` claims the address of `peer`.
+/// The host at `source` claims the address of `peer`.
 fn claimed(peer: &Announcement, source: &str) -> Announcement {
     Announcement { is_claim: true, source: source.parse().unwrap(), ..*peer }
 }
@@ -484,8 +480,7 @@ fn a_claim_changes_nothing_about_a_peer_that_announces_itself() {
             assert_eq!(store.scrape(at(seconds), hash(1)).incomplete, 1);
         }
     }
-    // The claims did not extend the life of the peer either, so the peer has expired. No client announces from that
-    // address any more, so a claim counts now.
+    // The claims did not keep the peer from expiring. Its address is free, so a claim counts now.
     assert_eq!(seen(&store, at(600), "10.0.0.1:1"), set([]));
     announce(&store, at(600), hash(1), &claimed(&other_id, "192.168.1.66"));
     assert_eq!(store.scrape(at(600), hash(1)).complete, 1);
@@ -564,7 +559,7 @@ fn an_endpoint_is_removed_when_its_client_has_moved_to_another_port() {
 
 #[test]
 fn two_clients_that_share_id_and_address_both_stay() {
-    // Both clients stay, whatever their pace is, and even if a client announces early for an event now and then.
+    // Both clients stay at any pace, even with an early announce for an event.
     for (pace, other_pace) in [(30, 30), (30, 45), (300, 300), (250, 290)] {
         let store = store();
         let one = from("192.168.1.5:6881");
@@ -604,8 +599,7 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     announce(&store, at(300), hash(1), &peer);
     assert_eq!(seen(&store, at(895), "9.9.9.9:1").len(), 1);
     assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "the public address expires with the first address");
-    // The public address is also removed when the peer announces `stopped`, whether or not `stopped` claims that
-    // address again.
+    // `stopped` removes the public address too, whether or not it claims the address again.
     for outside in [outside, None] {
         announce(&store, at(1_000), hash(1), &peer);
         announce(&store, at(1_000), hash(1), &leave(&Announcement { outside, ..peer }));
@@ -788,8 +782,8 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // The store counts the others again when a client's pace becomes slower. Before that, the client counted as gone
-    // after two intervals without an announce, so clients that arrived later did not count it.
+    // The store counts again when a client's pace slows. Until then, the client counted as gone after two intervals,
+    // and later clients did not count it.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
     assert_eq!(others(540, 1), 0, "nothing new");
@@ -800,8 +794,7 @@ fn clients_that_share_an_address_are_noticed() {
 
 #[test]
 fn a_client_that_comes_back_after_a_crash_is_not_another_one() {
-    // In seconds: the announce interval, the time between two announces of the client, and how long the client runs
-    // before it crashes.
+    // In seconds: the announce interval, the client's own interval, and its run time before it crashes.
     for (interval, pace, runs) in [(1, 1, 2), (1, 60, 61), (30, 30, 61), (30, 300, 601), (30, 1_800, 5_401)] {
         let peer_age = Duration::from_hours(3);
         let store =
@@ -852,8 +845,7 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // The store has room for two peers. With the seed outside of all zones, there are three peers, and any of them may be
-    // evicted.
+    // The store has room for two peers. With the seed there are three, and any of them may be evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);
@@ -915,10 +907,10 @@ fn the_few_peers_left_of_a_huge_swarm_are_found_wherever_they_are() {
         Announcement { place, want: 0, peer_id: from(&format!("{}:1", place.ip)).peer_id, ..from("10.0.0.1:1") }
     };
     let asks = Announcement { port: None, want: 1, ..from("10.9.9.9:9") };
-    // The test uses several swarms, because the result in a single swarm may be luck.
+    // One swarm might succeed by luck.
     for swarm in 1..=8 {
         (0..20_000).for_each(|n| drop(announce(&store, at(0), hash(swarm), &quiet(n))));
-        // These peers are at the start of the list, where a sweep begins. So the sweep finds few expired peers.
+        // A sweep begins at the start of the list, where these peers are. It finds few expired peers.
         (0..200).for_each(|n| drop(announce(&store, at(300), hash(swarm), &quiet(n))));
         assert_eq!(announce(&store, at(600), hash(swarm), &asks).peers.len(), 1);
         assert_eq!(store.scrape(at(600), hash(swarm)).incomplete, 200);
@@ -930,7 +922,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
     let store = half_expired(50_000, 2);
     let asks = Announcement { port: None, want: 100, ..from("10.9.9.9:9") };
     let picked = announce(&store, at(600), hash(1), &asks);
-    // The announce does not wait until all expired peers are dropped. Even so, the reply has no expired peer.
+    // The announce does not wait until all expired peers are dropped, but its reply has none.
     assert!((45_000..50_000).contains(&picked.counts.incomplete), "{}", picked.counts.incomplete);
     assert!(picked.peers.len() > 80, "{}", picked.peers.len());
     assert!(picked.peers.v4.iter().all(|peer| peer.endpoint.ip.to_bits() % 2 == 0));
@@ -941,7 +933,7 @@ fn when_half_of_a_huge_swarm_expires_it_is_dropped_step_by_step_and_replies_have
 #[test]
 fn a_peer_that_stays_is_kept_however_long_it_does() {
     let store = store();
-    // The loop covers so much time that the ticks in which peers store times wrap.
+    // So much time passes that the stored ticks wrap.
     for hour in 0..100_u64 {
         let now = at(hour * 300);
         assert_eq!(
@@ -983,8 +975,7 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             announce(&store, at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
-    // Each of the 200 swarms is announced once for every 25,000 announces of the flood. The store has room for 50,000
-    // peers.
+    // Each of the 200 swarms is announced once per 25,000 announces of the flood. There is room for 50,000 peers.
     for n in 0..200_000 {
         announce(&store, at(1), hash(1_000 + n), &from("10.6.6.6:6"));
         if n % 125 == 0 {
@@ -1033,7 +1024,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// Announces one peer in each of 300 swarms. All peers are on one host, or each peer is on a host of its own.
+/// Announces one peer in each of 300 swarms, all from one host or each from its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));
@@ -1062,8 +1053,8 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
     for (kind, of) in flood {
         for (is_one_host, times, is_first) in [(false, 1, false), (true, 1, false), (false, 3, false), (true, 3, true)]
         {
-            // The claims of a source and the peers at its own address are counted separately. So this flood would have
-            // two shares of the room, and a source that comes later would get only one share.
+            // Claims and own peers of a source have separate counters. This flood would get two shares, a later source
+            // only one.
             if is_first && kind == "own peers and claims by turns" {
                 continue;
             }
@@ -1101,8 +1092,7 @@ fn a_flood_from_many_sources_takes_no_more_than_the_share_of_each() {
                 }
             }
             let kept = (0..300).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 1).count();
-            // Candidates for eviction are picked at random. If there are 200 sources with only three or four peers
-            // each, a search may miss all of these peers.
+            // Candidates for eviction are random. With 200 sources of three or four peers, a search may miss them all.
             assert!(kept >= 295, "{kept} of 300: {sources} sources, {times} times");
         }
     }
@@ -1137,7 +1127,7 @@ fn a_source_that_fills_swarms_with_endpoints_displaces_only_itself() {
 fn among_equal_sources_peers_of_swarms_used_once_go_first_the_oldest_before_others() {
     let store = store_of(1_000);
     let of = |n: u32| from(&format!("{}:6", Ipv4Addr::from_bits(0x0a00_0000 + n)));
-    // 333 swarms are announced twice, and 333 swarms once. Then 634 new swarms are announced.
+    // 333 swarms are used twice, and 333 once. Then 634 new swarms come.
     (0..666).for_each(|n| drop(announce(&store, at(0), hash(n), &of(n))));
     (0..333).for_each(|n| drop(announce(&store, at(1), hash(n), &of(n))));
     (666..1_300).for_each(|n| drop(announce(&store, at(100 + u64::from(n) / 100), hash(n), &of(n))));

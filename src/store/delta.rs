@@ -55,8 +55,7 @@ impl<'a> CountDelta<'a> {
     }
 }
 
-/// Clients that have lost their first address and need another one. `None` in a swarm where no client has several
-/// addresses.
+/// Clients that need another first address. `None` in a swarm where no client has several addresses.
 pub(super) struct LostFirsts(pub(super) Option<Vec<ClientId>>);
 
 impl LostFirsts {

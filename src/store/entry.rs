@@ -9,21 +9,20 @@ use crate::topology::ZoneId;
 use crate::topology::reach::Reach;
 use tracker_protocol::{Endpoint, Ip, Role};
 
-/// What identifies a peer. The zone is part of the key, because two sites may use the same private network.
+/// What identifies a peer. The zone is included, because two sites may use the same private network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PeerKey<A> {
     pub(super) endpoint: Endpoint<A>,
     pub(super) zone: Option<ZoneId>,
 }
 
-/// A peer's role, and whether the entry is the client's first address. Lists of peers are sorted by this value.
+/// A peer's role, and whether this is the client's first address. Lists of peers are sorted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerState(u8);
 
 impl PeerState {
-    /// First addresses come first, in the order leechers, partial seeds, seeds. Second addresses follow, in the reverse
-    /// order. So the first addresses that a client may get (all, or only those of leechers) are contiguous, and so are
-    /// the second addresses.
+    /// First addresses of leechers, partial seeds, seeds; then second addresses in the reverse order. The addresses for
+    /// one client are contiguous in each half, both for all roles and for leechers alone.
     pub(super) const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
 
     pub(super) const LEECHERS: Self = Self(0);
@@ -65,15 +64,15 @@ pub(super) enum Provenance {
 }
 
 /// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of
-/// state and peer id. Dictionary replies contain the id. The id also keeps a client from getting its own second
-/// address, and from removing another client. All fields are byte-aligned, so that there is no padding.
+/// state and peer id. Dictionary replies contain the id. It also keeps a client from getting its own second address,
+/// and from removing another client. Byte-aligned fields need no padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,
     port: [u8; 2],
     pub(super) zone: Option<ZoneId>,
-    /// The high 2 bits are the pace, the other 14 are the time. A claimed peer has no pace. The number of its claimant
-    /// takes the 2 bits of the pace and the lowest 4 bits of the time.
+    /// The high 2 bits are the pace, the other 14 the time. A claimed peer stores its claimant's number in the pace and
+    /// in the lowest 4 bits of the time.
     state: [u8; 2],
     /// From the highest bit: 1 bit for whether the peer is claimed, 3 for its [`PeerState`], 12 for the id's prefix.
     tag: [u8; 2],
@@ -115,7 +114,7 @@ impl<A: Ip> Entry<A> {
     }
 
     pub(super) fn endpoint(&self) -> Endpoint<A> {
-        // The port was taken from an endpoint, so it is never 0.
+        // The port came from an endpoint. It is never 0.
         let port = NonZeroU16::new(u16::from_ne_bytes(self.port)).unwrap_or(NonZeroU16::MIN);
         Endpoint { ip: self.ip, port }
     }
@@ -138,7 +137,7 @@ impl<A: Ip> Entry<A> {
         Tick(u16::from_ne_bytes(self.state) & Tick::MASK & !self.rounding())
     }
 
-    /// Returns the most ticks by which the peer's last announce may be later than [`Self::seen`] says.
+    /// Returns by how many ticks [`Self::seen`] may be too early.
     pub(super) fn rounding(&self) -> u16 {
         if self.is_claimed() { CLAIMANT } else { 0 }
     }

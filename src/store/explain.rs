@@ -1,5 +1,5 @@
-//! Shows the operator the peers of a swarm, and why a client gets the peers that it gets. No peer is added or changed,
-//! but expired peers may be dropped.
+//! Shows the operator the peers of a swarm, and why a client gets some of them. Nothing changes, except that expired
+//! peers may be dropped.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,16 +18,16 @@ use super::swarm::{SWEEP, Swarm};
 use crate::topology::ZonedIp;
 use tracker_protocol::{Ip, Role};
 
-/// The most peers of each family that are listed or explained. There is a limit, because the lock is held meanwhile. An
-/// announce to a large swarm looks at about as many peers.
+/// The most peers of each family that are listed or explained while the lock is held. An announce to a large swarm
+/// looks at about as many.
 const MOST: usize = 500;
 
 impl Swarm {
-    /// Explains what the client of this announcement gets. If the announcement has no port, the client is assumed to be
-    /// the peer at its address that announced last.
+    /// Explains what the client of this announcement gets. Without a port, the client is assumed to be the latest peer
+    /// at its address.
     ///
-    /// Some expired peers are dropped first, as before an announce, because other addresses of their clients may take
-    /// their place. The explanation still has the dropped peers.
+    /// Some expired peers are dropped first, as before an announce: other addresses of their clients may take their
+    /// place. The explanation still shows them.
     pub(super) fn explain(
         &mut self,
         context: StoreContext<'_>,
@@ -63,15 +63,13 @@ impl Swarm {
         }
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
-        // A long list may still have some of the expired peers. These are explained already, so they are not added
-        // again.
+        // A long list may still have expired peers. They are explained already.
         let shown: HashSet<_> = peers.iter().map(|explained| explained.peer.address).collect();
         expired.retain(|gone| !shown.contains(&gone.peer.address));
         peers.append(&mut expired);
         SwarmExplanation { client: found, counts: self.counts(), peers, more }
     }
 
-    /// Lists the peers.
     pub(super) fn list(&self, context: StoreContext<'_>, prefixes: &Prefixes) -> SwarmListing {
         let mut peers = Vec::new();
         list_family(self.v4(), context, prefixes, &mut peers);
@@ -80,12 +78,11 @@ impl Swarm {
     }
 }
 
-/// Adds the peers of one family.
 fn list_family<A: Ip>(peers: &Peers<A>, context: StoreContext<'_>, prefixes: &Prefixes, out: &mut Vec<ListedPeer>) {
     out.extend(peers.iter().take(MOST).map(|entry| listed(entry, context, prefixes)));
 }
 
-/// Adds the peers of one family that have expired.
+/// Adds the expired peers of one family.
 fn note_expired<A: Ip>(
     peers: &Peers<A>,
     context: StoreContext<'_>,
@@ -114,7 +111,6 @@ fn listed<A: Ip>(
     }
 }
 
-/// Returns the peer that announced last from an address.
 fn latest_at<A: Ip>(
     peers: &Peers<A>,
     place: ZonedIp,
@@ -130,7 +126,6 @@ fn latest_at<A: Ip>(
 }
 
 impl PeerQuery<'_> {
-    /// Adds the explanations of the peers of one family.
     fn explain<A: Ip>(&self, peers: &Peers<A>, is_own_family: bool, out: &mut Vec<PeerExplanation>) {
         let StoreContext { now, topology, .. } = self.context;
         for entry in peers.iter().take(MOST) {
@@ -147,7 +142,7 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Hides all but one of the peers that the client would get under the same address and port.
+/// Of peers with the same address and port for the client, hides all but one.
 fn hide_repeats(peers: &mut [PeerExplanation]) {
     let mut given = HashSet::new();
     // Replies have first addresses before second addresses.

@@ -15,9 +15,9 @@ pub struct SwarmExplanation {
     pub client: Option<PeerAtAddress>,
     /// The counts that the client gets.
     pub counts: SwarmCounts,
-    /// Peers of the swarm. Peers of the client's own family come first.
+    /// Peers of the swarm, those of the client's family first.
     pub peers: Vec<PeerExplanation>,
-    /// How many further peers the swarm has. They are not explained.
+    /// How many further peers the swarm has, unexplained.
     pub more: usize,
 }
 
@@ -28,7 +28,7 @@ pub struct PeerAtAddress {
     pub port: NonZeroU16,
     /// The peer's role.
     pub role: Role,
-    /// The peer's id. `None` if the store does not have the whole id.
+    /// The peer's id. `None` if the store has only a part of it.
     pub id: Option<PeerId>,
 }
 
@@ -37,9 +37,9 @@ pub struct PeerAtAddress {
 pub struct SwarmListing {
     /// The counts.
     pub counts: SwarmCounts,
-    /// Peers of the swarm. IPv4 peers come first.
+    /// Peers of the swarm, IPv4 first.
     pub peers: Vec<ListedPeer>,
-    /// How many further peers the swarm has. They are not listed.
+    /// How many further peers the swarm has, unlisted.
     pub more: usize,
 }
 
@@ -61,24 +61,24 @@ pub struct ListedPeer {
     pub zone: Option<ZoneId>,
     /// The peer's role.
     pub role: Role,
-    /// Whether the peer has an earlier address, which replies have before this address.
+    /// Whether replies have another address of this peer first.
     pub is_second: bool,
     /// Whether the peer claims this address with `ip=`, and does not announce from it.
     pub is_claimed: bool,
     /// The time since the peer's last announce.
     pub silent_for: Duration,
-    /// Whether the peer has not announced for the peer age, so that no client gets it.
+    /// Whether the peer has been silent for the peer age. No client gets it.
     pub is_expired: bool,
-    /// The peer's id. `None` if the store does not have the whole id.
+    /// The peer's id. `None` if the store has only a part of it.
     pub id: Option<PeerId>,
 }
 
 /// Whether a client gets a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerVerdict {
-    /// The client gets the peer under this address, if there is room in the reply.
+    /// The client gets this address of the peer, if the reply has room.
     Given(SocketAddr),
-    /// The client does not get the peer, for this reason.
+    /// The client does not get the peer.
     Hidden(HiddenPeer),
 }
 
@@ -91,12 +91,12 @@ pub enum HiddenPeer {
     Itself,
     /// Neither the client nor the peer downloads.
     BothSeeds,
-    /// The client can use the peer's first address, so it does not need this public one.
+    /// The client can use the peer's first address, and does not need this public one.
     FirstAddressServes,
     /// The client cannot reach the peer's address.
     Unreachable,
-    /// The peer is of the other address family, and clients get only peers of their own family.
+    /// Clients get only peers of their own address family.
     OtherFamily,
-    /// The client gets another peer under the same address and port, because both are behind one NAT.
+    /// The client gets another peer with this address and port. Both are behind one NAT.
     SameAddress,
 }

@@ -31,13 +31,12 @@ fn hash_at<A: Ip>(entries: &[Entry<A>], at: u32, hash: fn(&Entry<A>) -> u64) -> 
     entries.get(at as usize).map_or(0, hash)
 }
 
-/// Narrows a position in the list. Every position fits, because the store's capacity is far below 2³².
+/// Narrows a position. It always fits: the store's capacity is far below 2³².
 fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl Index {
-    /// Makes the index of this list.
     pub(super) fn of<A: Ip>(entries: &[Entry<A>]) -> Self {
         let table = || HashTable::with_capacity(entries.len());
         let mut index = Self { by_key: table(), by_client: table(), swept: 0 };
@@ -87,13 +86,12 @@ impl Index {
         forget(&mut self.by_client, client_hash);
     }
 
-    /// Updates the index for two entries that are about to change places. They must still be at their old positions.
+    /// Updates the index for two entries that are about to change places.
     pub(super) fn swap<A: Ip>(&mut self, entries: &[Entry<A>], a: usize, b: usize) {
         let (a, b) = (narrow(a), narrow(b));
         let swap = |table: &mut HashTable<u32>, hash| {
             let bucket = |at| table.find_bucket_index(hash_at(entries, at, hash), |&other| other == at);
-            // Both buckets are found before either is changed, because after a change the table no longer matches the
-            // entries.
+            // Both buckets are found before either changes. After a change, the table no longer matches the entries.
             for (bucket, to) in [(bucket(a), b), (bucket(b), a)] {
                 if let Some(place) = bucket.and_then(|bucket| table.get_bucket_mut(bucket)) {
                     *place = to;
@@ -104,8 +102,7 @@ impl Index {
         swap(&mut self.by_client, client_hash);
     }
 
-    /// Frees memory that the index does not need. A call shrinks at most one of the two tables, because shrinking takes
-    /// time.
+    /// Frees unused memory. Shrinks at most one table per call, because shrinking takes time.
     pub(super) fn shrink<A: Ip>(&mut self, entries: &[Entry<A>]) {
         let room = entries.len() * 2;
         if self.by_key.capacity() > entries.len() * 5 {

@@ -15,14 +15,12 @@ pub(super) struct Leaving {
     pub(super) port: Option<NonZeroU16>,
     pub(super) id: ClientId,
     pub(super) is_claim: bool,
-    /// If another instance has heard the client leave: the present moment, and how many ticks ago the client left.
-    /// Entries that the store has heard of since then stay.
+    /// For a client that left at another instance: the present moment, and how many ticks ago. Newer entries stay.
     pub(super) heard: Option<(Tick, u16)>,
 }
 
 impl Leaving {
-    /// Returns whether this entry of the client is removed. A claim removes only claimed entries. `ip` is the address of
-    /// `place`.
+    /// Returns whether this entry is removed. A claim removes only claimed entries. `ip` is the address of `place`.
     pub(super) fn removes<A: Ip>(&self, ip: A, entry: &Entry<A>) -> bool {
         entry.ip == ip
             && entry.zone == self.place.zone

@@ -22,21 +22,20 @@ use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::{Topology, ZoneId};
 use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
-/// The number of shards, a power of two. Each shard has a lock and a share of the info-hashes. With this many shards,
-/// two workers rarely need the same lock, and each shard's table is small enough to grow quickly.
+/// The number of shards, a power of two. With so many, two workers rarely need the same lock, and a shard's table is
+/// small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times housekeeping checks a peer within the peer age.
 const ROUNDS: u32 = 16;
 
-/// All shards are checked within at most this many calls of [`Store::housekeep`], which runs once a second.
+/// The most calls of [`Store::housekeep`], one per second, that a check of all shards takes.
 const LONGEST_ROUND: u64 = 60;
 
 /// The most shards that are searched for a peer to evict, besides the newcomer's own shard.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce. An announce can add a swarm, a peer and the peer's second address. The fourth
-/// eviction is a reserve.
+/// The most evictions for one announce. It can add a swarm, a peer and the peer's second address; one is a reserve.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -50,8 +49,7 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory. The store is a TTL cache of our own, because a general cache takes more memory for the
-/// bookkeeping of one entry than this store takes for a swarm of a few peers.
+/// The swarms in memory. For the bookkeeping of one entry, a general cache takes more memory than a small swarm.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
@@ -119,13 +117,13 @@ impl Store {
         }
     }
 
-    /// Makes the store determine for each announce what other instances must hear ([`Selection::hearing`]).
+    /// Makes the store determine [`Selection::hearing`] for each announce.
     #[must_use]
     pub fn shared(self) -> Self {
         Self { shares: true, ..self }
     }
 
-    /// Carries out an announce. Returns the swarm's counts, and other peers of the swarm that the client can reach.
+    /// Carries out an announce. Returns the swarm's counts, and peers that the client can reach.
     pub fn announce(
         &self,
         now: Timestamp,
@@ -146,8 +144,8 @@ impl Store {
         picked
     }
 
-    /// Applies a record of another instance, as if the announce had been sent to this instance `ago` before `now`. Newer
-    /// news of the peer stays. `zone` is the zone in which this instance records the peer.
+    /// Applies a record as if its announce had come here `ago` before `now`. Newer news of the peer stays. `zone` is
+    /// the peer's zone at this instance.
     pub fn apply(
         &self,
         now: Timestamp,
@@ -185,8 +183,8 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
-    /// Explains what the client of this announcement would get. `None` if the swarm does not exist. The call may drop
-    /// expired peers, but changes nothing else: in particular, the swarm does not count as used.
+    /// Explains what the client of this announcement would get. `None` if the swarm does not exist. May drop expired
+    /// peers. The swarm does not count as used.
     pub fn explain(
         &self,
         now: Timestamp,
@@ -198,26 +196,26 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
-    /// Lists the peers of one swarm, at most 500 of each family. `None` if the swarm does not exist. The swarm does not
-    /// count as used.
+    /// Lists at most 500 peers of each family of a swarm. `None` if the swarm does not exist. It does not count as
+    /// used.
     pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
         let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, _| shard.list(context, key))
     }
 
-    /// Calls `visit` with the peers of one swarm, at most 10,000 of each family. The swarm does not count as used.
+    /// Calls `visit` for at most 10,000 peers of each family of a swarm. The swarm does not count as used.
     pub fn visit_peers(&self, now: Timestamp, info_hash: InfoHash, visit: &mut dyn FnMut(SocketAddr, Option<PeerId>)) {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, _| shard.visit_peers(now, self.life, key, visit));
     }
 
-    /// Returns the same counts as [`Self::scrape`], but the swarm does not count as used.
+    /// Like [`Self::scrape`], but the swarm does not count as used.
     pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
         self.with(info_hash, |shard, key, _| shard.counts(key))
     }
 
-    /// Calls `visit` for at least `wanted` swarms, or for all swarms if there are fewer. Begins at `from`, and returns
-    /// the `from` for the next call. Each lock is held for a few microseconds.
+    /// Calls `visit` for at least `wanted` swarms, or for all if there are fewer. Begins at `from`; returns where the
+    /// next call begins. Holds each lock for a few microseconds.
     pub fn visit(&self, from: SwarmCursor, wanted: usize, mut visit: impl FnMut(InfoHash, SwarmCounts)) -> SwarmCursor {
         let SwarmCursor { mut shard, mut bucket } = from;
         let mut visited = 0;
@@ -262,13 +260,12 @@ impl Store {
         self.zones.of(zone)
     }
 
-    /// Drops expired peers and swarms from some of the shards. The next calls check the other shards in turn. The caller
-    /// must call this method once a second. It takes the lock of a shard several times, each time for a short while.
+    /// Drops expired peers and swarms from some shards; the next call checks the next shards. The caller must call it
+    /// once a second. It takes each lock several times, for a short while.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
-            // The host was suspended for more than two lifetimes, so all peers have expired. The store drops them now,
-            // before their ticks wrap.
+            // The host slept for more than two lifetimes. All peers have expired. They go before their ticks wrap.
             self.clear();
         }
         let now = self.life.tick(now);
@@ -300,7 +297,6 @@ impl Store {
         usize::try_from(self.round).unwrap_or(1)
     }
 
-    /// Calls `act` with the shard of a torrent.
     fn with<R>(&self, info_hash: InfoHash, act: impl FnOnce(&mut Shard, SwarmKey, &mut CountDelta<'_>) -> R) -> R {
         let key = SwarmKey { info_hash, hash: hash(info_hash) };
         let mut change = self.no_change();
@@ -319,7 +315,7 @@ impl Store {
         swarms.max(peers.iter().flatten().sum()) > self.capacity
     }
 
-    /// Makes room for a peer that has joined a swarm. The peer that is removed may be the newcomer itself.
+    /// Makes room for a peer that has joined. The evicted peer may be the newcomer.
     fn make_room(&self, now: Tick, info_hash: InfoHash, newcomer: &Announcement) {
         let source = if newcomer.is_claim {
             Source::Claim(Source::claimant(newcomer.source))
@@ -342,9 +338,9 @@ impl Store {
         }
     }
 
-    /// Returns how many peers the sender of the announce has: peers at its own address, plus peers that it claims at
-    /// other addresses. Several senders share one counter of claims, so this counter may include the claims of other
-    /// senders. If the newcomer is no claim and its address has at most `light` peers, the counter is left out.
+    /// Returns how many peers the sender has: at its own address, plus its claims elsewhere. Several senders share one
+    /// counter of claims, so the result may be too high. The claims of a newcomer that claims nothing count only if its
+    /// address has more than `light` peers.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {
@@ -357,7 +353,7 @@ impl Store {
         weight.saturating_add(other)
     }
 
-    /// Searches for a peer to evict, first in the newcomer's own shard, then in other shards in random order.
+    /// Searches for a peer to evict: in the newcomer's shard, then in others at random.
     fn victim(&self, now: Tick, info_hash: InfoHash, weight: u32, light: u32) -> Option<Victim> {
         let mut search = Search::new(weight, light, self.capacity);
         let others = random_order(SHARDS).take(SHARDS_LOOKED_AT).filter_map(|n| self.shards.get(n));
@@ -371,8 +367,8 @@ impl Store {
     }
 }
 
-/// Returns the number of the shard for a hash. Other bits of the hash select the bucket in the shard's table. If the
-/// same bits selected both, the swarms of a shard would share a few buckets.
+/// Returns a hash's shard. The shard's table uses other bits of the hash: with the same bits, all its swarms would
+/// share a few buckets.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

@@ -1,5 +1,4 @@
-//! The peers of one address family in one swarm. They are in a dense list, so that peers can be picked at random. A
-//! long list has an index.
+//! The peers of one address family in one swarm: a dense list for random picks, with an index if it is long.
 
 use thin_vec::ThinVec;
 
@@ -9,19 +8,19 @@ use super::index::Index;
 use super::time::{Rhythm, Tick, TtlTicks};
 use tracker_protocol::Ip;
 
-/// A list of at most this many peers has no index, because a scan is as fast, and an index in every swarm costs memory.
+/// A shorter list has no index: a scan is as fast, and an index in every swarm costs memory.
 const SCAN: usize = 64;
 
-/// How many entries of the list are searched for second addresses and for clients at the same address. A longer search
-/// would hold the lock too long.
+/// How many entries are searched for second addresses and for clients at the same address. A longer search would hold
+/// the lock too long.
 const SEARCH: usize = 1_000;
 
-/// How many random peers of a long list are checked to estimate how many peers of the list have expired.
+/// How many random peers of a long list are checked to estimate how many have expired.
 const SAMPLE: usize = 256;
 
-/// The peers of one family, ordered by [`PeerState`]. Because of this order, leechers alone can be picked for a seed,
-/// the second addresses of clients come last, and a binary search counts each state. Lists of a few peers take most of the
-/// process's memory. So a short list has no index, and this struct is only two pointers (16 bytes).
+/// The peers of one family, ordered by [`PeerState`]. So leechers alone can be picked for a seed, second addresses come
+/// last, and a binary search counts each state. Short lists take most of the process's memory. So they have no index,
+/// and this struct is two pointers (16 bytes).
 #[derive(Debug)]
 pub(super) struct Peers<A> {
     entries: ThinVec<Entry<A>>,
@@ -34,7 +33,7 @@ pub(super) struct Peers<A> {
 pub(super) enum Swept {
     /// To the end of the list. The value is the age of the oldest remaining peer, in ticks since its last announce.
     Whole(u16),
-    /// Not to the end of the list, because one call checks a limited number of peers.
+    /// Not to the end, because the call was limited.
     Partly,
 }
 
@@ -71,8 +70,7 @@ impl<A: Ip> Peers<A> {
         self.entries.get(..self.seconds_start()).unwrap_or_default()
     }
 
-    /// Returns the second addresses of clients. Their first addresses are in this list or in the list of the other
-    /// family.
+    /// Returns the second addresses of clients. A first address may be in the list of the other family.
     pub(super) fn seconds(&self) -> &[Entry<A>] {
         self.entries.get(self.seconds_start()..).unwrap_or_default()
     }
@@ -85,8 +83,8 @@ impl<A: Ip> Peers<A> {
         if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
     }
 
-    /// Returns the peers that a client may get. If `all`, these are peers of all roles, otherwise only leechers. If
-    /// `second`, these are second addresses, otherwise first addresses.
+    /// Returns the peers that a client may get: of all roles if `all`, otherwise leechers; second addresses if
+    /// `second`, otherwise first ones.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
         let (entries, range) = match (second, all) {
             (false, true) => (self.firsts(), 0..usize::MAX),
@@ -97,14 +95,12 @@ impl<A: Ip> Peers<A> {
         entries.get(range.start..range.end.min(entries.len())).unwrap_or_default()
     }
 
-    /// Returns the peer with this key, and its position.
     pub(super) fn at(&self, key: PeerKey<A>) -> Option<(usize, Entry<A>)> {
         let at = self.find(key)?;
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Returns the first address of the client with this id, and the position of that address. `None` if the address is
-    /// not in this list.
+    /// Returns a client's first address and its position. `None` if it is not in this list.
     pub(super) fn first_of(&self, id: ClientId) -> Option<(usize, Entry<A>)> {
         let at = match &self.index {
             None => self.entries.iter().position(|entry| entry.is_of(id) && !entry.is_second()),
@@ -113,7 +109,7 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Replaces an entry. Returns whether its state or its id has changed. In that case, the entry is also moved.
+    /// Replaces an entry. Moves it and returns true if its state or id has changed.
     pub(super) fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
         if old.kind() != entry.kind() || old.id() != entry.id() {
             self.remove_at(at);
@@ -133,8 +129,8 @@ impl<A: Ip> Peers<A> {
         self.replace(at, &old, Entry::new(key, old.id(), kind, old.provenance(), old.seen()));
     }
 
-    /// Returns the positions of a client's second addresses, in descending order. So a caller can remove an entry
-    /// without changing the positions that follow. Only the last [`SEARCH`] second addresses of the list are searched.
+    /// Returns the positions of a client's second addresses, the last first: a removal then moves none that follow.
+    /// Searches only the last [`SEARCH`] second addresses.
     fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
         let start = self.seconds_start();
         let ends = start..self.entries.len();
@@ -143,10 +139,9 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// Finds a successor for a client's first address, which is gone. If `wanted`, makes one of the client's second
-    /// addresses its first address, and returns whether there was such an address. Also removes the client's claimed
-    /// public addresses, because they were only for clients that could not reach the first address. Calls `dropped` for
-    /// each address that is removed.
+    /// Finds a successor for a client's lost first address. If `wanted`, one of the second addresses becomes the first;
+    /// returns whether there was one. Removes the client's claimed public addresses, which served only beside the first
+    /// address. Calls `dropped` for each removed address.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
             return false;
@@ -166,8 +161,8 @@ impl<A: Ip> Peers<A> {
         successor.is_some()
     }
 
-    /// Removes those second addresses of a client for which `is_gone` returns true. Checks only second addresses at the
-    /// IP address of `key`, and claimed public second addresses.
+    /// Removes a client's second addresses for which `is_gone` returns true. Checks only those at the IP address of
+    /// `key`, and claimed public ones.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -185,8 +180,8 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes those entries of a client for which `may` returns true, whatever their ports. Calls `dropped` for each
-    /// removed entry. `port` is the key of the entry at the port that the client named.
+    /// Removes a client's entries for which `may` returns true, at all ports. Calls `dropped` for each. `port` is the
+    /// key of the entry at the port that the client named.
     pub(super) fn remove(
         &mut self,
         port: Option<PeerKey<A>>,
@@ -203,8 +198,7 @@ impl<A: Ip> Peers<A> {
             }
         };
         self.seconds_of(id).for_each(|at| remove(self, at));
-        // The search among the second addresses may have ended before the entry with the named port. So that entry is
-        // looked up and removed here.
+        // The limited search among second addresses may have missed the named port.
         if let Some(at) = port.and_then(|key| self.find(key)) {
             remove(self, at);
         }
@@ -216,7 +210,6 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes the peer with this key.
     pub(super) fn remove_key(&mut self, key: PeerKey<A>) -> Option<Entry<A>> {
         let at = self.find(key)?;
         self.remove_at(at)
@@ -228,9 +221,8 @@ impl<A: Ip> Peers<A> {
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
-    /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, beginning where the
-    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list, because a new index
-    /// takes less time than many removals.
+    /// Drops expired peers, and calls `dropped` for each. Of a long list, checks `most` peers from where the previous
+    /// sweep ended. If nearly all have expired, checks the whole list: a new index takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -244,7 +236,7 @@ impl<A: Ip> Peers<A> {
             let elapsed = now.since(entry.seen());
             if age.is_over(elapsed) {
                 dropped(entry);
-                // `at` stays the same, because an entry that has not been checked yet may have taken this position.
+                // `at` stays: an unchecked entry may have moved here.
                 self.remove_at(at);
             } else {
                 oldest = oldest.max(elapsed);
@@ -256,9 +248,8 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        // If this sweep began in the middle of the list, peers before that place may have expired since an earlier sweep
-        // checked them. So this sweep counts as partial. If the list is still long, the sweep counts as whole all the
-        // same, because the swarm sweeps long lists again soon.
+        // After a start in the middle, peers before that place may have expired meanwhile. The sweep is partial. A list
+        // that is still long counts as whole all the same: the swarm sweeps it again soon.
         let is_whole = is_done && (start == 0 || self.is_long());
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
@@ -270,7 +261,7 @@ impl<A: Ip> Peers<A> {
         stale.count() > SAMPLE / 8 * 7
     }
 
-    /// Drops all expired peers, however many they are, and calls `dropped` for each.
+    /// Drops all expired peers, and calls `dropped` for each.
     pub(super) fn purge(&mut self, now: Tick, age: TtlTicks, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let mut oldest = 0;
         self.entries.retain(|entry| {
@@ -289,7 +280,7 @@ impl<A: Ip> Peers<A> {
         Swept::Whole(oldest)
     }
 
-    /// Frees memory when most of the list's capacity is unused, so that a swarm's memory follows its number of peers.
+    /// Frees memory when most of the list's capacity is unused.
     pub(super) fn shrink(&mut self) {
         if self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to_fit();
@@ -300,10 +291,9 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Returns how many other clients announce from this address at present. Checks only the first [`SEARCH`] peers of
-    /// the list, because they suffice to notice many other clients. Claimed entries do not count. Silent entries do not
-    /// count either: a client that comes back after a crash has another id and another port, and its old entry is still
-    /// in the list.
+    /// Returns how many other clients announce from this address. The first [`SEARCH`] peers suffice to notice many.
+    /// Claimed and silent entries do not count: a client that restarts after a crash has a new id and port, and its old
+    /// entry is still there.
     pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
@@ -319,7 +309,7 @@ impl<A: Ip> Peers<A> {
 
     pub(super) fn push(&mut self, entry: Entry<A>) {
         if self.entries.len() == self.entries.capacity() {
-            // The list grows one by one at first, and then by an eighth instead of doubling, to save memory.
+            // Growth by an eighth instead of doubling saves memory.
             self.entries.reserve_exact((self.entries.len() / 8).max(1));
         }
         let mut at = self.entries.len();
@@ -327,7 +317,7 @@ impl<A: Ip> Peers<A> {
         if let Some(index) = &mut self.index {
             index.note(&self.entries, at);
         }
-        // Moves the entry from the end of the list to the place of its state: one swap for each state that it passes.
+        // One swap for each state that the entry passes on its way from the end.
         for kind in PeerState::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
             let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
             if last.is_none_or(|last| last.kind() <= entry.kind()) {
@@ -342,7 +332,6 @@ impl<A: Ip> Peers<A> {
         self.make_index();
     }
 
-    /// Creates the index when the list has become long.
     fn make_index(&mut self) {
         if self.index.is_none() && self.entries.len() > SCAN {
             self.index = Some(Box::new(Index::of(&self.entries)));
@@ -351,7 +340,7 @@ impl<A: Ip> Peers<A> {
 
     pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
         let removed = *self.entries.get(at)?;
-        // Moves the entry to the end of its state, then to the end of each later state. So the list stays in order.
+        // Moves the entry to the end of its state, then of each later state. The list stays in order.
         for kind in PeerState::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
             if at + 1 == self.entries.len() {
                 break;
@@ -367,14 +356,13 @@ impl<A: Ip> Peers<A> {
         Some(removed)
     }
 
-    /// Returns the position after the last peer of a state, among the peers behind `at`. The entry at `at` does not
-    /// count, because it is being moved to the end of the list.
+    /// Returns the position after the last peer of a state, among the peers behind `at`. The entry at `at` is being
+    /// moved.
     fn end_behind(&self, at: usize, kind: PeerState) -> usize {
         let behind = self.entries.get(at + 1..).unwrap_or_default();
         at + 1 + behind.partition_point(|entry| entry.kind() <= kind)
     }
 
-    /// Exchanges two entries, and updates the index.
     fn swap(&mut self, a: usize, b: usize) {
         if a == b {
             return;

@@ -19,8 +19,8 @@ use crate::topology::{Nearness, ZonedIp};
 /// The most peers of a long list that are tried. A longer search would hold the lock too long.
 const SEARCH: usize = 1_000;
 
-/// In how many peers of a long list the search for near peers looks. The search may miss near peers of a larger swarm,
-/// but each announce searches a different part of the list.
+/// How many peers of a long list are searched for near ones. The search may miss some, but each announce searches
+/// another part of the list.
 const LOOKS: usize = 512;
 
 /// An announce that asks for peers.
@@ -57,7 +57,7 @@ impl PeerQuery<'_> {
         out.len()
     }
 
-    /// Returns the peer as the client gets it; `None` if the client does not get it.
+    /// Returns the peer as the client gets it, if it does.
     pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
         match self.judge(entry, now) {
             Ok(peer) => Some(peer),
@@ -69,7 +69,7 @@ impl PeerQuery<'_> {
         }
     }
 
-    /// Returns the peer as the client gets it, or why the client does not get it.
+    /// Returns the peer as the client gets it, or why it does not.
     pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Peer<A>, HiddenPeer> {
         let &Announcement { place, port, ids, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {
@@ -88,8 +88,8 @@ impl PeerQuery<'_> {
         Ok(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
 
-    /// Returns whether the client can reach the first address of a peer. If so, the client does not need `outside`, the
-    /// peer's claimed public address.
+    /// Returns whether the client can reach the first address of a peer. It then does not need `outside`, the peer's
+    /// claimed public address.
     pub(super) fn reaches_the_first_of(&self, outside: ZonedIp) -> bool {
         let ip = match outside.ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
@@ -100,9 +100,8 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Fills `out` with eligible peers. The function looks at peers in random order, and keeps the nearest of these peers.
-/// `nearness` returns how near a peer is, and `nearest` is the nearest that a peer can be. `visible` returns the peer
-/// as the client gets it, or none.
+/// Fills `out` with the nearest of the eligible peers that it looks at, in random order. `nearest` is the best result
+/// of `nearness`. `visible` returns the peer as the client gets it, or none.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,
@@ -127,8 +126,7 @@ pub(super) fn pick_from<A: Ip>(
         }
         offer(entry, false, out);
     }
-    // Near peers are searched for in a scan, which takes a nanosecond for each entry. A random draw would take many
-    // nanoseconds.
+    // A scan takes a nanosecond per entry; a random draw takes many.
     let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
     let is_near = |entry: &&Entry<A>| nearness(entry) < Nearness::Elsewhere;
     for entry in end.iter().chain(beginning).take(LOOKS).filter(is_near) {
@@ -139,12 +137,11 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// Yields all entries in an order that is random enough, without a copy of the list. The list is divided into `strata`
-/// stretches of equal length. A round yields one entry of every stretch. The first stretch of a round and the first
-/// place in every stretch are random. Every later round takes the next entry of every stretch, because that entry is
-/// already in the processor's cache.
+/// Yields all entries in an order that is random enough, without a copy. The list is divided into `strata` equal
+/// stretches. A round yields one entry of each. The first stretch of a round and the first place in each stretch are
+/// random. Later rounds take the next entries, which are already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
-    // If the entries cannot be divided evenly, the first stretches are longer by one entry.
+    // The first stretches have one more entry if the division has a remainder.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);
     let first = fastrand::usize(..strata);
     let seed = fastrand::u64(..);

@@ -8,10 +8,9 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// The positions where the peers of the client's zone end, and where the peers of the client's subnet end. The
-    /// peers of the zone come first.
+    /// Where the peers of the client's zone end, and behind them those of its subnet.
     ends: [usize; 2],
-    /// Whether the reply has some peers at other addresses than their own.
+    /// Whether the reply has peers at other addresses than their own.
     translated: bool,
 }
 
@@ -21,7 +20,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         Self { peers, want, ends: [0; 2], translated: false }
     }
 
-    /// Makes the same list as [`Self::new`], but no endpoint is added twice.
+    /// Like [`Self::new`], but no endpoint is added twice.
     pub(super) fn without_repeats(peers: &'a mut Vec<Peer<A>>, want: usize) -> Self {
         Self { translated: true, ..Self::new(peers, want) }
     }
@@ -44,10 +43,9 @@ impl<'a, A: Ip> Ranked<'a, A> {
         self.peers.iter().any(|other| other.endpoint == endpoint)
     }
 
-    /// Adds a peer that is wanted. If there is no room, one of the farthest peers is dropped. `is_translated` tells
-    /// whether the reply has the peer at another address than its own. From the first translated peer on, the function
-    /// skips peers whose endpoint is already in the list. Peers behind one NAT may share an external address and port,
-    /// but the NAT forwards the port to only one of them.
+    /// Adds a wanted peer. A full list drops one of the farthest. `is_translated`: the reply has the peer at another
+    /// address than its own. From the first translated peer on, endpoints that are in the list are skipped: peers
+    /// behind one NAT may share an external address and port, and the NAT forwards the port to only one.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {
@@ -60,7 +58,7 @@ impl<'a, A: Ip> Ranked<'a, A> {
         let mut at = self.peers.len();
         self.peers.push(peer);
         let [zone, subnet] = &mut self.ends;
-        // Moves the peer in front of all peers that are farther away. The order of equally near peers does not matter.
+        // Moves the peer in front of all farther ones. Equally near peers have no order.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
                 self.peers.swap(*end, at);

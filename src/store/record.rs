@@ -9,8 +9,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use tracker_protocol::{PeerId, Role};
 
-/// What an instance has heard of a peer. A record does not contain the peer's zone, because each instance numbers its
-/// zones itself.
+/// What an instance has heard of a peer. It names no zone, because each instance numbers its zones itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerRecord {
     /// The address under which the instance has recorded the peer.
@@ -39,7 +38,7 @@ pub enum PeerNews {
     },
     /// The peer has left the swarm.
     Left {
-        /// The port at which the peer listened. `None` if the peer did not name a port.
+        /// The port at which the peer listened. `None` if the peer named none.
         port: Option<NonZeroU16>,
     },
 }
@@ -49,22 +48,22 @@ pub enum PeerNews {
 pub enum Applied {
     /// The peer is recorded, as after an announce at this instance.
     Recorded,
-    /// The peer has left. The store may not have known the peer.
+    /// The peer has left, if the store knew it.
     Left,
-    /// The record changed at most the count of downloads, because the store has newer news of the peer.
+    /// The store has newer news of the peer. At most the count of downloads has changed.
     Outdated,
 }
 
 /// Why the store has dropped a record of another instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordRefusal {
-    /// No client can reach the address, or the record has an IPv4 address in the form of IPv6.
+    /// No client can reach the address, or it is IPv4 in the form of IPv6.
     #[error("no client can reach the address of the peer")]
     Address,
     /// The record is older than the peer age.
     #[error("the record is older than the peer age")]
     Expired,
-    /// The record claims the address of a peer that itself announces from there.
+    /// The record claims the address of a peer that announces from there.
     #[error("another peer announces from the address that the peer claims")]
     Claimed,
 }
@@ -72,22 +71,21 @@ pub enum RecordRefusal {
 /// What other instances may have to hear of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hearing {
-    /// When the peer announced, rounded down to the beginning of a tick, because the store counts time in ticks.
+    /// When the peer announced, rounded down to a tick.
     pub at: Timestamp,
-    /// The time since the store last heard of the peer, by an announce or from another instance. `None` if the peer was
-    /// not known. The time is a whole number of ticks, so that no time is lost between two silences of a peer.
+    /// The time since the store last heard of the peer, here or elsewhere. `None` if the peer was unknown. Whole ticks,
+    /// so that no time is lost between two silences.
     pub silence: Option<Duration>,
     /// What other instances must hear at once.
     pub change: Option<PeerChange>,
 }
 
-/// A change of a peer, of which other instances must hear at once.
+/// A change that other instances must hear of at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerChange {
     /// The peer is new in the swarm, or says that it has just started.
     Joined,
-    /// The peer has another role or another id than before. Or the peer was claimed before and now announces itself, or
-    /// the reverse.
+    /// The peer's role or id is new, or it was claimed and now announces itself, or the reverse.
     Changed,
     /// The peer has finished its download, and the download was counted.
     Completed,

@@ -1,5 +1,4 @@
-//! A share of the swarms, behind one lock. The lock is a plain mutex, because it is held for microseconds and never
-//! across an await.
+//! A share of the swarms, behind one lock: a plain mutex, held for microseconds and never across an await.
 
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
@@ -23,13 +22,12 @@ use crate::eviction::{Search, SourceWeights, candidates};
 use crate::hash::SEED;
 use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
-/// One step of housekeeping checks at most this many buckets, and at most this many peers of a long list.
+/// The most buckets, and the most peers of a long list, that one step of housekeeping checks.
 const STEP: usize = 256;
 
-/// The swarms of a share of the info-hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// The swarms are boxed, so that the table's empty buckets take little memory.
+    /// Boxed, so that empty buckets take little memory.
     swarms: HashTable<Box<Swarm>>,
     prefixes: Prefixes,
     completions: Completions,
@@ -50,15 +48,14 @@ impl SwarmKey {
     }
 }
 
-/// Returns the hash by which shards find a swarm. The hash must not be predictable, because an attacker can choose
-/// info-hashes.
+/// Returns the hash by which shards find a swarm. It is unpredictable, because attackers choose info-hashes.
 pub(super) fn hash(info_hash: InfoHash) -> u64 {
     SEED.hash_one(info_hash)
 }
 
 impl Shard {
-    /// Carries out an announce. If the swarm does not exist, it is created for a client that `is_to_be_kept`. Any other
-    /// client gets an empty reply.
+    /// Carries out an announce. Creates a missing swarm only for a client that `is_to_be_kept`; others get an empty
+    /// reply.
     pub(super) fn announce(
         &mut self,
         context: StoreContext<'_>,
@@ -83,8 +80,7 @@ impl Shard {
         self.note(context, key, announcement, selection)
     }
 
-    /// Remembers when a change happened that other instances must hear of. Older records of other instances may still
-    /// come, and must not undo the change.
+    /// Remembers when a change happened that other instances must hear of. A late older record must not undo it.
     fn note(
         &mut self,
         context: StoreContext<'_>,
@@ -99,7 +95,7 @@ impl Shard {
         selection
     }
 
-    /// Applies a record of another instance. If the swarm does not exist, it is created for a peer that stays.
+    /// Applies a record. Creates a missing swarm only for a peer that stays.
     pub(super) fn apply(
         &mut self,
         context: StoreContext<'_>,
@@ -130,7 +126,6 @@ impl Shard {
         applied
     }
 
-    /// Returns the counts of a swarm. The counts are zero if the swarm does not exist.
     pub(super) fn scrape(
         &mut self,
         now: Tick,
@@ -154,13 +149,11 @@ impl Shard {
         Some(swarm.explain(context, announcement, &mut self.prefixes, change))
     }
 
-    /// Lists the peers of a swarm. The swarm does not count as used.
     pub(super) fn list(&self, context: StoreContext<'_>, key: SwarmKey) -> Option<SwarmListing> {
         let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
         Some(swarm.list(context, &self.prefixes))
     }
 
-    /// Calls `visit` with the peers of a swarm, which does not count as used.
     pub(super) fn visit_peers(
         &self,
         now: Tick,
@@ -173,13 +166,13 @@ impl Shard {
         }
     }
 
-    /// Returns the same counts as [`Self::scrape`], but the swarm does not count as used.
+    /// Like [`Self::scrape`], but the swarm does not count as used.
     pub(super) fn counts(&self, key: SwarmKey) -> SwarmCounts {
         self.swarms.find(key.hash, |swarm| key.is(swarm)).map(|swarm| swarm.counts()).unwrap_or_default()
     }
 
-    /// Calls `visit` for the swarms of some buckets, beginning with bucket `at`. Returns the bucket with which the next
-    /// call must begin. Returns `None` when all buckets have been visited.
+    /// Calls `visit` for the swarms of some buckets from `at` on. Returns the bucket for the next call, `None` at the
+    /// end.
     pub(super) fn visit(&self, at: usize, visit: &mut impl FnMut(InfoHash, SwarmCounts)) -> Option<usize> {
         let end = (at + STEP).min(self.swarms.num_buckets());
         for bucket in at..end {
@@ -188,7 +181,6 @@ impl Shard {
         (end < self.swarms.num_buckets()).then_some(end)
     }
 
-    /// Removes a swarm with all its peers. Returns whether the swarm existed.
     pub(super) fn remove_swarm(&mut self, key: SwarmKey, change: &mut CountDelta<'_>) -> bool {
         let at = self.swarms.find_bucket_index(key.hash, |swarm| key.is(swarm));
         at.into_iter().for_each(|at| self.remove(at, change));
@@ -203,7 +195,7 @@ impl Shard {
         });
     }
 
-    /// Removes a peer, or a swarm without peers. A swarm that loses its last peer is removed as well.
+    /// Removes a peer, with its swarm if no peer is left; or a swarm without peers.
     pub(super) fn evict(&mut self, victim: &Victim, change: &mut CountDelta<'_>) {
         let key = SwarmKey { info_hash: victim.info_hash, hash: hash(victim.info_hash) };
         let Some(swarm) = self.swarms.find_mut(key.hash, |swarm| key.is(swarm)) else { return };
@@ -218,8 +210,8 @@ impl Shard {
         }
     }
 
-    /// Drops expired peers and swarms, beginning with bucket `at`, for as long as the lock may be held. Returns the
-    /// bucket with which the next call must begin. Returns `None` when all buckets have been checked.
+    /// Drops expired peers and swarms from bucket `at` on, for as long as the lock may be held. Returns the bucket for
+    /// the next call, `None` at the end.
     pub(super) fn housekeep(
         &mut self,
         now: Tick,

@@ -23,16 +23,16 @@ use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 /// How many peers of a long list one announce checks for expiry.
 pub(super) const SWEEP: usize = 64;
 
-/// When first addresses have been removed, at most this many of their clients get another first address in the same
-/// call. The other clients get another first address when they announce.
+/// How many clients get another first address in the same call that removed theirs. The others get one when they
+/// announce.
 const MAX_SUCCESSORS: usize = 64;
 
 /// How many peers of each family in a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// One torrent's peers of both families. It takes only 64 bytes besides the lists, because there may be a swarm for
-/// every few peers. These 64 bytes are usually in one cache line, and a scrape reads nothing else. (Swarms are not
-/// aligned to cache lines, because the allocator would then take 128 bytes for many of them.)
+/// One torrent's peers of both families. It takes only 64 bytes besides the lists: there may be a swarm for every few
+/// peers. A scrape reads nothing else, usually one cache line. (The allocator would take 128 bytes for many aligned
+/// swarms.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
@@ -42,7 +42,7 @@ pub(super) struct Swarm {
     /// No peer expires before this moment.
     pub(super) next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
-    /// `None` while the swarm has no IPv6 peers. This saves memory, because many networks have only IPv4.
+    /// `None` without IPv6 peers. Many networks have only IPv4.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
@@ -66,7 +66,7 @@ impl Swarm {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
     }
 
-    /// Returns whether the swarm can be dropped: it has no peers, and its `downloaded` count is 0 or has expired.
+    /// Returns whether the swarm can be dropped: no peers, and a `downloaded` count that is 0 or expired.
     pub(super) fn is_over(&self, now: Tick, life: TtlTicks) -> bool {
         self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.last_use.last())))
     }
@@ -97,7 +97,7 @@ impl Swarm {
             let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
-                // Most peers of a long list have expired, and the search found none of the others.
+                // Most peers of a long list have expired, and the search found no other.
                 self.purge(now, life, change);
                 peers = self.pick(&query);
             }
@@ -113,7 +113,7 @@ impl Swarm {
         self.counts
     }
 
-    /// Computes the counts again. Each method that changes a list must call this.
+    /// Computes the counts again. Each method that changes a list must call it.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -128,7 +128,7 @@ impl Swarm {
         };
     }
 
-    /// Counts all peers of the swarm as gone, because the swarm is about to be dropped.
+    /// Counts all peers as gone, before the swarm is dropped.
     pub(super) fn forget(&self, change: &mut CountDelta<'_>) {
         self.v4.iter().for_each(|entry| change.gone(entry));
         self.v6.iter().flat_map(|v6| v6.iter()).for_each(|entry| change.gone(entry));
@@ -150,8 +150,8 @@ impl Swarm {
         self.v4.has_seconds() || self.v6.as_ref().is_some_and(|v6| v6.has_seconds())
     }
 
-    /// Drops expired peers. Of a long list, checks at most `most` peers. The call costs nothing as long as no peer can
-    /// have expired. Returns whether there is more to do.
+    /// Drops expired peers; of a long list, checks at most `most`. Costs nothing while no peer can have expired.
+    /// Returns whether there is more to do.
     pub(super) fn sweep(&mut self, now: Tick, life: TtlTicks, most: usize, change: &mut CountDelta<'_>) -> bool {
         if !self.next_sweep.has_come(now) {
             return false;
@@ -165,14 +165,14 @@ impl Swarm {
             (Swept::Whole(v4), Some(Swept::Whole(v6))) => life.end(now, v4.max(v6)),
             _ => return true,
         };
-        // The sweep of a long list may have checked only the end of the list, so the next sweep must be soon.
+        // Only a part of a long list may have been checked. The next sweep must be soon.
         if self.v4.is_long() || self.v6.as_ref().is_some_and(|v6| v6.is_long()) {
             self.next_sweep = life.soon(now);
         }
         false
     }
 
-    /// Drops all expired peers of a long list, if nearly all have expired. This takes a millisecond for half a million
+    /// Drops all expired peers of a long list, if nearly all have expired. Takes a millisecond for half a million
     /// peers.
     fn purge(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) {
         let mut lost = LostFirsts::of(self.has_seconds());
@@ -185,8 +185,7 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Must be called after peers were removed from the lists. Gives the clients in `ids` another first address, and
-    /// updates the counts.
+    /// Must be called after a removal. Gives the clients in `ids` another first address, and updates the counts.
     fn after_removal(&mut self, LostFirsts(ids): LostFirsts, change: &mut CountDelta<'_>) {
         for id in ids.into_iter().flatten().take(MAX_SUCCESSORS) {
             succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);
@@ -211,8 +210,7 @@ impl Swarm {
         let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
-            // The second address gets the zone of the first one, because the zone decides which clients get the second
-            // address.
+            // The first address's zone decides which clients get the second address.
             let seen_from = ZonedIp { ip: outside.ip, zone: place.zone };
             if !self.announces_itself(outside, port, context) {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
@@ -257,7 +255,7 @@ impl Swarm {
         v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Returns whether a peer itself announces from this endpoint. No claim may replace such a peer.
+    /// Returns whether a peer announces from this endpoint. No claim may replace it.
     fn announces_itself(
         &self,
         ZonedIp { ip, zone }: ZonedIp,
@@ -286,7 +284,6 @@ impl Swarm {
         }
     }
 
-    /// Removes a client from an address.
     pub(super) fn depart(&mut self, leaving: &Leaving, change: &mut CountDelta<'_>) {
         let &Leaving { place: ZonedIp { ip, zone }, port, id, .. } = leaving;
         let mut lost = LostFirsts::of(self.has_seconds());
@@ -308,8 +305,8 @@ impl Swarm {
         }
     }
 
-    /// Looks at a few peers, and returns the peer whose source has the most peers. If the swarm has no peers, returns the
-    /// swarm itself. The store compares the ranks of such candidates for eviction.
+    /// Returns the peer whose source has the most peers, of a few that it looks at; the swarm itself if it has none.
+    /// The store compares such candidates.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {
@@ -327,7 +324,6 @@ impl Swarm {
         (rank, Victim { info_hash: self.info_hash, at: heaviest.map(|(_, at)| at) })
     }
 
-    /// Removes a peer, to make room.
     pub(super) fn evict(&mut self, ZonedIp { ip, zone }: ZonedIp, port: NonZeroU16, change: &mut CountDelta<'_>) {
         let before = self.len();
         let mut lost = LostFirsts::of(self.has_seconds());
@@ -346,8 +342,7 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Picks peers of the client's own family first, because the client surely reaches that family. Second addresses
-    /// come after all first addresses.
+    /// Picks peers of the client's own family first: the client surely reaches it. Second addresses come last.
     fn pick(&self, query: &PeerQuery<'_>) -> PeerLists {
         let Announcement { want, place, .. } = *query.announcement;
         let none = Peers::default();

@@ -1,10 +1,10 @@
-//! Time in ticks. A tick is a fraction of the peer age, so that a moment takes only two bytes in the entry of a peer.
+//! Time in ticks, fractions of the peer age: a moment takes only two bytes in an entry.
 
 use std::time::Duration;
 
 use crate::clock::{Timestamp, Ttl};
 
-/// A moment as swarms and peers store it: the lower bits of a count of ticks.
+/// A moment as swarms and peers store it: the low bits of a count of ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tick(pub(super) u16);
 
@@ -13,9 +13,8 @@ impl Tick {
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Returns the ticks from `then` to this moment, or 0 if `then` is later. `then` can be a little later, because
-    /// workers read the clock at different times. `then` can be later by nearly a lifetime if this moment comes from an
-    /// old record of another instance.
+    /// Returns the ticks since `then`, 0 if `then` is later. It can be a little later, because workers read the clock
+    /// at different times; after an old record of another instance, by nearly a lifetime.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 4 * 3 { 0 } else { elapsed }
@@ -45,8 +44,8 @@ pub(super) struct TtlTicks {
 }
 
 impl TtlTicks {
-    /// The most ticks in a peer's lifetime. The count of ticks has 14 bits, so it wraps after at least four lifetimes.
-    /// Housekeeping checks everything at least once in each lifetime, long before the count wraps.
+    /// The most ticks in a peer's lifetime. The 14-bit count wraps after at least four lifetimes. Housekeeping checks
+    /// everything in each lifetime.
     pub(super) const MOST_TICKS: u16 = 4096;
 
     pub(super) fn new(age: Ttl) -> Self {
@@ -92,22 +91,20 @@ impl TtlTicks {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
 
-    /// Returns the moment one second after `now`, or one tick after `now` if a tick is longer than a second.
+    /// Returns the moment one second after `now`, or one tick if a tick is longer.
     pub(super) fn soon(self, now: Tick) -> Tick {
         now.plus(u16::try_from(10 / self.tick).unwrap_or(1).max(1))
     }
 }
 
-/// Time limits in ticks, which depend on how often clients announce. Clients are asked to announce once in each
-/// interval, but many announce every few minutes, whatever the interval is.
+/// Time limits in ticks, from the announce interval. Many clients announce every few minutes, whatever the interval is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
     /// The longest gap between two announces at the paces [`Pace::FAST`] and [`Pace::SLOW`]: 3 and 24 intervals.
     paces: [u16; 2],
     /// How long an endpoint may be silent at these two paces: 4 and 60 intervals.
     patience: [u16; 2],
-    /// Two intervals. An endpoint that has announced within this time counts as there, even if it has announced only
-    /// once.
+    /// Two intervals. An endpoint that announced within this time counts as there, even after a single announce.
     lately: u16,
 }
 
@@ -130,8 +127,8 @@ impl Rhythm {
         Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
     }
 
-    /// Returns the pace of an endpoint that announces `gap` ticks after its previous announce. The pace quickens by at
-    /// most one step, because an early announce may be for an event.
+    /// Returns the pace after a `gap` of so many ticks. It quickens by one step at most: an early announce may be for
+    /// an event.
     pub(super) fn pace(self, before: Pace, gap: u16) -> Pace {
         self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
     }
@@ -147,7 +144,7 @@ impl Rhythm {
         }
     }
 
-    /// Returns the longest silence after which an endpoint of this pace still counts as there.
+    /// Returns how long an endpoint of this pace may be silent and still count as there.
     pub(super) fn patience(self, pace: Pace) -> u16 {
         let [fast, slow] = self.patience;
         match pace {
@@ -158,10 +155,10 @@ impl Rhythm {
     }
 
     /// Returns how long an endpoint must be silent to count as gone, when another endpoint announces with the same
-    /// client id. The two endpoints may belong to two clients that are both there. So the longer of two limits applies.
-    /// The first limit is the patience for the pace of the silent endpoint. The second limit is for the announcing
-    /// endpoint, because clients of one kind keep a similar pace: three times `gap`, the time since that endpoint's
-    /// previous announce. If `gap` is unknown or unusually short, the patience for its pace is the second limit.
+    /// client id. Both may be there, as two clients. So the longer of two limits applies: the patience for the silent
+    /// endpoint's pace, and three times `gap`, the time since the announcing endpoint's previous announce, because
+    /// clients of one kind keep a similar pace. If `gap` is unknown or unusually short, the patience for the announcing
+    /// endpoint's pace replaces it.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

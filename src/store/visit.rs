@@ -12,7 +12,7 @@ use tracker_protocol::{Ip, PeerId};
 const MOST: usize = 10_000;
 
 impl Swarm {
-    /// Calls `visit` with the peers that have not expired: their endpoints, and their ids if they are known.
+    /// Calls `visit` with the endpoints and known ids of the peers that have not expired.
     pub(super) fn visit_peers(
         &self,
         now: Tick,

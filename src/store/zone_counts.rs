@@ -14,8 +14,7 @@ impl ZoneCounts {
         Self((0..ZoneId::MOST).map(|_| Default::default()).collect())
     }
 
-    /// Adds `more` peers, which may be negative. Peers in no zone are not counted, so that counting costs nothing in a
-    /// network without zones.
+    /// Adds `more` peers, possibly negative. Without zones, counting costs nothing.
     pub(super) fn add(&self, zone: Option<ZoneId>, role: Role, more: i64) {
         if let Some([seeds, others]) = zone.and_then(|zone| self.0.get(zone.number())) {
             (if role == Role::Seed { seeds } else { others }).fetch_add(more, Relaxed);

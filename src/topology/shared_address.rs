@@ -2,9 +2,8 @@
 //! between the clients and the tracker. The addresses that the tracker records are then useless. No other problem with
 //! trackers is reported as often.
 //!
-//! A client that crashed comes back with another id and another port, and its old entry stays in the swarm until the
-//! entry expires. So the detector counts only clients that are there at the same time. Each of these clients announces
-//! again after the other clients have arrived.
+//! A client that crashed comes back with another id and port, and its old entry stays until it expires. So only clients
+//! that are there at the same time count: each announces again after the others have arrived.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,10 +1,9 @@
 //! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
 //!
-//! A lease ends if its holder sends no heartbeat for [`LEASE_TTL`]. A heartbeat is a request that renews the lease. But
-//! a holder may be stuck, which means that it sends heartbeats and fetches nothing. Or the holder may die after a
-//! heartbeat. In both cases, the hosts that wait for the bytes should not wait for long. So the next host that asks
-//! gets the lease of a holder that is stuck or silent (see [`Takeover`]). If no other host asks, the holder keeps the
-//! lease, because the end of the lease would help no host.
+//! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. A holder may be stuck: it sends
+//! heartbeats and fetches nothing. Or it may die after a heartbeat. The hosts that wait should not wait long, so the
+//! next host that asks gets the lease (see [`Takeover`]). If no host asks, the holder keeps the lease, because its end
+//! would help no host.
 
 use std::collections::HashMap;
 use std::fmt;

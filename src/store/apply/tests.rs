@@ -35,7 +35,7 @@ fn completed(announcement: &Announcement) -> Announcement {
     Announcement { role: Role::Seed, action: Action::Stay { completed: true }, ..*announcement }
 }
 
-/// Returns the record that another instance makes of an announce.
+/// Returns another instance's record of an announce.
 fn record(announcement: &Announcement, downloaded: u32) -> PeerRecord {
     let &Announcement { place, is_claim, port, peer_id, role, action, .. } = announcement;
     let news = match action {
@@ -53,7 +53,7 @@ fn apply(store: &Store, now: Timestamp, ago: Duration, record: &PeerRecord) -> R
     store.apply(now, ago, &Topology::default(), TORRENT, None, record)
 }
 
-/// Applies the record of an announce that another instance heard `ago` seconds ago.
+/// Applies a record that another instance heard `ago` seconds ago.
 fn tell(store: &Store, now: Timestamp, ago: u64, announcement: &Announcement) -> Result<Applied, RecordRefusal> {
     apply(store, now, Duration::from_secs(ago), &record(announcement, 0))
 }
@@ -70,8 +70,8 @@ fn set<const N: usize>(addresses: [&str; N]) -> BTreeSet<String> {
     addresses.into_iter().map(str::to_owned).collect()
 }
 
-/// Returns one step of the test: the host, the client, whether the client uses IPv4, whether the client claims the
-/// address, what the client does, and how many seconds have passed.
+/// One step: the host, the client, whether it uses IPv4, whether it claims the address, what it does, and the seconds
+/// that pass.
 fn any_step() -> impl Strategy<Value = (u8, u8, bool, bool, u8, u64)> {
     (0..4_u8, 0..4_u8, any::<bool>(), any::<bool>(), 0..7_u8, prop_oneof![0..60_u64, 0..700_u64])
 }
@@ -101,8 +101,7 @@ proptest! {
         }
     }
 
-    /// Records of the same client come in any order. The announce that was heard last decides. Many of the announces
-    /// were heard within the same tick.
+    /// Records of one client come in any order, many from the same tick. The announce that was heard last decides.
     #[test]
     fn records_may_come_in_any_order(
         peer_age in prop_oneof![Just(AGE), Just(Duration::from_hours(3))],
@@ -281,7 +280,7 @@ fn a_download_counts_once_wherever_it_was_announced() {
     announce(&store, at(0), &one);
     announce(&store, at(0), &two);
     assert_eq!(announce(&store, at(0), &completed(&one)).counts.downloaded, 1);
-    // The other instance has counted only the second download, because it has not heard of the first download.
+    // The other instance has heard only the second download, and counted it.
     for _ in 0..3 {
         assert_eq!(apply(&store, at(0), Duration::ZERO, &record(&completed(&two), 1)), Ok(Applied::Recorded));
         assert_eq!(downloaded(), 2, "a record that comes again adds no download");
@@ -290,7 +289,7 @@ fn a_download_counts_once_wherever_it_was_announced() {
     announce(&store, at(0), &completed(&one));
     announce(&store, at(0), &completed(&two));
     assert_eq!(downloaded(), 2);
-    // Another instance may have counted more downloads. Its count is used even if the record is outdated.
+    // The other instance has counted more downloads. Its count is used even from an outdated record.
     let seed = Announcement { role: Role::Seed, ..one };
     apply(&store, at(0), Duration::ZERO, &record(&seed, 7)).unwrap();
     assert_eq!(downloaded(), 7);
@@ -333,7 +332,7 @@ fn a_claim_that_another_instance_tells_changes_nothing_about_a_peer_that_announc
         assert_eq!(tell(&store, at(10), 0, &other), Err(RecordRefusal::Claimed));
         assert_eq!(tell(&store, at(11), 0, &leave(&claim)), Ok(Applied::Left));
         assert_eq!(store.scrape(at(11), TORRENT).incomplete, 1);
-        // When the peer has expired, a claim of its address counts, until a peer itself announces from there.
+        // The peer has expired. Claims of its address count until a peer announces from there.
         tell(&store, at(600), 0, &other).unwrap();
         assert_eq!(store.scrape(at(600), TORRENT).complete, 1);
         tell(&store, at(601), 0, &victim).unwrap();
@@ -403,7 +402,6 @@ fn an_announce_tells_what_other_instances_must_hear() {
     assert_eq!(hears(160, &Announcement { action: Action::Peek, ..peer }), None);
     assert_eq!(hears(170, &peer), told(170, None, Some(PeerChange::Joined)));
     assert_eq!(hears(180, &Announcement { is_claim: true, ..seed }), None, "the peer announces itself");
-    // The swarm does not exist any more.
     store.remove(TORRENT);
     assert_eq!(hears(190, &Announcement { action: Action::Peek, ..peer }), None);
     assert_eq!(hears(190, &leave(&peer)), told(190, None, Some(PeerChange::Left)));

@@ -80,8 +80,8 @@ fn any_role() -> impl Strategy<Value = Role> {
 }
 
 proptest! {
-    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does. Some lists of
-    /// peers are short and have no index. Others are long and have an index.
+    /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map, with and without
+    /// an index.
     #[test]
     fn behaves_like_a_map(
         steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
@@ -144,7 +144,7 @@ proptest! {
         }
     }
 
-    /// The search finds a few near or visible peers among many others, at any position of the list.
+    /// A few near or visible peers are found among many others, anywhere in the list.
     #[test]
     fn few_eligible_peers_are_found_among_many(
         total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,
