@@ -788,7 +788,7 @@ fn of_two_instances_that_hear_a_client_at_the_same_time_both_keep_it_until_it_le
         }
         settle().await;
         assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
-        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), Duration::from_millis(1000));
+        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), seconds(1));
         settle().await;
         assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
     });
