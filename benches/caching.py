@@ -6,7 +6,7 @@
 All caches have one registry as their upstream. The benchmark measures two things:
 
 - CPU seconds (user and system) that a cache needs to send a GiB from its disk, over http and over https. The caches take
-  turns, and each ratio is of two figures of one round.
+  turns. Each ratio compares two figures of the same round.
 - Memory of a cache that has many small blobs, while eight clients fetch a large blob at the same time. The figure is the highest
   proportional set size of all processes of the cache together.
 
@@ -58,7 +58,7 @@ def main():
 def measure(options, folder):
     make_certificate(folder)
     control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    print(f"TCP's congestion control is {control}. With bbr, packets wait for timers, which cause most of the CPU time of http.")
+    print(f"TCP's congestion control is {control}. With bbr, packets wait for timers, which take most of the CPU time over http.")
     servers = []
     try:
         source = Registry(folder, "source")
@@ -100,7 +100,7 @@ def cpu(scheme, caches, large, options):
             rounds[cache.name].append(used * share)
             others.append(max(0, machine() - busy - used - (children() - spent)))
     table(f"CPU seconds for a GiB on disk, {scheme}", rounds, "{:.2f}", caches[0].name)
-    print(f"Other programs used {statistics.mean(others):.1f} CPU seconds in each of these measurements.\n")
+    print(f"Other programs used {statistics.mean(others):.1f} CPU seconds on average during each of these measurements.\n")
 
 
 def memory(caches, large, small):
@@ -230,7 +230,7 @@ class Server:
                 while piece := client.stdout.read(MIB):
                     digest.update(piece)
             if digest.hexdigest() != blob.digest:
-                sys.exit(f"{self.name} gives wrong bytes over {scheme}: {self.log.read_text()[-500:]}")
+                sys.exit(f"{self.name} sent wrong bytes over {scheme}: {self.log.read_text()[-500:]}")
             # A cache may store the blob only after the reply has ended.
             time.sleep(1)
 
@@ -290,7 +290,7 @@ http {{
 
 
 class Registry(Server):
-    """docker-registry, as the registry that has the blobs, or as a mirror of `source`. It has one port."""
+    """docker-registry. Without `source` it is the registry that has the blobs. With `source` it is a mirror. It has one port."""
 
     def __init__(self, folder, name, source=None, scheme="http"):
         port = free_port()
@@ -335,14 +335,14 @@ def get(connection, blob):
     connection.request("GET", blob.path)
     content = connection.getresponse().read()
     if hashlib.sha256(content).hexdigest() != blob.digest:
-        sys.exit(f"wrong bytes of {blob.path}")
+        sys.exit(f"a cache sent wrong bytes of {blob.path}")
 
 
 def finished(client, blob):
     """Waits for a client to end, and checks that it got all bytes."""
     output = client.communicate()[0].decode()
     if output != f"200 {blob.length}":
-        sys.exit(f"expected 200 {blob.length}, got {output} of {blob.path}")
+        sys.exit(f"expected status 200 and {blob.length} bytes of {blob.path}, got {output}")
 
 
 def free_port():

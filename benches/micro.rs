@@ -43,7 +43,7 @@ mod wire {
         encode(bencher, PeerFormat::Dictionaries { ids: true });
     }
 
-    /// Encodes into a buffer that is reused, as in workers.
+    /// Encodes into the same buffer again and again, as a worker does.
     fn encode(bencher: Bencher<'_, '_>, format: PeerFormat) {
         let mut peers = PeerLists::default();
         for n in 1..=30 {
@@ -111,7 +111,7 @@ mod store {
 
     const SCRAPED: u32 = 64;
 
-    /// The benchmark also runs on two threads at once, because workers share the store.
+    /// Also measures announces on two threads at once, because workers share the store.
     #[divan::bench(threads = [1, 2])]
     fn announce_in_10k_swarms_of_5(bencher: Bencher<'_, '_>) {
         announce(bencher, 10_000, 5);
@@ -122,7 +122,7 @@ mod store {
         announce(bencher, 1, 100_000);
     }
 
-    /// Reads the counts and writes the reply.
+    /// Reads the counts of 64 swarms and writes the reply.
     #[divan::bench]
     fn scrape_64(bencher: Bencher<'_, '_>) {
         let store = filled(10_000, 5);
@@ -136,7 +136,7 @@ mod store {
         });
     }
 
-    /// Announces a peer that is in the swarm already, because most announces are of this kind.
+    /// Announces a peer that is in the swarm already, as most announces do.
     fn announce(bencher: Bencher<'_, '_>, swarms: u32, peers: u32) {
         let store = filled(swarms, peers);
         bencher.bench(|| {
@@ -235,8 +235,8 @@ mod access {
         bencher.bench(|| access.admit(CLIENT, divan::black_box(&request), b""));
     }
 
-    /// Announces random torrents, so that the part of the list that a look-up reads is not in the processor's cache.
-    /// `LISTED` says whether the torrents are on the list.
+    /// Looks random torrents up, so that the part of the list that a look-up reads is not in the processor's cache. `LISTED`
+    /// says whether the torrents are on the list.
     #[divan::bench(consts = [false, true])]
     fn a_list_of_a_million_torrents<const LISTED: bool>(bencher: Bencher<'_, '_>) {
         let hash = |seed| {
@@ -252,7 +252,7 @@ mod access {
         });
     }
 
-    /// Measures what `a_list_of_a_million_torrents` does besides the look-up.
+    /// Makes random torrents, as `a_list_of_a_million_torrents` does besides the look-up.
     #[divan::bench]
     fn random_torrents(bencher: Bencher<'_, '_>) {
         bencher.bench_local(|| {
@@ -290,7 +290,7 @@ mod access {
         (access, key)
     }
 
-    /// Returns the query of an announce with a token. Each number has a token of its own.
+    /// Returns the query of an announce with a token. Each `number` gives another token.
     fn query(key: &RsaKeyPair, number: u32) -> Vec<u8> {
         let claims = json!({
             "iss": "quay",
@@ -313,7 +313,7 @@ mod access {
         bencher.bench(|| access.admit(CLIENT, &request, divan::black_box(&query)));
     }
 
-    /// There are few samples, because each call needs a token of its own, and signing a token takes a millisecond.
+    /// Takes few samples, because each call needs a new token, and signing a token takes a millisecond.
     #[divan::bench(sample_count = 3)]
     fn a_new_rs256_token(bencher: Bencher<'_, '_>) {
         let (access, key) = with_key();

@@ -293,8 +293,9 @@ impl LocalThread {
 
     fn stop(self) {
         drop(self.stop);
+        let name = self.thread.thread().name().unwrap_or_default().to_owned();
         if self.thread.join().is_err() {
-            log::error!("the thread for upstream trackers or for other instances panicked");
+            log::error!("the thread {name} panicked");
         }
     }
 }

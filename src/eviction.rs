@@ -95,8 +95,8 @@ impl<T> Search<T> {
         }
     }
 
-    /// Returns whether enough candidates have been looked at. If sources with more entries than the source of the new
-    /// entry own a part of the table, one of these candidates usually belongs to such a source.
+    /// Returns whether enough candidates have been looked at. They are enough if one of them belongs to a heavy source,
+    /// or if so many have been looked at that a heavy source with a share of the table would usually have been found.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)

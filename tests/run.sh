@@ -45,9 +45,10 @@ main() {
 }
 
 step() {
+    local start=$SECONDS
     echo "== $1"
-    shift
-    "$@"
+    "${@:2}"
+    echo "== $1: $((SECONDS - start)) s"
 }
 
 install_programs() {

@@ -23,15 +23,15 @@ const CROWD: Crowd = Crowd::new(10_000, 1);
 /// Announces under way while the swarms are filled.
 const CONNECTIONS: usize = 128;
 
-/// The peer age in minutes and in seconds: longer than filling takes.
+/// The peer age in minutes and in seconds. It is longer than the swarms take to fill, so that all peers expire afterwards.
 const AGE: &str = "1.5";
 const AGE_SECONDS: u64 = 90;
 
-/// How long all sessions may take to end. A session ends when its peer has expired. Expiry runs eight times per peer age,
-/// and removing all peers may take three runs.
+/// How long all sessions may take to end. A session ends when its peer has expired. The store looks for expired peers
+/// eight times per peer age, and may need three times to remove all.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(AGE_SECONDS * 4);
 
-/// The peer that announces all the time and stays, in a swarm of its own.
+/// The peer of the probe. It announces all the time, so it does not expire. It is in a swarm of its own.
 const PROBE: Crowd = Crowd { first: 1 << 20, ..Crowd::new(1, 1) };
 const PROBE_RATE: f64 = 500.0;
 
@@ -40,7 +40,7 @@ const PROBE_RATE: f64 = 500.0;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// The goal for the longest stall, in milliseconds. A longer stall also meets the goal if the retracker without
-/// forwarders stalls as long. In that case the machine causes the stall.
+/// forwarders stalls as long, because the machine causes such a stall.
 const GOAL: f64 = 20.0;
 
 pub(crate) fn ten_thousand_swarms() -> Result<Vec<Row>, String> {
@@ -98,7 +98,7 @@ fn stall(figure: &str, outcomes: [Result<LoadOutcome, String>; 2]) -> Result<Row
     Ok(Row::new(figure, &text(&with)).theirs(text(&without)).goal(&goal, met))
 }
 
-/// Announces one peer all the time, on a thread of its own.
+/// A thread that announces one peer all the time.
 struct Probe {
     thread: JoinHandle<Result<LoadOutcome, String>>,
     stop: Arc<AtomicBool>,
@@ -116,7 +116,7 @@ impl Probe {
                 expect: Expect::Anything,
                 ..HttpLoad::new(address, Duration::from_secs(1))
             };
-            // The first announce waits for the upstream trackers.
+            // The outcome of this first load does not count, because its first announce waits for the upstream trackers.
             load.run(&mut requests).verdict()?;
             let mut all = LoadOutcome::empty();
             while !stopped.load(Relaxed) {

@@ -22,10 +22,11 @@ const RATE: f64 = 1000.0;
 const TURN: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 20;
 
-/// How long it may take until the circuits are open and the peer lists have arrived.
+/// How long [`Subject::start`] may take.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The longest wait for upstream trackers. An announce that began to wait before the circuit opened goes on waiting.
+/// Longer than any announce waits for upstream trackers. The measurement begins after this time, because announces that
+/// began to wait before the circuits opened wait until their time is over.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
 /// The goal for the 99th percentile: at most this multiple of the 99th percentile without forwarders.
@@ -56,7 +57,7 @@ struct Subject {
     retracker: ForwardingRetracker,
     requests: PreparedRequests,
     samples: Samples,
-    /// How many announces had waited for an upstream before the measurement began.
+    /// How many announces waited for an upstream before the measurement began.
     waited_before: u64,
 }
 
@@ -66,8 +67,9 @@ impl Subject {
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));
-        // Each peer has a connection, because announces of unknown torrents wait for the upstream trackers, and each keeps
-        // its connection busy. The load is short, because the loop checks after each run whether the retracker is warm.
+        // Each peer has a connection. Otherwise an announce of an unknown torrent, which waits for the upstream trackers,
+        // would delay the announces behind it. The load is short, because the loop checks after each run whether the
+        // retracker is warm.
         let load = HttpLoad {
             connections: CROWD.size() as usize,
             rate: Some(RATE),
@@ -115,12 +117,12 @@ impl Subject {
         }
         let figure = format!("p99 of announces at {RATE} /s, {forwarders}");
         let p99 = Row::compared(&figure, "ms", &self.samples, Some(&without.samples), GOAL);
-        let p50 = Row::new("the same, p50", &format!("{} ms", self.samples.asides()));
+        let p50 = Row::new("p50 of the same announces", &format!("{} ms", self.samples.asides()));
         Ok(vec![p99, p50.theirs(format!("{} ms", without.samples.asides()))])
     }
 }
 
-/// The number of announces that waited for an upstream tracker.
+/// Returns how many announces have waited for an upstream tracker.
 fn waited(retracker: &ForwardingRetracker) -> Result<u64, String> {
     let metrics = retracker.metrics()?;
     let waits = |labels: &[&str]| metrics.sum("retracker_forward_waits_total", labels);

@@ -35,7 +35,7 @@ impl ForwardingRetracker {
                 break address.parse().unwrap();
             }
         };
-        // The rest of the log is read so that the pipe does not fill up.
+        // A thread reads the rest of the log, so that the pipe does not fill up.
         thread::spawn(move || log.read_to_end(&mut Vec::new()));
         Self { address, process, _forwarders: file }
     }

@@ -1,8 +1,9 @@
-//! Builds what several instances need to share their swarms.
+//! Builds the parts with which this instance shares its swarms with other instances.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::forward::VisitPeers;
 use crate::frontend::listen::Audience;
 use crate::metrics::ShareMetrics;
 use crate::share::{ShareGate, ShareState, SharedSwarms};
@@ -11,7 +12,7 @@ use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use crate::tracker::Tracker;
 
-/// What the tracker, the pages and the loop have in common.
+/// The parts that the tracker, the pages and the loop have in common.
 pub(super) struct SharedParts {
     options: StoreOptions,
     swarms: Arc<SharedSwarms>,
@@ -29,7 +30,8 @@ impl SharedParts {
         }
     }
 
-    /// The same tracker, whose announces the other instances hear of; whether this instance hears the others; the loop.
+    /// Returns the tracker, which now shares its announces; the state, which says whether this instance hears the others;
+    /// and the loop.
     pub(super) fn build(
         self,
         options: ShareOptions,
@@ -43,12 +45,12 @@ impl SharedParts {
         (tracker, Some(state), Some(link))
     }
 
-    /// The same tracker, whose announces the other instances hear of.
+    /// Makes the tracker share its announces with the other instances.
     fn tracker(&self, tracker: Tracker) -> Tracker {
         tracker.sharing(Arc::clone(&self.swarms), self.metrics.sent.clone())
     }
 
-    /// The loop, which is not started yet.
+    /// Makes the loop, without starting it.
     fn link(
         self,
         options: ShareOptions,
@@ -58,6 +60,10 @@ impl SharedParts {
         listening: &[(String, Audience)],
     ) -> ShareLink {
         let Self { options: StoreOptions { peer_age, announce_interval, .. }, swarms, state, metrics } = self;
+        // Upstream trackers may list the clients of any instance, and the store has them all.
+        let (known, clock) = (Arc::clone(&store), tracker.clock());
+        let visit: VisitPeers = Box::new(move |info_hash, visit| known.visit_peers(clock.now(), info_hash, visit));
+        let forwarding = tracker.forwarders().map(|forwarders| forwarders.other_instances(visit));
         let of_clients = listening.iter().filter(|(_, audience)| *audience == Audience::Clients);
         let parts = ShareParts {
             store,
@@ -68,6 +74,7 @@ impl SharedParts {
             metrics,
             retention: ShareGate::retention(peer_age, announce_interval),
             addresses: of_clients.map(|(address, _)| address.clone()).collect(),
+            forwarding,
         };
         ShareLink::new(options, parts)
     }

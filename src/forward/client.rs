@@ -9,6 +9,7 @@
 //! upstream trackers know of this client. An announce that only claims an address with `ip=` does not count if a host
 //! announces from that address.
 
+mod elsewhere;
 mod held_session;
 mod host;
 

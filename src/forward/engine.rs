@@ -9,6 +9,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use super::forwarder::{Admitted, Forwarder};
+use super::other_instances::own_peers;
 use super::session::{ExchangeOutcome, UpstreamEvent};
 use super::state::ForwardState;
 use super::torrent::Torrent;
@@ -84,9 +85,13 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // The addresses are computed before the torrent is locked, because announces wait for that lock.
-    let addresses = answer.as_ref().map(|answer| forwarder.our_addresses(answer)).unwrap_or_default();
-    let answer = answer.as_ref().map(|answer| (answer, addresses.as_slice()));
+    // The clients of the other instances are looked up before the torrent is locked, because announces wait for that
+    // lock.
+    let info_hash = admitted.exchange.request.info_hash;
+    let answer = answer.map(|answer| {
+        let own = own_peers(&shared, &forwarder, info_hash, &answer);
+        (answer.reply, own)
+    });
     shared.end(&admitted.exchange, outcome, answer, clock::now());
 }
 

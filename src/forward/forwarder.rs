@@ -2,6 +2,7 @@
 
 mod logging;
 mod outcomes;
+mod own_addresses;
 mod promptness;
 mod settings;
 mod turn_queue;
@@ -14,12 +15,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use self::logging::{Again, Consequence, LoggedExchange, Warning};
 use self::outcomes::{call_outcome, exchange_outcome};
+use self::own_addresses::OwnAddresses;
 use self::promptness::Promptness;
 use self::settings::Settings;
 use self::turn_queue::TurnQueue;
@@ -30,7 +32,6 @@ use super::exchange::{ExchangeReply, ExchangeRequest};
 use super::headers::PassedHeaders;
 use super::health::Health;
 use super::options::{AnnouncedIp, ForwarderOptions};
-use super::own::address_towards;
 use super::queue::RequestSource;
 use super::session::{ExchangeOutcome, UpstreamEvent};
 use super::status::ForwarderStatus;
@@ -52,8 +53,7 @@ pub(super) struct Forwarder {
     settings: RwLock<Settings>,
     turns: TurnQueue<Exchange>,
     promptness: Promptness,
-    /// Our IPv4 and our IPv6 address as the upstream sees them (BEP 24).
-    external_ips: Mutex<[Option<IpAddr>; 2]>,
+    own_addresses: Mutex<OwnAddresses>,
     sessions: AtomicI64,
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
@@ -131,7 +131,7 @@ impl Forwarder {
             settings: RwLock::new(Settings::new(options, timeout, metrics)),
             turns: TurnQueue::new(),
             promptness: Promptness::default(),
-            external_ips: Mutex::default(),
+            own_addresses: Mutex::new(OwnAddresses::new(options.ip)),
             sessions: AtomicI64::new(0),
             lists: AtomicI64::new(0),
             circuit: Mutex::new(Circuit::new(clock::now())),
@@ -320,22 +320,14 @@ impl Forwarder {
         })
     }
 
-    /// Returns the addresses under which the upstream that sent this reply may list our clients.
-    pub(super) fn our_addresses(&self, answer: &ExchangeReply) -> Vec<IpAddr> {
-        let fixed = match self.settings.read().options.ip {
-            AnnouncedIp::Fixed(ip) => Some(ip),
-            AnnouncedIp::AsSeen | AnnouncedIp::Client => None,
-        };
-        let mut external_ips = self.external_ips.lock();
-        // The address that an upstream reports as ours is used for replies of this upstream only. Peers at our
-        // addresses are dropped if they look like our own clients. A false report must not drop peers that other
-        // upstreams list.
-        if let Some(ip) = answer.reply.external_ip.filter(|&ip| is_outside(ip)) {
-            let [v4, v6] = &mut *external_ips;
-            *(if ip.is_ipv4() { v4 } else { v6 }) = Some(ip);
-        }
-        let seen = external_ips.iter().copied();
-        seen.chain([fixed, answer.reply.external_ip, address_towards(answer.from)]).flatten().collect()
+    /// Returns our addresses as the upstream sees them.
+    pub(super) fn own_addresses(&self) -> MutexGuard<'_, OwnAddresses> {
+        self.own_addresses.lock()
+    }
+
+    /// Returns the URL of the upstream.
+    pub(super) fn url(&self) -> String {
+        self.settings.read().options.uri.to_string()
     }
 
     fn end_admission(&self, name: &str, admission: Admission, call: CallOutcome, now: Instant) {

@@ -1,8 +1,7 @@
 //! The peers that a forwarder gave for a torrent.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU16;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::interleave::Interleaved;
+use super::own_peers::OwnPeers;
 use tracker_protocol::upstream::{DroppedPeers, UpstreamReply};
-use tracker_protocol::{Endpoint, Ip, Peer, PeerId};
+use tracker_protocol::{Endpoint, Ip, Peer};
 
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
@@ -114,22 +114,6 @@ fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) ->
     kept
 }
 
-/// Our own clients that a reply may list.
-#[derive(Debug, Default)]
-pub(super) struct OwnPeers {
-    /// The peer ids in the reply that belong to our clients in this swarm.
-    pub(super) ids: HashSet<PeerId>,
-    /// Endpoints of our clients, at the clients' own addresses and at our addresses as the upstream sees them.
-    pub(super) endpoints: HashSet<(IpAddr, NonZeroU16)>,
-}
-
-impl OwnPeers {
-    fn contains<A: Ip>(&self, peer: &Peer<A>) -> bool {
-        self.endpoints.contains(&(peer.endpoint.ip.into(), peer.endpoint.port))
-            || peer.id.is_some_and(|id| self.ids.contains(&id))
-    }
-}
-
 /// The latest lists of one forwarder for one torrent. Upstream trackers give a seed only leechers, so a seed's list is
 /// incomplete for a leecher.
 #[derive(Debug, Default)]
@@ -177,6 +161,8 @@ impl Lists {
 mod tests {
     use super::*;
     use std::net::SocketAddr;
+    use std::num::NonZeroU16;
+    use tracker_protocol::PeerId;
 
     #[test]
     fn our_own_clients_are_dropped_however_they_come_back() {
@@ -195,10 +181,9 @@ mod tests {
         push("[2001:db8::1]:6881", None);
         push("[2001:db8::2]:6881", None);
         let port = NonZeroU16::new(6881).unwrap();
-        let own = OwnPeers {
-            ids: HashSet::from([PeerId([1; 20])]),
-            endpoints: ["203.0.113.1", "2001:db8::1", "10.0.0.1"].map(|ip| (ip.parse().unwrap(), port)).into(),
-        };
+        let our_addresses = ["203.0.113.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let mut own = OwnPeers::in_reply(&reply, our_addresses.into());
+        own.add(Some(PeerId([1; 20])), port, ["10.0.0.1".parse().unwrap()]);
         let list = UpstreamPeers::new(&reply, Duration::ZERO, &own, Instant::now());
         let kept: Vec<_> = list.v4.iter().map(|&endpoint| SocketAddr::from(endpoint).to_string()).collect();
         assert_eq!(kept, ["203.0.113.1:9999", "10.0.0.2:6881", "198.51.100.2:1"]);
@@ -229,8 +214,8 @@ mod tests {
             reply.peers.push([8, 8, 8, 8].into(), port, None);
             reply.peers.push("2a00::1".parse().unwrap(), port, None);
         }
-        let own =
-            OwnPeers { endpoints: HashSet::from([([8, 8, 8, 8].into(), NonZeroU16::MIN)]), ..OwnPeers::default() };
+        let mut own = OwnPeers::in_reply(&reply, Vec::new());
+        own.add(None, NonZeroU16::MIN, [[8, 8, 8, 8].into()]);
         let list = UpstreamPeers::new(&reply, Duration::ZERO, &own, Instant::now());
         assert_eq!((list.v4.iter().count(), list.v6.iter().count()), (MAX_KEPT, MAX_KEPT));
         assert_eq!(list.dropped, DroppedPeers { own: 2, repeats: 3, unusable: 3, excess: 4 + 4 + 5 });

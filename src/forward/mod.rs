@@ -16,6 +16,7 @@ mod body;
 mod circuit;
 mod client;
 mod context;
+mod elsewhere;
 mod engine;
 mod error;
 mod exchange;
@@ -27,7 +28,9 @@ mod http;
 mod interleave;
 mod list;
 mod options;
+mod other_instances;
 mod own;
+mod own_peers;
 mod pending;
 mod probe;
 mod proxy;
@@ -56,12 +59,14 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use announce::UpstreamAnnounce;
+pub use elsewhere::{ClientElsewhere, ClientNews, VisitPeers};
 pub use engine::ForwardEngine;
 pub use error::ForwardError;
 pub use fetch::fetch;
 pub use interleave::Interleaved;
 pub use list::UpstreamPeers;
 pub use options::{AnnouncedIp, ForwardOptions, ForwarderOptions, Torrents};
+pub use other_instances::OtherInstances;
 pub use pending::{PendingLists, UpstreamPeerSet};
 pub use probe::{Probed, probe};
 pub use proxy::UpstreamProxies;
@@ -233,6 +238,12 @@ impl Forwarders {
             let list = torrents.with_known(request.info_hash, Some(now), combined).flatten();
             StartedExchanges { lists: list.into_iter().collect(), ..StartedExchanges::default() }
         }
+    }
+
+    /// Returns the handle for what other instances hear, if several instances share their swarms. `visit` lists the peers
+    /// of all instances, so that upstream trackers do not give them back to us.
+    pub fn other_instances(&self, visit: VisitPeers) -> OtherInstances {
+        OtherInstances::new(&self.shared, &self.open_stops, visit)
     }
 
     /// Sends `stopped` in the background for a client that has left.

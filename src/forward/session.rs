@@ -64,8 +64,8 @@ pub(super) enum Presence {
     Here,
     /// The client has left.
     Left,
-    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. If the forwarder may list
-    /// the client, it gets `stopped`, and nothing else.
+    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. A forwarder that still lists
+    /// the client gets `stopped`, and nothing else.
     Hidden,
 }
 

@@ -1,7 +1,6 @@
 //! The state that the workers and the engine share.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -9,15 +8,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::context::ExchangeContext;
-use super::exchange::ExchangeReply;
+use super::elsewhere::PeersElsewhere;
 use super::forwarder::{Exchange, Forwarder};
 use super::options::{DEFAULT_TIMEOUT, ForwardOptions};
+use super::own_peers::OwnPeers;
 use super::session::ExchangeOutcome;
 use super::set::ForwarderSet;
 use super::torrent::{Torrent, UNIT};
 use crate::cache::TorrentCache;
 use crate::clock;
 use crate::metrics::Metrics;
+use tracker_protocol::upstream::UpstreamReply;
 
 /// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
 /// first the torrents of the source that added the most torrents.
@@ -39,6 +40,8 @@ pub(super) struct ForwardState {
     /// Notified when a forwarder is no longer configured.
     pub(super) retired: Notify,
     pub(super) metrics: Metrics,
+    /// The peers of all instances, if several instances share their swarms.
+    pub(super) elsewhere: OnceLock<PeersElsewhere>,
 }
 
 impl ForwardState {
@@ -63,6 +66,7 @@ impl ForwardState {
             context: Arc::new(ExchangeContext::new(options.max_exchanges, options.proxies.clone(), delayed)),
             retired: Notify::new(),
             metrics: metrics.clone(),
+            elsewhere: OnceLock::new(),
         };
         (Arc::new(shared), received)
     }
@@ -84,11 +88,12 @@ impl ForwardState {
     }
 
     /// Records that an exchange has ended, or was dropped before it began. Queues the exchanges that are due next.
+    /// `answer` is what the upstream replied, with the clients of ours that are known to be in the reply.
     pub(super) fn end(
         &self,
         exchange: &Exchange,
         outcome: ExchangeOutcome,
-        answer: Option<(&ExchangeReply, &[IpAddr])>,
+        answer: Option<(UpstreamReply, OwnPeers)>,
         now: Instant,
     ) {
         let ended = |torrent: &mut Torrent| torrent.exchange_ended(exchange, outcome, answer, now);

@@ -6,7 +6,6 @@ mod clients;
 mod lists;
 mod occupancy;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +17,17 @@ use self::clients::Clients;
 use self::lists::TorrentLists;
 use super::announce::UpstreamAnnounce;
 use super::client::HostUpdate;
-use super::exchange::ExchangeReply;
+use super::elsewhere::ClientElsewhere;
 use super::forwarder::{Exchange, Forwarder};
 use super::headers::PassedHeaders;
 use super::list::UpstreamPeers;
+use super::own_peers::OwnPeers;
 use super::pending::{UpstreamLists, Wait};
 use super::session::{ExchangeOutcome, UpstreamEvent};
 use super::set::ForwarderSet;
 use super::status::UpstreamTorrent;
 use crate::cache::Weigh;
+use tracker_protocol::upstream::UpstreamReply;
 
 /// Bytes in one unit of weight.
 pub(super) const UNIT: u32 = 64;
@@ -196,6 +197,20 @@ impl Torrent {
         exchanges
     }
 
+    /// Records what another instance heard of a client at the time `at`. Returns the `stopped` exchanges that begin, if
+    /// the client has left.
+    pub(super) fn heard_elsewhere(
+        &mut self,
+        client: &ClientElsewhere,
+        at: Instant,
+        open_stops: &TaskTracker,
+        now: Instant,
+    ) -> Vec<Exchange> {
+        let exchanges = self.clients.heard_elsewhere(client, at, open_stops, now);
+        self.lists.count_begun(&exchanges);
+        exchanges
+    }
+
     /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless: the
     /// client left before its first announce went upstream.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
@@ -205,24 +220,24 @@ impl Torrent {
         self.clients.refresh(exchange)
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. `addresses` are our own addresses as the
-    /// upstream knows them. Returns the exchanges that begin now.
+    /// Records that an exchange has ended, or was dropped before it began. `answer` is what the upstream replied, with
+    /// the clients of other instances that are in the reply. Returns the exchanges that begin now.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,
         outcome: ExchangeOutcome,
-        answer: Option<(&ExchangeReply, &[IpAddr])>,
+        answer: Option<(UpstreamReply, OwnPeers)>,
         now: Instant,
     ) -> Vec<Exchange> {
         // The exchange began for an earlier state of this torrent, which has been evicted.
         if exchange.torrent != self.serial {
             return Vec::new();
         }
-        let list = answer.filter(|_| exchange.event != UpstreamEvent::Stopped).map(|(answer, addresses)| {
+        let list = answer.filter(|_| exchange.event != UpstreamEvent::Stopped).map(|(reply, mut own)| {
             let interval =
                 if let ExchangeOutcome::Accepted { interval, .. } = outcome { interval } else { Duration::ZERO };
-            let own = self.clients.own_peers(&answer.reply, addresses);
-            Arc::new(UpstreamPeers::new(&answer.reply, interval, &own, now))
+            self.clients.add_to(&mut own);
+            Arc::new(UpstreamPeers::new(&reply, interval, &own, now))
         });
         let next = self.clients.exchange_ended(exchange, outcome, now);
         self.lists.exchange_ended(exchange, list.as_ref());

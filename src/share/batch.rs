@@ -1,13 +1,14 @@
-//! What instances write into the logs: batches of records. All numbers are in network order.
+//! The batches of records that instances write into the logs. All numbers are in network order.
 //!
 //! A batch: `u8` version, `u8` flags, `u64` instance, `u32` sequence, `u32` age in milliseconds, `u64` fingerprint of the
-//! zones, records. A record: `u8` kind, 20 bytes of info-hash, 4 or 16 of address, `u16` port, `u8` zone, 20 bytes of
-//! peer id, 3 of the count of downloads. So a record has 51 bytes for IPv4 and 63 for IPv6. The kind, from the lowest
-//! bit: 2 bits of role (0 leecher, 1 partial seed, 2 seed), whether the address is IPv6, whether the peer has left,
-//! whether it has completed its download, whether it claims the address, 2 bits that must be 0.
+//! zones, records. A record: `u8` kind, 20 bytes of info-hash, 4 or 16 bytes of address, `u16` port, `u8` zone, 20 bytes
+//! of peer id, 3 bytes for the count of downloads. So a record has 51 bytes for IPv4 and 63 for IPv6. The bits of the
+//! kind, the lowest first: 2 bits of role (0 leecher, 1 partial seed, 2 seed), whether the address is IPv6, whether the
+//! peer has left, whether the peer has completed its download, whether the peer claims the address, 2 bits that must be
+//! 0.
 //!
-//! Whatever is read may come from another version, or from a stranger who may write to the engine. Reading a batch
-//! never panics, and takes memory for at most [`MAX_RECORDS`] records.
+//! A batch may come from another version, or from a stranger who can write to the engine. So reading a batch never
+//! panics, and takes memory for at most [`MAX_RECORDS`] records.
 
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16};
@@ -18,7 +19,7 @@ use thiserror::Error;
 use crate::store::{PeerNews, PeerRecord};
 use tracker_protocol::{InfoHash, PeerId, Role};
 
-/// The most records in a batch. With IPv4 they take 64 KiB.
+/// The most records in a batch. As many records of IPv4 peers take 64 KiB.
 pub const MAX_RECORDS: usize = 1280;
 
 const VERSION: u8 = 1;
@@ -38,14 +39,14 @@ const MAX_DOWNLOADED: u32 = (1 << 24) - 1;
 pub struct RecordBatch {
     /// Reserved; 0 in this version.
     pub flags: u8,
-    /// The instance that has written the batch. Each process takes a random number.
+    /// The number of the instance that has written the batch. Each process takes a random number.
     pub instance: u64,
-    /// The number of the batch among those of its instance.
+    /// The number of the batch among the batches of its instance.
     pub sequence: u32,
-    /// How long the batch had waited when it was written. The record that waited longest counts. It is written in
+    /// How long the oldest record of the batch had waited when the batch was written. The encoded age is in
     /// milliseconds, and at most 49 days.
     pub age: Duration,
-    /// Names the zones of the instance, see [`fingerprint`](super::fingerprint).
+    /// Identifies the zones of the instance, see [`fingerprint`](super::fingerprint).
     pub zones_fingerprint: u64,
     /// The records, in the order in which the instance heard of the peers; at most [`MAX_RECORDS`].
     pub records: Vec<SharedRecord>,
@@ -63,10 +64,10 @@ pub struct SharedRecord {
     pub peer: PeerRecord,
 }
 
-/// A batch as it was read.
+/// A batch that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodedBatch {
-    /// The batch, with the records that are well-formed.
+    /// The batch with its well-formed records.
     pub batch: RecordBatch,
     /// How many records were dropped, and why.
     pub faults: Faults,
@@ -79,10 +80,10 @@ pub struct Faults {
     pub kind: usize,
     /// A peer that stays has port 0.
     pub port: usize,
-    /// The batch ends within the record. It is the last one.
+    /// The batch ends within its last record.
     pub cut: usize,
-    /// There are more than [`MAX_RECORDS`] records. Those past the limit count as IPv4 records, because they are not
-    /// read.
+    /// The batch has more than [`MAX_RECORDS`] records. The number of surplus records is a guess, as if all were for
+    /// IPv4, because they are not read.
     pub surplus: usize,
 }
 
@@ -185,7 +186,7 @@ impl SharedRecord {
         out.extend(downloaded.min(MAX_DOWNLOADED).to_be_bytes().iter().skip(1));
     }
 
-    /// Reads a record, and moves `rest` behind it.
+    /// Reads a record, and moves `rest` behind the record.
     fn decode(rest: &mut &[u8]) -> Result<Self, RecordFault> {
         let (kind, raw) = RawRecord::take(rest).ok_or(RecordFault::Cut)?;
         let RawRecord { info_hash, ip, port, zone, peer_id, downloaded } = raw;
@@ -204,7 +205,7 @@ impl SharedRecord {
     }
 }
 
-/// The fields of a record that any bytes have.
+/// The fields of a record besides the kind, not checked yet.
 struct RawRecord {
     info_hash: InfoHash,
     ip: IpAddr,
@@ -215,7 +216,7 @@ struct RawRecord {
 }
 
 impl RawRecord {
-    /// The kind of the record, and its other fields.
+    /// Reads the kind of the record, and its other fields. `None` if the bytes end within the record.
     fn take(rest: &mut &[u8]) -> Option<(u8, Self)> {
         let [kind] = take(rest)?;
         let info_hash = InfoHash(take(rest)?);

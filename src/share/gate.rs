@@ -1,10 +1,10 @@
 //! Which announces are shared with the other instances.
 //!
-//! All changes are shared: peers that join, change, complete and leave. Of the other announces, only a few are shared,
-//! so that the logs keep every peer that is alive. The gate has no memory per peer. Instead, each endpoint has a
-//! boundary in every quarter of the peer age, at the same moment for all instances. The first announce after a
-//! boundary is shared. A record that was received counts like an announce, so only one instance shares the peer, even
-//! if a balancer sends each announce of a client to another instance.
+//! All changes are shared: peers that join, change, complete and leave. Only a few of the other announces are shared.
+//! These few ensure that the logs always have a record of each live peer. The gate has no memory per peer. Instead, each
+//! endpoint has one boundary in every quarter of the peer age: a moment that is the same for all instances. The gate
+//! shares the first announce after a boundary. A record from another instance counts as an announce, so only one
+//! instance shares the peer, even if a balancer sends each announce of a client to another instance.
 
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
@@ -16,13 +16,14 @@ use super::time::EngineTime;
 use crate::clock::Timestamp;
 use crate::store::{Hearing, PeerChange};
 
-/// The logs keep what was written within this time, besides the parts that depend on the settings.
+/// The logs keep records for this long in addition to the time that follows from the settings.
 const RESERVE: Duration = Duration::from_mins(5);
 
-/// The logs are kept for at least this announce interval.
+/// The logs are kept long enough for clients that announce at this interval, because many clients announce only every
+/// half hour, whatever the announce interval is.
 const LEAST_INTERVAL: Duration = Duration::from_mins(30);
 
-/// The rule for what is shared.
+/// The rule that decides which announces are shared.
 #[derive(Clone, Copy, Debug)]
 pub struct ShareGate {
     /// The time between two boundaries of an endpoint, in milliseconds: a quarter of the peer age.
@@ -36,25 +37,25 @@ pub enum ShareReason {
     Change(PeerChange),
     /// The announce is the first one after a boundary of its endpoint.
     Due,
-    /// The announce is the first one since records may have been lost.
+    /// The announce is the peer's first one since records may have been lost.
     Resync,
 }
 
 impl ShareGate {
-    /// The gate for this peer age.
+    /// Makes the gate for this peer age.
     pub fn new(peer_age: Duration) -> Self {
         Self { quarter: millis(peer_age / 4).max(1) }
     }
 
-    /// How long the logs must keep records. Each live peer has a record in this time, if it announces at least once in
-    /// three quarters of the peer age.
+    /// Returns how long the logs must keep records. Within this time, each live peer has a record, if the peer announces
+    /// at least once in three quarters of the peer age.
     pub fn retention(peer_age: Duration, announce_interval: Duration) -> Duration {
         (peer_age / 4 + announce_interval.max(LEAST_INTERVAL) + RESERVE).min(peer_age)
     }
 
-    /// Why an announce from this endpoint is shared; `None` if it is not. `at` is the moment of the hearing by the steady
-    /// clock. `resync` is the moment at which records may have been lost last: each peer that was last heard before it is
-    /// shared once. `None` if nothing was lost.
+    /// Returns why an announce from this endpoint is shared. `None` if the announce is not shared. `at` is the moment of
+    /// the announce by the steady clock. `resync` is the latest moment at which records may have been lost. A peer that
+    /// was last heard before `resync` is shared once more. `resync` is `None` if no records were lost.
     pub fn reason(
         self,
         hearing: &Hearing,
@@ -69,20 +70,20 @@ impl ShareGate {
         if self.is_due(at.0, silence, endpoint) {
             return Some(ShareReason::Due);
         }
-        // Both moments are rounded down, so equal ones may be a moment before and a moment after the loss.
+        // Both moments are rounded down. So if they are equal, the peer may have been heard just before the loss.
         let is_lost = |resync: Timestamp| hearing.at.tenths() <= tenths(silence).saturating_add(resync.tenths());
         resync.is_some_and(is_lost).then_some(ShareReason::Resync)
     }
 
-    /// Whether a boundary of the endpoint lies between the previous announce and this one. Both times are in
-    /// milliseconds.
+    /// Returns whether a boundary of the endpoint lies between the previous announce and this one. `now` and `silence`
+    /// are in milliseconds.
     fn is_due(self, now: u64, silence: u64, endpoint: SocketAddr) -> bool {
         let since_boundary = now.wrapping_add(hash(endpoint)) % self.quarter;
         silence > since_boundary
     }
 }
 
-/// The hash that gives each endpoint its boundaries. All instances and versions must have the same one.
+/// Returns the hash that gives an endpoint its boundaries. All instances and versions must use the same hash function.
 fn hash(endpoint: SocketAddr) -> u64 {
     let mut hasher = SipHasher24::new();
     match endpoint.ip() {

@@ -1,8 +1,9 @@
 //! Several instances, one swarm: each instance tells the others what it hears of peers.
 //!
-//! Each instance answers announces from its own memory. What it hears goes in batches into logs that all instances
-//! follow. So an announce never waits for another instance. This module decides which announces are shared, and
-//! writes and reads the batches. It does no I/O and reads no clock.
+//! Each instance answers announces from its own memory, so no announce waits for another instance. The instance writes
+//! what it hears of peers into logs, as batches of records, and all instances follow the logs. The server that keeps the
+//! logs is a Redis or a Valkey; the code calls it the engine. This module decides which announces are shared, and encodes
+//! and decodes the batches. It does no I/O and reads no clock.
 
 mod batch;
 mod gate;

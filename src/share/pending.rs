@@ -13,40 +13,41 @@ use tracker_protocol::InfoHash;
 /// The number of logs.
 pub const PARTITIONS: usize = 16;
 
-/// The most records that wait: 64 MiB.
+/// The most records that wait. They take 64 MiB.
 const MOST_PENDING: usize = (64 << 20) / size_of::<SharedRecord>();
 
 /// The most records of a log that are taken at once, but for the batch that exceeds them.
 const MOST_TAKEN: usize = 8 * MAX_RECORDS;
 
-/// All records of a batch count as heard at the same moment, so a batch contains what was heard within this many tenths
-/// of a second. It matters only while the engine is away. Otherwise batches are written more often.
+/// A batch contains only records that were heard within this many tenths of a second, because all records of a batch
+/// count as heard at the same moment. The limit matters only while the engine is away. Otherwise, batches are written
+/// more often.
 const SPAN: u32 = 10;
 
-/// One of the logs. A torrent is always in the same one.
+/// One of the logs. All records of a torrent are in the same log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Partition(u8);
 
 impl Partition {
-    /// The log of a torrent.
+    /// Returns the log of a torrent.
     pub fn of(info_hash: InfoHash) -> Self {
         let [first, ..] = info_hash.0;
         Self(first >> 4)
     }
 
-    /// All logs.
+    /// Yields all logs.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..16).map(Self)
     }
 
-    /// The number of the log, below [`PARTITIONS`].
+    /// Returns the number of the log, which is below [`PARTITIONS`].
     pub fn number(self) -> usize {
         self.0.into()
     }
 }
 
 /// The records that wait to be written into the logs, by log. Their number is bounded: if the engine is away for too
-/// long, the oldest ones are dropped.
+/// long, old records are dropped.
 #[derive(Debug)]
 pub struct PendingRecords {
     logs: [Mutex<VecDeque<PendingBatch>>; PARTITIONS],
@@ -58,14 +59,14 @@ pub struct PendingRecords {
 /// Records that will be one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingBatch {
-    /// When the first of them was heard.
+    /// When the first record was heard.
     pub heard: Timestamp,
     /// The records, in the order in which they were heard; at most [`MAX_RECORDS`].
     pub records: Vec<SharedRecord>,
 }
 
 impl PendingBatch {
-    /// The batch as it is written now. `sequence` is its number among the batches of the instance.
+    /// Returns the batch to write at `now`. `sequence` is its number among the batches of the instance.
     pub fn seal(self, now: Timestamp, instance: u64, sequence: u32, zones_fingerprint: u64) -> RecordBatch {
         let tenths = now.tenths().saturating_sub(self.heard.tenths());
         let age = Duration::from_millis(u64::from(tenths) * 100);
@@ -80,7 +81,7 @@ impl Default for PendingRecords {
 }
 
 impl PendingRecords {
-    /// Nothing yet, and room for this many records.
+    /// Makes an empty value with room for this many records.
     fn with_room_for(most: usize) -> Self {
         let logs = std::array::from_fn(|_| Mutex::default());
         Self { logs, most, pending: AtomicUsize::new(0), lost: AtomicU64::new(0) }
@@ -123,12 +124,12 @@ impl PendingRecords {
         taken
     }
 
-    /// How many records wait.
+    /// Returns how many records wait.
     pub fn pending(&self) -> usize {
         self.pending.load(Relaxed)
     }
 
-    /// How many records were dropped because there was no room, since the start.
+    /// Returns how many records were dropped since the start because there was no room.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
@@ -145,7 +146,7 @@ mod tests {
         Timestamp::from_tenths(tenths)
     }
 
-    /// A record that is recognised by its number.
+    /// Makes a record that tests recognise by its number.
     fn record(partition: u8, number: u32) -> SharedRecord {
         let peer = PeerRecord {
             ip: Ipv4Addr::LOCALHOST.into(),

@@ -1,23 +1,23 @@
-//! What happens to the batches of other instances.
+//! Applies the batches of other instances to the store.
 
 use std::time::Duration;
 
-use super::batch::RecordBatch;
+use super::batch::{RecordBatch, SharedRecord};
 use super::zones::ZoneMap;
 use crate::clock::Timestamp;
 use crate::store::{Applied, RecordRefusal, Store};
 use crate::topology::Topology;
 
-/// What has become of the records of a batch.
+/// How many records of a batch had which effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Peers that were recorded.
     pub recorded: usize,
     /// Peers that have left.
     pub left: usize,
-    /// Records that changed nothing, because something newer was known.
+    /// Records that changed at most the count of downloads, because the store has newer news of their peers.
     pub outdated: usize,
-    /// Records that were dropped because this instance has no zone of that name.
+    /// Records that were dropped because this instance does not have their zone.
     pub unknown_zone: usize,
     /// Records that were dropped because no client can reach their address.
     pub address: usize,
@@ -28,7 +28,8 @@ pub struct Receipt {
 }
 
 /// Applies a batch of another instance to the store. `ago` is how long ago the records were heard, see
-/// [`ago`](super::ago). `zones` is the map for the batch's fingerprint.
+/// [`ago`](super::ago). `zones` is the zone map for the batch's fingerprint. `accepted` is called with each record that
+/// told the store something.
 pub fn receive(
     store: &Store,
     now: Timestamp,
@@ -36,12 +37,18 @@ pub fn receive(
     topology: &Topology,
     zones: &ZoneMap,
     batch: &RecordBatch,
+    mut accepted: impl FnMut(&SharedRecord),
 ) -> Receipt {
     let mut receipt = Receipt::default();
     for record in &batch.records {
-        let count = match zones.own(record.zone) {
+        let applied =
+            zones.own(record.zone).map(|zone| store.apply(now, ago, topology, record.info_hash, zone, &record.peer));
+        if let Ok(Ok(Applied::Recorded | Applied::Left)) = applied {
+            accepted(record);
+        }
+        let count = match applied {
             Err(_) => &mut receipt.unknown_zone,
-            Ok(zone) => match store.apply(now, ago, topology, record.info_hash, zone, &record.peer) {
+            Ok(applied) => match applied {
                 Ok(Applied::Recorded) => &mut receipt.recorded,
                 Ok(Applied::Left) => &mut receipt.left,
                 Ok(Applied::Outdated) => &mut receipt.outdated,

@@ -1,4 +1,4 @@
-//! Several instances with a simulated log, in simulated time.
+//! Tests of several instances with a simulated log, in simulated time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -24,15 +24,15 @@ const TICK: u64 = 100;
 
 const INTERVAL: u64 = 30_000;
 
-/// The time between two announces of one client at least. Within less than a second, it is not certain which of two
-/// instances has heard a client last.
+/// The least time between two announces of one client. If two announces were less than a second apart, the instances
+/// might not agree on which announce was the last.
 const PAUSE: u64 = 1500;
 
 /// An instance. It knows the time only by its own clock, which started when the instance did.
 struct Instance {
     store: Store,
     shared: SharedSwarms,
-    /// How long it had been running at the start of the simulation, in milliseconds.
+    /// How long the instance had been running at the start of the simulation, in milliseconds.
     uptime: u64,
     written: u32,
 }
@@ -40,11 +40,11 @@ struct Instance {
 /// What the log does with batches on the way.
 #[derive(Clone, Copy)]
 struct LogFaults {
-    /// A quarter of the batches gets lost: for all instances, or for one.
+    /// An eighth of the batches gets lost for all instances. Half of the batches get lost for one instance.
     loses: bool,
     /// A batch comes up to three times.
     repeats: bool,
-    /// A batch comes at most this many milliseconds late. So later ones may come before it.
+    /// A batch comes at most this many milliseconds late. So a later batch may come before an earlier batch.
     longest_delay: u64,
 }
 
@@ -63,7 +63,8 @@ struct Fleet {
     instances: Vec<Instance>,
     faults: LogFaults,
     log: Vec<LogEntry>,
-    /// When which instance reads which entry: a reader may read an entry several times, or never.
+    /// The reads that are still to come: the moment, the instance that reads, and the entry. An instance may read an entry
+    /// several times, or never.
     reads: BinaryHeap<Reverse<(u64, usize, usize)>>,
     rng: Rng,
     topology: Topology,
@@ -75,7 +76,7 @@ struct SharedClient {
     number: u8,
     role: Role,
     is_live: bool,
-    /// When it has announced last.
+    /// When the client announced last.
     announced: u64,
 }
 
@@ -116,12 +117,12 @@ impl SharedClient {
     }
 }
 
-/// There are three torrents, in different logs.
+/// Returns the torrent of a client. There are three torrents, in different logs.
 fn torrent(client: u8) -> InfoHash {
     InfoHash([client % 3 * 0x41; 20])
 }
 
-/// A peer as it is compared: the torrent, the address, and whether it is a seed.
+/// What the tests compare of a peer: the torrent, the address, and whether the peer is a seed.
 type ListedAt = (InfoHash, SocketAddr, bool);
 
 impl Fleet {
@@ -167,7 +168,7 @@ impl Fleet {
         }
     }
 
-    /// Writes what waits at each instance into the log.
+    /// Writes the records that wait at each instance into the log.
     fn write(&mut self) {
         for writer in 0..self.instances.len() {
             let instance = &self.instances[writer];
@@ -204,7 +205,7 @@ impl Fleet {
         self.log.push(entry);
     }
 
-    /// Applies the entries that have come.
+    /// Applies the entries that are to be read by now.
     fn read(&mut self) {
         while let Some(Reverse((at, reader, entry))) = self.reads.peek().copied() {
             if at > self.now {
@@ -222,12 +223,12 @@ impl Fleet {
         let decoded = RecordBatch::decode(bytes).unwrap();
         assert_eq!(decoded.faults, Faults::default());
         let ago = ago(shared.engine_time(now), *id, decoded.batch.age);
-        let receipt = receive(store, now, ago, &self.topology, &ZoneMap::default(), &decoded.batch);
+        let receipt = receive(store, now, ago, &self.topology, &ZoneMap::default(), &decoded.batch, |_| {});
         let done = receipt.recorded + receipt.left + receipt.outdated + receipt.expired;
         assert_eq!(done, decoded.batch.records.len(), "{receipt:?}");
     }
 
-    /// A client announces at an instance.
+    /// Lets a client announce at an instance, at least [`PAUSE`] after its previous announce.
     fn announces_at(&mut self, instance: usize, client: &mut SharedClient, action: Action) -> SwarmCounts {
         let since = self.now - client.announced;
         if client.announced > 0 && since < PAUSE {
@@ -247,7 +248,7 @@ impl Fleet {
         selection.counts
     }
 
-    /// All live clients announce once within an interval, each at any of the instances.
+    /// Lets each live client announce once within an interval, at a random instance.
     fn interval_passes(&mut self, clients: &mut [SharedClient]) {
         let end = self.now + INTERVAL;
         self.rng.shuffle(clients);
@@ -277,20 +278,21 @@ impl Fleet {
 const STAYS: Action = Action::Stay { completed: false };
 const COMPLETES: Action = Action::Stay { completed: true };
 
-/// The peers that are there.
+/// Returns the peers of the live clients.
 fn live(clients: &[SharedClient]) -> BTreeSet<ListedAt> {
     let live = clients.iter().filter(|client| client.is_live);
     live.map(|client| (client.info_hash(), client.address(), client.role == Role::Seed)).collect()
 }
 
-/// What a client does: its number, what it does, at which instance, and how many milliseconds later.
+/// One step of a test: the number of the client, what the client does, at which instance, and after how many
+/// milliseconds.
 type Step = (u8, u8, Index, u64);
 
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec((0..6_u8, 0..8_u8, any::<Index>(), 0..4000_u64), 1..40)
 }
 
-/// When the instances started: up to some hours before the simulation.
+/// Returns for how many milliseconds each instance has been running: up to some hours.
 fn any_uptimes() -> impl Strategy<Value = Vec<u64>> {
     proptest::collection::vec(0..10_000_000_u64, 2..=8)
 }
@@ -346,7 +348,7 @@ proptest! {
             let peers = fleet.peers_of(instance);
             prop_assert!(live(&clients).is_subset(&peers), "instance {}: {:?}", instance, peers);
         }
-        // A leave that was lost is not told again. Its peer expires.
+        // If the record of a leave is lost, no instance shares the leave again. The peer stays until it expires.
         for _ in 0..peer_age.as_secs() / 30 {
             fleet.interval_passes(&mut clients);
         }
@@ -372,7 +374,7 @@ proptest! {
             let expected =
                 SwarmCounts { complete: is_done, incomplete: 1 - is_done, partial_seeds: 0, downloaded: is_done };
             prop_assert_eq!(counts, expected, "round {}", round);
-            // The others hear of it within a tick, and count the same.
+            // Within two ticks, the other instances hear of the announce and have the same counts.
             fleet.run(2 * TICK);
             for instance in &fleet.instances {
                 let counts = instance.store.counts(client.info_hash());
@@ -380,8 +382,9 @@ proptest! {
             }
             fleet.run(INTERVAL - 2 * TICK);
         }
-        // The join, the completion, and one record in each quarter of an hour. A second one if the client announces
-        // within a tick of its boundary: the instances do not agree then on what was first.
+        // The log has the join, the completion, and one record for each quarter of an hour. It may have a second record
+        // for a quarter if the client announces close to its boundary, because the instances may then not agree on which
+        // announce was the first.
         let quarters = rounds * INTERVAL / 900_000;
         prop_assert!((quarters..=2 * quarters + 4).contains(&(fleet.log.len() as u64)), "{} records", fleet.log.len());
     }
@@ -394,7 +397,7 @@ proptest! {
         let mut fleet = Fleet::new(&uptimes, peer_age, seed);
         let mut clients: Vec<_> = (0..20).map(SharedClient::new).collect();
         let mut due: BinaryHeap<_> = (0..clients.len()).map(|client| Reverse((1 + client as u64, client))).collect();
-        // More than a peer age.
+        // The clients announce for longer than a peer age.
         while let Some(Reverse((at, client))) = due.pop().filter(|Reverse((at, _))| *at < 20_000_000) {
             // The instances write and read only when there is something new.
             fleet.now = fleet.now.max(at);
@@ -452,7 +455,7 @@ fn two_clients_that_complete_at_the_same_time_at_two_instances_count_twice() {
 
 #[test]
 fn a_client_that_starts_again_before_its_stop_is_known_is_everywhere() {
-    // The log delays the stop by different times.
+    // In each run, the log delays the record of the stop by other times.
     for seed in 0..50 {
         let mut fleet = Fleet::new(&[0, 3_600_000, 7_200_000], Duration::from_hours(3), seed);
         let mut client = SharedClient::new(1);

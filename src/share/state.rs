@@ -1,4 +1,4 @@
-//! Whether this instance hears the others, for the pages.
+//! Whether this instance hears the other instances, as the pages show it.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-/// Whether this instance hears the others, and whether it knows what they know.
+/// Whether this instance hears the other instances, and whether it has caught up with them.
 pub struct ShareState {
     warm_up: Duration,
     is_caught_up: AtomicBool,
@@ -22,56 +22,56 @@ impl fmt::Debug for ShareState {
     }
 }
 
-/// An instance does not hear the others.
+/// This instance does not hear the other instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alone {
-    /// Since when.
+    /// The moment since which the instance is alone.
     pub since: SystemTime,
-    /// Why, and what the operator can do about it.
+    /// Why the instance is alone, and what the operator can do about it.
     pub why: String,
 }
 
 impl ShareState {
-    /// An instance that starts. It is ready when it has caught up with the others, or at the latest when it has been up
-    /// for this long.
+    /// Makes the state of an instance that starts. The instance is ready when it has caught up with the others, or at the
+    /// latest when it has been up for `warm_up`.
     pub fn new(warm_up: Duration, start: SystemTime) -> Self {
-        let alone = Alone { since: start, why: "It has just started.".to_owned() };
+        let alone = Alone { since: start, why: "The instance has just started.".to_owned() };
         Self { warm_up, is_caught_up: AtomicBool::new(false), alone: Mutex::new(Some(alone)), udp_key: OnceLock::new() }
     }
 
-    /// Whether an instance that has been up for this long is ready.
+    /// Returns whether the instance is ready if it has been up for this long.
     pub fn is_ready(&self, uptime: Duration) -> bool {
         self.is_caught_up.load(Relaxed) || uptime >= self.warm_up
     }
 
-    /// Why the instance does not hear the others; `None` if it does.
+    /// Returns why the instance does not hear the others. `None` if it hears them.
     pub fn alone(&self) -> Option<Alone> {
         self.alone.lock().clone()
     }
 
-    /// The instance does not hear the others. If that is known already, only the reason changes.
+    /// Records that the instance does not hear the others. If the instance is alone already, only the reason changes.
     pub fn begin_alone(&self, since: SystemTime, why: String) {
         let mut alone = self.alone.lock();
         let since = alone.as_ref().map_or(since, |alone| alone.since);
         *alone = Some(Alone { since, why });
     }
 
-    /// The instance hears the others. Returns what has ended.
+    /// Records that the instance hears the others. Returns the [`Alone`] that has ended, if the instance was alone.
     pub fn end_alone(&self) -> Option<Alone> {
         self.alone.lock().take()
     }
 
-    /// The key of UDP's connection ids that the instances share; `None` before it is known.
+    /// Returns the key of UDP's connection ids that the instances share. `None` until the key is known.
     pub fn udp_key(&self) -> Option<[u8; 16]> {
         self.udp_key.get().copied()
     }
 
-    /// Takes note of the key of UDP's connection ids. Only the first one counts.
+    /// Sets the key of UDP's connection ids. Only the first call has an effect.
     pub fn note_udp_key(&self, key: [u8; 16]) {
         self.udp_key.get_or_init(|| key);
     }
 
-    /// The instance knows what the others have shared. Returns whether that is so for the first time.
+    /// Records that the instance has caught up with the others. Returns whether this is the first time.
     pub fn catch_up(&self) -> bool {
         !self.is_caught_up.swap(true, Relaxed)
     }

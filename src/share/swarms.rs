@@ -1,4 +1,4 @@
-//! The part of the tracker that shares its swarms with other instances.
+//! The place where announces leave records for the other instances.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU16};
@@ -14,19 +14,19 @@ use crate::store::{Action, Announcement, Hearing, PeerChange, PeerNews, PeerReco
 use crate::topology::ZonedIp;
 use tracker_protocol::InfoHash;
 
-/// What the announce path and the loop that writes and follows the logs have in common. Announces put records in, and
-/// the loop takes them out.
+/// Connects announces with the loop that writes and follows the logs. Announces put records in, and the loop takes them
+/// out.
 #[derive(Debug)]
 pub struct SharedSwarms {
     gate: ShareGate,
     clock: EngineClock,
-    /// When records may have been lost last, in the unit of [`Timestamp`]; 0 for never.
+    /// The latest moment at which records may have been lost, in tenths of a second. 0 means never.
     resync: AtomicU32,
     pending: PendingRecords,
 }
 
 impl SharedSwarms {
-    /// Nothing to share yet.
+    /// Makes a value without records.
     pub fn new(peer_age: Duration) -> Self {
         Self {
             gate: ShareGate::new(peer_age),
@@ -36,7 +36,8 @@ impl SharedSwarms {
         }
     }
 
-    /// Shares an announce that the store has carried out, if the other instances must hear of it. Returns why.
+    /// Shares an announce, if the other instances must hear of it. Returns why the announce is shared. `selection` is what
+    /// the announce got from the store.
     pub fn heard(
         &self,
         now: Timestamp,
@@ -47,7 +48,7 @@ impl SharedSwarms {
         let hearing = selection.hearing.as_ref()?;
         let reason = self.reason(announcement, hearing)?;
         let Announcement { place, is_claim, outside, .. } = *announcement;
-        // The second address is in the zone of the first one, as in the store.
+        // The second address gets the zone of the first address, as in the store.
         let second = outside.filter(|_| !is_claim).map(|ZonedIp { ip, .. }| (ip, true));
         for (ip, is_claim) in [Some((place.ip, is_claim)), second].into_iter().flatten() {
             let Some(news) = news(announcement, hearing) else { continue };
@@ -68,18 +69,18 @@ impl SharedSwarms {
         self.gate.reason(hearing, self.clock.steady_at(hearing.at), endpoint, resync)
     }
 
-    /// The records that wait to be written.
+    /// Returns the records that wait to be written.
     pub fn pending(&self) -> &PendingRecords {
         &self.pending
     }
 
-    /// Records may have been lost: each peer is shared once more, at its next announce.
+    /// Makes each peer be shared once more, at its next announce, because records may have been lost.
     pub fn resync(&self, now: Timestamp) {
         self.resync.fetch_max(now.tenths().max(1), Relaxed);
     }
 
-    /// Takes note of what the engine's clock shows. If it is not what was expected, boundaries may have been passed
-    /// over, so each peer is shared once more. Returns whether that is so.
+    /// Records what the engine's clock shows now. If the clock has jumped, boundaries may have been skipped, so each peer
+    /// is shared once more. Returns whether the clock has jumped.
     pub fn align(&self, now: Timestamp, engine: EngineTime) -> bool {
         let is_other = self.clock.align(now, engine);
         if is_other {
@@ -88,13 +89,13 @@ impl SharedSwarms {
         is_other
     }
 
-    /// What the engine's clock shows at a moment, as far as is known.
+    /// Returns what the engine's clock shows at a moment of our clock, as far as this instance knows.
     pub fn engine_time(&self, moment: Timestamp) -> EngineTime {
         self.clock.at(moment)
     }
 }
 
-/// What an announce tells the other instances; `None` if it tells nothing.
+/// Returns what the other instances hear of an announce. `None` if they hear nothing.
 fn news(announcement: &Announcement, hearing: &Hearing) -> Option<PeerNews> {
     let &Announcement { port, role, action, .. } = announcement;
     match action {
@@ -117,7 +118,7 @@ mod tests {
 
     const TORRENT: InfoHash = InfoHash([7; 20]);
 
-    /// An announce from the second zone, with a public address for clients outside.
+    /// Makes an announce from the second zone. The peer has a second address, for clients outside.
     fn announcement() -> Announcement {
         let ip = Ipv4Addr::new(192, 168, 1, 5).into();
         Announcement {
@@ -164,7 +165,7 @@ mod tests {
         let leaves = Announcement { action: Action::Leave, ..announcement() };
         heard(&leaves, Some(PeerChange::Left));
         assert_eq!(records(&shared), both(PeerNews::Left { port: Some(port) }));
-        // An address that is claimed itself has no second one.
+        // A peer at a claimed address has no second address.
         heard(&Announcement { is_claim: true, ..announcement() }, Some(PeerChange::Joined));
         assert_eq!(records(&shared), [record([192, 168, 1, 5], true, stays)]);
         // After a loss, the same announce is shared once more.

@@ -1,32 +1,32 @@
-//! The time that all instances have in common: the engine's.
+//! The time that all instances have in common: the time of the engine's clock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// How far the engine's time may differ from what is expected before the steady clock changes, in milliseconds. The time
-/// on the way to the engine and back varies, and clocks drift.
+/// By how many milliseconds the engine's clock must differ from the steady clock before the steady clock changes. Smaller
+/// differences are normal, because the way to the engine and back takes a varying time, and clocks drift.
 const TOLERANCE: u64 = 1000;
 
 /// A moment by the engine's clock, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EngineTime(pub u64);
 
-/// Which moment of the engine's clock a moment of our clock is. No instance's wall clock counts.
+/// Tells what the engine's clock shows at a moment of our clock. The wall clocks of the instances do not matter.
 ///
 /// Only the loop that speaks to the engine calls [`Self::align`].
 #[derive(Debug, Default)]
 pub struct EngineClock {
     /// What the engine's clock showed when our clock started.
     start: AtomicU64,
-    /// Nearly the same, but it stays the same while the differences are small.
+    /// An earlier value of `start`. It changes only when `start` differs from it by [`TOLERANCE`] or more.
     steady_start: AtomicU64,
 }
 
 impl EngineClock {
-    /// Takes note of what the engine's clock shows now. Returns whether the steady clock has changed: then boundaries of
-    /// the gate may have been passed over, so all peers must be shared once more.
+    /// Records what the engine's clock shows now. Returns whether the steady clock has changed. If so, boundaries of the
+    /// gate may have been skipped, so all peers must be shared once more.
     pub fn align(&self, now: Timestamp, engine: EngineTime) -> bool {
         let start = engine.0.saturating_sub(millis(now));
         self.start.store(start, Relaxed);
@@ -37,19 +37,21 @@ impl EngineClock {
         is_off
     }
 
-    /// What the engine's clock shows at a moment of our clock.
+    /// Returns what the engine's clock shows at a moment of our clock.
     pub fn at(&self, moment: Timestamp) -> EngineTime {
         EngineTime(self.start.load(Relaxed).saturating_add(millis(moment)))
     }
 
-    /// The same within a second, and the differences between moments are exact. The gate needs this.
+    /// Returns what the steady clock shows at a moment of our clock. The steady clock differs from the engine's clock by
+    /// less than a second. The differences between its moments are exact, because the gate needs exact differences.
     pub fn steady_at(&self, moment: Timestamp) -> EngineTime {
         EngineTime(self.steady_start.load(Relaxed).saturating_add(millis(moment)))
     }
 }
 
-/// How long ago a record was heard. `entry` is when the engine got the record's batch, and `age` is how long the batch
-/// had waited. A moment in the future counts as now, because the clock of another engine may be ahead.
+/// Returns how long ago a record was heard. `entry` is when the engine got the record's batch, and `age` is how long the
+/// batch had waited before. An `entry` in the future counts as now, because the clock of an earlier engine may have been
+/// ahead.
 pub fn ago(now: EngineTime, entry: EngineTime, age: Duration) -> Duration {
     Duration::from_millis(now.0.saturating_sub(entry.0)).saturating_add(age)
 }
@@ -76,7 +78,7 @@ mod tests {
         }
         assert!(clock.align(at(70), EngineTime(1_003_000)));
         assert_eq!(clock.steady_at(at(70)), EngineTime(1_003_000));
-        // Another engine whose clock is an hour behind.
+        // Another engine follows, whose clock is far behind.
         assert!(clock.align(at(70), EngineTime(0)));
         assert_eq!(clock.steady_at(at(80)), EngineTime(8000));
     }

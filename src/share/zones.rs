@@ -1,4 +1,4 @@
-//! The zones of another instance, which are numbered differently there.
+//! Translates the zones of another instance, because each instance numbers its zones itself.
 
 use std::hash::Hasher as _;
 use std::num::NonZeroU8;
@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::topology::{Topology, ZoneId};
 
-/// Names a list of zones. Two instances with the same names in the same order have the same fingerprint, whatever their
-/// versions.
+/// Returns a number that identifies a list of zones. Two instances with the same names in the same order have the same
+/// fingerprint, whatever their versions.
 pub fn fingerprint<'a>(names: impl IntoIterator<Item = &'a str>) -> u64 {
     // The hash must stay the same in later versions.
     let mut hasher = SipHasher24::new();
@@ -21,24 +21,24 @@ pub fn fingerprint<'a>(names: impl IntoIterator<Item = &'a str>) -> u64 {
     hasher.finish()
 }
 
-/// Which of our zones each zone of another instance is.
+/// For each zone of another instance, our zone of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ZoneMap(Vec<Option<ZoneId>>);
 
-/// A record names a zone that this instance does not have. The peer must be dropped: as a peer of no zone it would get
-/// into replies for the wrong clients.
+/// A record names a zone that this instance does not have. The record must be dropped. If its peer were recorded without
+/// a zone, the wrong clients would get the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("this instance has no zone of that name")]
 pub struct UnknownZone;
 
 impl ZoneMap {
-    /// The map for an instance that has zones with these names.
+    /// Makes the map for an instance that has zones with these names.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>, topology: &Topology) -> Self {
         let own = |name| topology.zones().find(|(_, own)| *own == name).map(|(zone, _)| zone);
         Self(names.into_iter().take(ZoneId::MOST).map(own).collect())
     }
 
-    /// The zone of a record among our own zones. A record of a peer in no zone stays without one.
+    /// Returns our zone for the zone of a record. A peer that is in no zone there is in no zone here.
     pub fn own(&self, zone: Option<NonZeroU8>) -> Result<Option<ZoneId>, UnknownZone> {
         let Some(zone) = zone else { return Ok(None) };
         let own = self.0.get(usize::from(zone.get()) - 1).copied().flatten();

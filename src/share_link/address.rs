@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A host with its port, as a connection is opened to it.
+/// A host with its port, to which a connection can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EngineAddress {
     /// A name, or an address without brackets.
@@ -11,8 +11,8 @@ pub(super) struct EngineAddress {
 }
 
 impl EngineAddress {
-    /// Reads `host`, `host:port` or `[address]:port`. Without a port, it is this one. `None` if the text is none of
-    /// these.
+    /// Reads `host`, `host:port` or `[address]:port`. Without a port in the text, the port is `usual`. `None` if the text
+    /// has none of these forms.
     pub(super) fn read(text: &str, usual: u16) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {

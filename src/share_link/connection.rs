@@ -11,10 +11,11 @@ use super::error::LinkError;
 use super::stream;
 use super::target::{EnginePassword, EnginePlace};
 
-/// How long a connection may take to open, and the engine to answer. A healthy engine takes milliseconds.
+/// How long a connection may take to open, and how long the engine may take to answer. A healthy engine takes
+/// milliseconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A connection to the engine. Dropping it closes it.
+/// A connection to the engine. It closes when this value is dropped.
 #[derive(Debug)]
 pub(super) struct EngineConnection {
     commands: MultiplexedConnection,
@@ -22,7 +23,7 @@ pub(super) struct EngineConnection {
 }
 
 impl EngineConnection {
-    /// Connects to this place, which is not that of Sentinels.
+    /// Connects to the engine or to a Sentinel at this place, which must not be [`EnginePlace::Sentinel`].
     pub(super) async fn to(place: &EnginePlace, login: RedisConnectionInfo) -> Result<Self, LinkError> {
         let opening = async {
             let stream = stream::open(place).await?;
@@ -40,9 +41,10 @@ impl EngineConnection {
     }
 }
 
-/// What a connection begins with.
+/// Returns the login with which a connection begins: the user, the password and the database.
 pub(super) fn login(user: Option<&str>, password: Option<&EnginePassword>, database: u16) -> RedisConnectionInfo {
-    // Servers before 7.2 answer the library's name with an error, and some users may not set it.
+    // The connection does not tell the library's name, because servers before 7.2 answer it with an error, and some
+    // users lack the right to set it.
     let mut login = RedisConnectionInfo::default().set_db(database.into()).set_skip_set_lib_name();
     if let Some(user) = user {
         login = login.set_username(user);

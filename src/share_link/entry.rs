@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::share::EngineTime;
 
-/// The place of an entry in its log: the engine's time in milliseconds, and a number among the entries of the same
-/// millisecond.
+/// The place of an entry in its log: the engine's time in milliseconds, and a number that distinguishes the entries of
+/// one millisecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EntryId {
     pub(super) time: EngineTime,
@@ -19,7 +19,7 @@ impl EntryId {
         Some(Self { time: EngineTime(time.parse().ok()?), number: number.parse().ok()? })
     }
 
-    /// The first possible entry of the moment that is earlier by this much.
+    /// Returns the first possible id of the moment that is earlier by `time`.
     pub(super) fn back_by(self, time: Duration) -> Self {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self { time: EngineTime(self.time.0.saturating_sub(millis)), number: 0 }

@@ -5,7 +5,7 @@ use std::io;
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 use thiserror::Error;
 
-/// Why an exchange with the engine failed. The text goes on where "the engine" stands before it.
+/// Why an exchange with the engine failed. The text continues a sentence whose subject is the engine.
 #[derive(Debug, Error)]
 pub(super) enum LinkError {
     #[error("cannot be reached ({0})")]
@@ -26,7 +26,7 @@ pub(super) enum LinkError {
     Full(String),
     #[error("answers with an error ({0})")]
     Refused(String),
-    #[error("answers with something that a Redis or Valkey does not say ({0})")]
+    #[error("answers with a reply that no Redis or Valkey sends ({0})")]
     Reply(&'static str),
     #[error("is not known to any Sentinel ({0})")]
     Sentinel(String),
@@ -35,7 +35,7 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
-    /// The value of the metric's label.
+    /// Returns the value of the metric's label `reason`.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
@@ -52,15 +52,15 @@ impl LinkError {
         }
     }
 
-    /// What the operator can do about it.
+    /// Returns what the operator can do about the error.
     pub(super) fn remedy(&self) -> &'static str {
         match self {
             Self::Connect(_) => "Start the server, or correct the address in SHARE_URL.",
             Self::Tls(_) => {
-                "Let SSL_CERT_FILE name the authority that signed the server's certificate, and SHARE_URL the name that \
-                 is in it."
+                "Let SSL_CERT_FILE name the authority that signed the server's certificate, and let SHARE_URL use a name \
+                 for which the certificate is valid."
             }
-            Self::Late => "Look whether the server hangs, is overloaded, or is behind a firewall that drops packets.",
+            Self::Late => "Check whether the server hangs, is overloaded, or is behind a firewall that drops packets.",
             Self::Broken(_) => "Look into the server's log. A port for TLS needs rediss:// in SHARE_URL.",
             Self::Login(_) => {
                 "Correct the user in SHARE_URL, or the password there or in the file of SHARE_PASSWORD_FILE."
@@ -69,7 +69,7 @@ impl LinkError {
                 "Permit the user +xadd +xread +get +set +hset +hgetall +hdel +time +info on the keys that begin with \
                  SHARE_NAME."
             }
-            Self::ReadOnly => "Let SHARE_URL name the primary, or the Sentinels that know it.",
+            Self::ReadOnly => "Let SHARE_URL name the primary, or Sentinels that know the primary.",
             Self::Full(_) => "Give the server more memory: raise its maxmemory.",
             Self::Refused(_) => "Look into the server's log.",
             Self::Reply(_) => "Let SHARE_URL name a Redis 6.2 or newer, or a Valkey.",
@@ -90,7 +90,7 @@ impl From<RedisError> for LinkError {
         }
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Login(text(&error)),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply("its reply cannot be read"),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Reply("the reply cannot be read"),
             ErrorKind::Io => Self::Broken(text(&error)),
             _ => match error.code() {
                 Some(code) => of_server(code, error.detail().unwrap_or_default()),
@@ -109,7 +109,7 @@ impl From<&ServerError> for LinkError {
     }
 }
 
-/// The error behind the code with which the engine begins its error replies.
+/// Returns the error for an error reply of the engine. The reply begins with `code`.
 fn of_server(code: &str, detail: &str) -> LinkError {
     let text = format!("{code} {detail}").escape_debug().to_string();
     match code {
@@ -117,7 +117,7 @@ fn of_server(code: &str, detail: &str) -> LinkError {
         "OOM" => LinkError::Full(text),
         "NOPERM" => LinkError::Rights(text),
         "NOAUTH" | "WRONGPASS" => LinkError::Login(text),
-        // What Redis says if it has no password at all, or is asked for AUTH with a wrong number of arguments.
+        // Redis sends this if it has no password at all, or if AUTH has the wrong number of arguments.
         "ERR" if detail.contains("AUTH") => LinkError::Login(text),
         _ => LinkError::Refused(text),
     }

@@ -8,18 +8,19 @@ use tokio::time::Instant;
 use super::connection::EngineConnection;
 use super::error::LinkError;
 use super::follower::{self, Follower};
+use super::forwarding::client_elsewhere;
 use super::keys::EngineKeys;
 use super::outbox::ShareOutbox;
 use super::parts::ShareParts;
 use super::reply;
 use super::survey;
-use crate::share::{MAX_RECORDS, Partition, ago, fingerprint, receive};
+use crate::share::{MAX_RECORDS, Partition, SharedRecord, ago, fingerprint, receive};
 
 /// The most full batches that one exchange writes, and the most batches of one log that it reads.
 const MOST_BATCHES: usize = 32;
 
-/// After an exchange that took less than this, a quarter of what an answer may take, the next one may be twice as large and still ends in time. If
-/// exchanges grew until one is late, each late one would cost a connection, and a slow instance would never catch up.
+/// After an exchange that took less than this, the next exchange may be twice as large: it still ends in time, because this
+/// is a quarter of the time for an answer. Each exchange that is late costs the connection.
 const QUICK: Duration = Duration::from_millis(500);
 
 /// What an exchange has shown.
@@ -139,11 +140,14 @@ impl BatchExchange {
                     if !self.follower.knows_zones(zones) {
                         self.look_up_zones(engine, zones).await?;
                     }
-                    let ShareParts { store, topology, clock, shared, metrics, .. } = &self.parts;
+                    let ShareParts { store, topology, clock, shared, metrics, forwarding, .. } = &self.parts;
                     let now = clock.now();
                     let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
                     let map = self.follower.zones(zones).cloned().unwrap_or_default();
-                    follower::count(receive(store, now, ago, topology, &map, &batch), metrics);
+                    let accepted = |record: &SharedRecord| {
+                        forwarding.iter().for_each(|others| others.heard(&client_elsewhere(record), ago));
+                    };
+                    follower::count(receive(store, now, ago, topology, &map, &batch, accepted), metrics);
                 }
                 self.follower.advance(partition, entry.id);
             }

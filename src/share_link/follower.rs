@@ -1,4 +1,4 @@
-//! How far this instance has read the logs, and what it does with what it reads.
+//! How far this instance has read the logs, and how it reads an entry.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::share::{
 };
 use crate::topology::Topology;
 
-/// After the connection was lost, reading begins this long before the last entry. Another server may have become the
-/// primary, whose clock is behind and which lacks the last entries.
+/// After the connection was lost, reading begins this long before the last entry that was read. The reason is that
+/// another server may have become the primary: its clock may be behind, and it may lack the last entries.
 const OVERLAP: Duration = Duration::from_secs(10);
 
 /// After another server has become the primary, reading begins this long before this instance's writes last reached that
 /// server. The clocks of the servers may differ by this much, see `retracker check`.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
-/// The most lists of zones that are remembered. Instances with the same zones share one list.
+/// The most zone maps that are remembered. Instances with the same zones share one map.
 const MOST_MAPS: usize = 256;
 
 /// How far this instance has read the logs, and which zones other instances have.
@@ -28,7 +28,8 @@ pub(super) struct Follower {
     /// The last entries of the logs that were read before others were read again.
     known: [EntryId; PARTITIONS],
     epochs: [Option<Vec<u8>>; PARTITIONS],
-    /// The zones of other instances by their fingerprint. A list that the engine does not have is empty.
+    /// The zone maps of other instances by fingerprint. If the engine does not have the names of the zones, the map is
+    /// empty.
     maps: HashMap<u64, ZoneMap>,
 }
 
@@ -40,19 +41,19 @@ impl Default for Follower {
 }
 
 impl Follower {
-    /// The last entry of a log that was read.
+    /// Returns the last entry of a log that was read.
     pub(super) fn position(&self, partition: Partition) -> EntryId {
         self.positions.get(partition.number()).copied().unwrap_or_default()
     }
 
-    /// An entry of a log was read.
+    /// Records that an entry of a log was read.
     pub(super) fn advance(&mut self, partition: Partition, id: EntryId) {
         if let Some(position) = self.positions.get_mut(partition.number()) {
             *position = id;
         }
     }
 
-    /// The connection was lost: some of what was read last is read again.
+    /// Moves all positions back by [`OVERLAP`], because the connection was lost.
     pub(super) fn step_back(&mut self) {
         self.positions.iter_mut().for_each(|position| *position = position.back_by(OVERLAP));
     }
@@ -79,8 +80,8 @@ impl Follower {
         self.epochs.first().is_some_and(|known| known.as_deref() == epoch)
     }
 
-    /// Takes note of the epoch of a log. Returns whether the engine has forgotten the log since this instance saw it;
-    /// then the log is read from its beginning.
+    /// Records the epoch of a log. If it differs from the last epoch, the engine has forgotten the log in between. Then
+    /// this method returns true, and the log is read from its beginning.
     pub(super) fn note_epoch(&mut self, partition: Partition, epoch: &[u8]) -> bool {
         let Some(known) = self.epochs.get_mut(partition.number()) else { return false };
         let is_other = known.as_ref().is_some_and(|known| known != epoch);
@@ -92,12 +93,13 @@ impl Follower {
         is_other
     }
 
-    /// Whether the zones with this fingerprint were looked up.
+    /// Returns whether the zones with this fingerprint were looked up.
     pub(super) fn knows_zones(&self, fingerprint: u64) -> bool {
         self.maps.contains_key(&fingerprint)
     }
 
-    /// Takes note of the zones with this fingerprint: a JSON list of names. `None` if the engine does not have it.
+    /// Records the zones with the fingerprint `wanted`. `names` is a JSON list of their names, or `None` if the engine
+    /// does not have the list.
     pub(super) fn note_zones(&mut self, wanted: u64, names: Option<&[u8]>, topology: &Topology) {
         if self.maps.len() >= MOST_MAPS {
             self.maps.clear();
@@ -108,18 +110,18 @@ impl Follower {
         self.maps.insert(wanted, map);
     }
 
-    /// Forgets the zones, so that those that were missing are looked up again.
+    /// Forgets all zone maps, so that names that were missing are looked up again.
     pub(super) fn forget_zones(&mut self) {
         self.maps.clear();
     }
 
-    /// The zones with this fingerprint.
+    /// Returns the zone map for this fingerprint.
     pub(super) fn zones(&self, fingerprint: u64) -> Option<&ZoneMap> {
         self.maps.get(&fingerprint)
     }
 }
 
-/// The batch in an entry, unless it cannot be read or the instance `own` has written it.
+/// Returns the batch in an entry. `None` if the batch cannot be read, or if the instance `own` has written it.
 pub(super) fn read(entry: &ReadEntry, own: Option<u64>, metrics: &ShareMetrics) -> Option<RecordBatch> {
     let DecodedBatch { batch, faults } = match RecordBatch::decode(&entry.batch) {
         Ok(decoded) => decoded,
@@ -140,7 +142,7 @@ pub(super) fn read(entry: &ReadEntry, own: Option<u64>, metrics: &ShareMetrics) 
     Some(batch)
 }
 
-/// Counts what has become of the records of a batch.
+/// Adds the receipt of a batch to the metrics.
 pub(super) fn count(receipt: Receipt, metrics: &ShareMetrics) {
     let Receipt { recorded, left, outdated, unknown_zone, address, expired, claimed } = receipt;
     metrics.received.inc_by((recorded + left + outdated) as u64);

@@ -1,38 +1,51 @@
-//! What instances tell each other about themselves.
+//! The notes about themselves that instances leave in the engine.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::share::EngineTime;
 
-/// An instance that has not said anything for this long is gone.
+/// An instance that has not written its note for this long is gone.
 const GONE: Duration = Duration::from_mins(1);
 
-/// What an instance has said about itself is removed when it has not said anything for this long. An instance that comes
-/// back from the other side of a partition looks for it.
+/// The note of an instance that has written none for this long is removed. An instance that comes back from the other side
+/// of a partition looks for its own note.
 const REMOVED: Duration = Duration::from_hours(1);
 
-/// What an instance says about itself. Unknown fields, of later versions, are ignored.
+/// The addresses under which upstream trackers know an instance, by the fingerprint of the tracker's URL. The URL itself
+/// may contain a passkey.
+pub(super) type UpstreamAddresses = BTreeMap<String, Vec<IpAddr>>;
+
+/// The note of an instance about itself. Unknown fields are ignored, because later versions may add fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InstanceNote {
-    /// Where it listens, for people who look.
+    /// The addresses on which the instance listens. Only people read them.
     pub(super) addresses: Vec<String>,
-    /// Its version, for people who look.
+    /// The version of the instance. Only people read it.
     pub(super) version: String,
-    /// When it began to share, in milliseconds of the engine's clock.
+    /// When the instance began to share, in milliseconds of the engine's clock.
     pub(super) started: u64,
-    /// When it wrote this, in milliseconds of the engine's clock.
+    /// When the instance wrote this note, in milliseconds of the engine's clock.
     pub(super) beat: u64,
+    /// The addresses under which its upstream trackers know it.
+    #[serde(default)]
+    pub(super) upstream: UpstreamAddresses,
 }
 
 impl InstanceNote {
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
+
+    pub(super) fn from_json(note: &[u8]) -> Option<Self> {
+        serde_json::from_slice(note).ok()
+    }
 }
 
-/// How many instances there are, and the names of those whose notes are to be removed.
+/// Returns how many instances there are, and the names of those whose notes are to be removed.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
     let silence =
         |note: &[u8]| beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)));
@@ -41,13 +54,13 @@ pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, V
     (i64::try_from(there).unwrap_or(i64::MAX), old)
 }
 
-/// When the instance of this name has written its note. `None` if there is no note of it.
+/// Returns when the instance of this name wrote its note. `None` if it has no note.
 pub(super) fn beat_of(notes: &[(&[u8], &[u8])], wanted: &str) -> Option<EngineTime> {
     notes.iter().find(|(name, _)| *name == wanted.as_bytes()).and_then(|(_, note)| beat(note))
 }
 
 fn beat(note: &[u8]) -> Option<EngineTime> {
-    serde_json::from_slice(note).map(|InstanceNote { beat, .. }| EngineTime(beat)).ok()
+    InstanceNote::from_json(note).map(|note| EngineTime(note.beat))
 }
 
 #[cfg(test)]
@@ -57,7 +70,9 @@ mod tests {
     #[test]
     fn an_instance_that_is_silent_for_a_minute_is_gone_and_is_forgotten_after_an_hour() {
         let note = |beat| {
-            InstanceNote { addresses: vec!["[::]:80".to_owned()], version: "1".to_owned(), started: 0, beat }.to_json()
+            let addresses = vec!["[::]:80".to_owned()];
+            let upstream = UpstreamAddresses::new();
+            InstanceNote { addresses, version: "1".to_owned(), started: 0, beat, upstream }.to_json()
         };
         let notes =
             [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(9_000_000)), ("odd", "{}".to_owned())];

@@ -1,8 +1,8 @@
-//! The names of the keys. The part in braces says which keys a cluster keeps together.
+//! The names of the keys in the engine. A Redis cluster keeps keys with the same part in braces together.
 
 use crate::share::Partition;
 
-/// The names of the keys.
+/// The names of the keys in the engine.
 #[derive(Clone, Debug)]
 pub(super) struct EngineKeys {
     /// The beginning of all names.
@@ -14,27 +14,28 @@ impl EngineKeys {
         Self { name: name.to_owned() }
     }
 
-    /// The log of a partition.
+    /// Returns the key of the log of a partition.
     pub(super) fn log(&self, partition: Partition) -> String {
         format!("{}:{{{}}}:log", self.name, partition.number())
     }
 
-    /// A random value that is as old as the log. Another value means that the engine has forgotten the log.
+    /// Returns the key of a log's epoch: a random value that is as old as the log. When the value has changed, the engine
+    /// has forgotten the log.
     pub(super) fn epoch(&self, partition: Partition) -> String {
         format!("{}:{{{}}}:epoch", self.name, partition.number())
     }
 
-    /// The key of UDP's connection ids.
+    /// Returns the key under which the engine keeps the key of UDP's connection ids.
     pub(super) fn udp_key(&self) -> String {
         format!("{}:{{0}}:udp-key", self.name)
     }
 
-    /// The instances, each with what is known of it.
+    /// Returns the key of the hash that has the note of each instance.
     pub(super) fn instances(&self) -> String {
         format!("{}:{{0}}:instances", self.name)
     }
 
-    /// The names of the zones with this fingerprint.
+    /// Returns the key of the names of the zones with this fingerprint.
     pub(super) fn zones(&self, fingerprint: u64) -> String {
         format!("{}:{{0}}:zones:{fingerprint:016x}", self.name)
     }

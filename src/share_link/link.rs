@@ -1,4 +1,4 @@
-//! The loop: writes what this instance hears, and follows what all instances have written.
+//! The loop, which writes what this instance hears, and reads what all instances have written.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::connection::EngineConnection;
 use super::error::LinkError;
 use super::exchange::{BatchExchange, Exchanged};
+use super::forwarding;
 use super::instances::{self, InstanceNote};
 use super::keys::EngineKeys;
 use super::parts::ShareParts;
@@ -22,25 +23,26 @@ use crate::share::{EngineTime, Partition};
 
 /// How often batches are written and read.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the instance says that it is there.
+/// How often the instance writes its note into the engine.
 const BEAT: Duration = Duration::from_secs(10);
-/// How often the engine's clock and all epochs are asked. The epoch of the first log is asked in each exchange.
+/// How often the loop asks for the engine's clock and all epochs. Each exchange asks for the epoch of the first log.
 const SURVEY: Duration = Duration::from_mins(1);
 /// The pauses before connecting again: the first and the longest.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// How long the last batch may take at the end of the process.
+/// How long the last batches may take at the end of the process.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The loop between this instance and the engine.
 ///
 /// What can be lost, and what repairs it:
-/// - After each loss of the connection, what the engine acknowledged in the last ten seconds is written again, and what
-///   was read in that time is read again. So a server that becomes the primary without the last writes costs nothing.
-///   All of it is idempotent.
-/// - If the engine has forgotten the logs, is another server than before, or was away for so long that records were
-///   dropped, each peer is shared once more at its next announce ([`SharedSwarms::resync`]).
-/// - If it is another server, this instance may have written to the old one while others already wrote to the new one.
-///   So everything is read again that the new one has got since this instance's writes last reached it.
+/// - A server without the last writes may become the primary. So after each loss of the connection, the loop writes again
+///   what the engine acknowledged in the last ten seconds, and reads again what it read in that time. A record that is
+///   applied twice does no harm.
+/// - The engine may have forgotten the logs, may be another server than before, may have set its clock, or may have been
+///   away until records were dropped. Then each peer is shared once more, at its next announce
+///   ([`SharedSwarms::resync`]).
+/// - If another server is the primary, this instance may have written to the old one while other instances already wrote
+///   to the new one. So it reads again what the new server got since this instance's writes last reached that server.
 ///
 /// [`SharedSwarms::resync`]: crate::share::SharedSwarms::resync
 #[derive(Debug)]
@@ -58,14 +60,14 @@ pub struct ShareLink {
 }
 
 impl ShareLink {
-    /// The loop. It does nothing before [`Self::run`].
+    /// Makes the loop, which does nothing before [`Self::run`].
     pub fn new(options: ShareOptions, parts: ShareParts) -> Self {
         let exchanged = parts.clock.now();
         let logs = BatchExchange::new(EngineKeys::new(&options.name), parts);
         Self { options, logs, server: None, started: None, exchanged, told: false }
     }
 
-    /// Shares until the sender of `stopped` is gone. Then writes what is left, within a second.
+    /// Shares swarms until the sender of `stopped` is dropped. Then writes the records that are left, within a second.
     pub async fn run(mut self, stopped: oneshot::Receiver<()>) {
         tokio::select! {
             () = self.share() => {}
@@ -94,7 +96,7 @@ impl ShareLink {
         }
     }
 
-    /// Connects, and exchanges batches until something fails.
+    /// Connects to the engine, and exchanges batches until an exchange fails.
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
@@ -120,7 +122,7 @@ impl ShareLink {
         }
     }
 
-    /// Looks whether the engine is as it was.
+    /// Checks whether the engine is still the same. If it is not, each peer is shared once more.
     async fn survey(&mut self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let names: Vec<_> = self.logs.parts.topology.zones().map(|(_, name)| name).collect();
         let names = serde_json::to_string(&names).unwrap_or_default();
@@ -153,7 +155,7 @@ impl ShareLink {
         self.logs.parts.metrics.resynced(reason);
     }
 
-    /// Says that this instance is there, and counts the others.
+    /// Writes the note of this instance, counts all instances, and removes the notes of instances that are gone.
     async fn beat(&self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let now = self.logs.parts.shared.engine_time(self.logs.parts.clock.now());
         let note = InstanceNote {
@@ -161,6 +163,7 @@ impl ShareLink {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.unwrap_or_default().0,
             beat: now.0,
+            upstream: forwarding::own_addresses(self.logs.parts.forwarding.as_ref()),
         };
         let mut commands = pipe();
         commands.cmd("HSET").arg(self.logs.keys.instances()).arg(self.name()).arg(note.to_json());
@@ -169,6 +172,7 @@ impl ShareLink {
         let [written, notes] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
         reply::checked(written)?;
         let notes = reply::pairs(notes)?;
+        forwarding::note_addresses(self.logs.parts.forwarding.as_ref(), &notes, &self.name());
         let (count, gone) = instances::count(&notes, now);
         self.logs.parts.metrics.instances.set(count);
         if !gone.is_empty() {
@@ -179,12 +183,13 @@ impl ShareLink {
         Ok(())
     }
 
-    /// The name of this instance among all.
+    /// Returns the name of this instance among all instances.
     fn name(&self) -> String {
         format!("{:016x}", self.logs.instance)
     }
 
-    /// Writes what is left, and says that this instance is gone. The instance listens no more.
+    /// Writes the records that are left, and removes the note of this instance. The instance does not listen any more, so
+    /// no further records come.
     async fn finish(&mut self) -> Result<(), LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.logs.write_all(&mut engine).await?;
@@ -208,15 +213,15 @@ impl ShareLink {
             Some(alone) if self.told => {
                 let seconds = alone.since.elapsed().unwrap_or_default().as_secs();
                 log::info!(
-                    "share: no longer alone after {seconds} s: {target} is back, and what was missed is shared now"
+                    "share: no longer alone after {seconds} s: {target} answers again, and missed records follow now"
                 );
             }
-            Some(_) => log::info!("share: shares swarms through {target}"),
+            Some(_) => log::info!("share: this instance shares its swarms through {target}"),
             None => {}
         }
         self.told = false;
         if !is_behind && state.catch_up() {
-            log::info!("share: caught up with the other instances, ready");
+            log::info!("share: caught up with the other instances, this instance is ready");
         }
     }
 
@@ -233,7 +238,7 @@ impl ShareLink {
         let why = format!("{} {error}. {}", self.options.target, error.remedy());
         if !self.told {
             log::warn!(
-                "share: alone: {why} Meanwhile announces are answered from this instance's memory, and what it hears is kept"
+                "share: alone: {why} Meanwhile this instance answers announces from its own memory, and writes its records later"
             );
             self.told = true;
         }
@@ -241,8 +246,8 @@ impl ShareLink {
     }
 }
 
-/// The pause before connecting again after this many failures in a row. Instances must not all connect at the same
-/// moment.
+/// Returns the pause before connecting again after this many failures in a row. The pause is random, because the
+/// instances must not all connect at the same moment.
 fn pause(failures: u32) -> Duration {
     let [first, longest] = BACK_OFF;
     let pause = first.saturating_mul(1 << failures.min(10)).min(longest);

@@ -1,9 +1,9 @@
-//! The loop that writes what this instance hears into the logs of a Redis or Valkey, and follows the logs of all
-//! instances.
+//! The loop that writes what this instance hears into logs, and reads what all instances have written there. The logs
+//! are in the engine: a Redis or a Valkey.
 //!
-//! It runs on a thread of its own. An announce only appends to a list in memory ([`crate::share`]), so the engine may
-//! hang, end or come back empty, and no announce waits or fails. Ten times a second, one pipeline writes what has
-//! gathered and reads what is new. Whatever is lost is repaired: see [`ShareLink`].
+//! The loop runs on a thread of its own. An announce only appends to a list in memory ([`crate::share`]), so no announce
+//! waits or fails if the engine hangs, ends or comes back empty. Ten times a second, one pipeline writes the records that
+//! wait and reads new entries. [`ShareLink`] says how lost records are repaired.
 
 mod address;
 mod connection;
@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod exchange;
 mod follower;
+mod forwarding;
 mod instances;
 mod keys;
 mod link;

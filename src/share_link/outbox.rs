@@ -1,18 +1,18 @@
-//! The batches that are on their way to the engine, and those that it got lately.
+//! The batches that are on their way to the engine, and the batches that the engine acknowledged lately.
 
 use std::collections::VecDeque;
 
 use crate::clock::Timestamp;
 use crate::share::{MAX_RECORDS, Partition, PendingBatch, PendingRecords, RecordBatch, SharedRecord};
 
-/// A batch may be lost for this many tenths of a second after the engine has acknowledged it: another server may become
-/// the primary without having it.
+/// For this many tenths of a second after the engine has acknowledged a batch, the batch can still be lost: a server
+/// that lacks the batch may become the primary.
 const AT_RISK: u32 = 100;
 
-/// The most records that are kept although the engine has acknowledged them: 8 MiB.
+/// The most records that are kept although the engine has acknowledged them. They take 8 MiB.
 const MOST_KEPT: usize = (8 << 20) / size_of::<SharedRecord>();
 
-/// The most batches of a log that are taken at once from what waits.
+/// The most batches of one log that one call of [`ShareOutbox::gather`] takes.
 const MOST_TAKEN: usize = 64;
 
 /// A batch with its log and its number among the batches of this instance.
@@ -24,7 +24,7 @@ pub(super) struct OutgoingBatch {
 }
 
 impl OutgoingBatch {
-    /// The batch as it is written now.
+    /// Returns the batch to write at `now`.
     pub(super) fn seal(&self, now: Timestamp, instance: u64, zones_fingerprint: u64) -> RecordBatch {
         self.batch.clone().seal(now, instance, self.sequence, zones_fingerprint)
     }
@@ -34,12 +34,12 @@ impl OutgoingBatch {
     }
 }
 
-/// The batches that are on their way to the engine, and those that it got lately.
+/// The batches that are on their way to the engine, and the batches that the engine acknowledged lately.
 #[derive(Debug, Default)]
 pub(super) struct ShareOutbox {
     /// Batches that the engine has not acknowledged.
     unsent: VecDeque<OutgoingBatch>,
-    /// Batches that the engine has acknowledged, with the moment.
+    /// Batches that the engine has acknowledged, with the moments of the acknowledgements.
     kept: VecDeque<(Timestamp, OutgoingBatch)>,
     /// How many records are in `kept`.
     kept_records: usize,
@@ -47,7 +47,8 @@ pub(super) struct ShareOutbox {
 }
 
 impl ShareOutbox {
-    /// Takes what waits, unless batches are on their way already. So their number is bounded.
+    /// Takes the batches that wait, unless batches are on their way already. So the number of batches on their way is
+    /// bounded.
     pub(super) fn gather(&mut self, pending: &PendingRecords) {
         if !self.unsent.is_empty() {
             return;
@@ -60,7 +61,8 @@ impl ShareOutbox {
         }
     }
 
-    /// The batches to send next: at least one if there is one, and not many more records than `batches` full ones have.
+    /// Yields the batches to send next. Together, they have about as many records as `batches` full batches, or fewer.
+    /// There is at least one batch, unless none is on its way.
     pub(super) fn next(&self, batches: usize) -> impl Iterator<Item = &OutgoingBatch> {
         let mut room = batches.saturating_mul(MAX_RECORDS);
         self.unsent.iter().take_while(move |batch| {
@@ -70,12 +72,12 @@ impl ShareOutbox {
         })
     }
 
-    /// Whether batches are on their way.
+    /// Returns whether batches are on their way.
     pub(super) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// The engine has acknowledged the first batch.
+    /// Records that the engine has acknowledged the first batch that is on its way.
     pub(super) fn acknowledge(&mut self, now: Timestamp) {
         let Some(batch) = self.unsent.pop_front() else { return };
         self.kept_records += batch.records();
@@ -86,7 +88,7 @@ impl ShareOutbox {
         }
     }
 
-    /// Lets the batches that the engine got lately be sent again, before all others.
+    /// Puts the batches that can still be lost in front of the batches on their way, so that they are sent again.
     pub(super) fn resend(&mut self, now: Timestamp) {
         self.kept_records = 0;
         while let Some((when, batch)) = self.kept.pop_back() {
@@ -112,7 +114,7 @@ mod tests {
         Timestamp::from_tenths(tenths)
     }
 
-    /// A record in one of the logs.
+    /// Makes a record for one of the logs.
     fn record(partition: u8) -> SharedRecord {
         let peer = PeerRecord {
             ip: Ipv4Addr::LOCALHOST.into(),
@@ -162,7 +164,7 @@ mod tests {
         outbox.resend(at(110));
         assert_eq!(sequences(&outbox, 9), [1, 2]);
         outbox.resend(at(110));
-        assert_eq!(sequences(&outbox, 9), [1, 2], "each is sent once more, not twice");
+        assert_eq!(sequences(&outbox, 9), [1, 2], "each batch is sent once more, not twice");
     }
 
     #[test]

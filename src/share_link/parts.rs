@@ -1,15 +1,16 @@
-//! What the loop works with.
+//! The parts of the tracker that the loop needs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::forward::OtherInstances;
 use crate::metrics::ShareMetrics;
 use crate::share::{ShareState, SharedSwarms};
 use crate::store::Store;
 use crate::topology::Topology;
 
-/// What the loop works with.
+/// The parts that the loop needs.
 #[derive(Debug)]
 pub struct ShareParts {
     /// The peers of this instance.
@@ -18,14 +19,16 @@ pub struct ShareParts {
     pub topology: Topology,
     /// The clock that the tracker uses.
     pub clock: Clock,
-    /// What announces have put in.
+    /// The records of announces, which the loop writes.
     pub shared: Arc<SharedSwarms>,
-    /// Whether the loop gets through, for the pages.
+    /// Whether this instance hears the others. The loop sets the state, and the pages show it.
     pub state: Arc<ShareState>,
     /// The handles of the metrics.
     pub metrics: ShareMetrics,
     /// How long the logs are kept.
     pub retention: Duration,
-    /// Where this instance listens.
+    /// The addresses on which this instance listens.
     pub addresses: Vec<String>,
+    /// Reaches the forwarders, if there are any.
+    pub forwarding: Option<OtherInstances>,
 }

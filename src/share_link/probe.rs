@@ -1,4 +1,4 @@
-//! Asks the engine once whether instances can share swarms through it, for `retracker check`.
+//! Checks once whether instances can share swarms through an engine, for `retracker check`.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use super::target::ShareOptions;
 use crate::clock;
 use crate::share::{EngineTime, Partition, RecordBatch, fingerprint};
 
-/// The first version that can do what is needed: to drop old entries of a log by their age.
+/// The first version of Redis that can drop the entries of a log by their age, as the tracker needs.
 const OLDEST: [u32; 2] = [6, 2];
 
-/// The largest difference of clocks that is no mistake.
+/// If the engine's clock and ours differ by more than this, one of them is wrong.
 const CLOCK: Duration = Duration::from_mins(1);
 
-/// What is wrong with the engine.
+/// What the check found about the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareVerdict {
     /// The engine, without its password.
     pub target: String,
-    /// What it says about itself. Empty if it cannot be asked.
+    /// The name and version of the engine. Empty if the engine does not answer.
     pub found: String,
-    /// A sentence about each fault, with its remedy. Empty if all is well.
+    /// A sentence about each fault, with its remedy. Empty if the engine is usable.
     pub faults: Vec<String>,
 }
 
-/// Connects to the engine, and runs each command that the tracker needs. It writes a batch without records into one
-/// log, which other instances skip.
+/// Connects to the engine, and runs each command that the tracker needs. The batch that it writes into a log has no
+/// records, so it changes nothing at other instances.
 pub async fn probe(options: &ShareOptions) -> ShareVerdict {
     let mut verdict = ShareVerdict { target: options.target.to_string(), found: String::new(), faults: Vec::new() };
     if let Err(error) = fill(&mut verdict, options).await {
@@ -55,7 +55,7 @@ async fn fill(verdict: &mut ShareVerdict, options: &ShareOptions) -> Result<(), 
     verdict.found = format!("{name} {}", shown.escape_debug());
     if !is_new_enough(version) {
         verdict.faults.push(format!(
-            "Its version is {}, expected {}.{} or newer: install a newer one.",
+            "Its version is {}, expected {}.{} or newer: install a newer version.",
             version.escape_debug(),
             OLDEST[0],
             OLDEST[1]
@@ -64,7 +64,7 @@ async fn fill(verdict: &mut ShareVerdict, options: &ShareOptions) -> Result<(), 
     }
     verdict.faults.extend(eviction_fault(memory));
     let keys = EngineKeys::new(&options.name);
-    // The names of no zones. An instance without zones writes the same.
+    // The list of zones is empty, as that of an instance without zones.
     let survey = EngineSurvey::make(&mut engine, &keys, fingerprint([]), "[]", "check", None).await?;
     verdict.faults.extend(clock_fault(survey.time));
     try_commands(&mut engine, &keys).await
@@ -100,7 +100,8 @@ fn is_new_enough(version: &str) -> bool {
     found >= OLDEST
 }
 
-/// An engine that is full must refuse writes. It must not drop a log, which nothing would tell the instances.
+/// Returns a fault if the engine may drop logs when its memory is full. An engine that is full must refuse writes
+/// instead, because the instances would not notice that a log was dropped.
 fn eviction_fault(memory: &str) -> Option<String> {
     let limit = reply::info(memory, "maxmemory").filter(|limit| *limit != "0")?;
     let policy = reply::info(memory, "maxmemory_policy").filter(|policy| *policy != "noeviction")?;

@@ -1,4 +1,4 @@
-//! Reads the engine's replies. The engine is an input like any other: what is not as expected is an error.
+//! Reads the engine's replies. A reply in an unexpected form is an error, because the engine is an input like any other.
 
 use redis::Value;
 
@@ -6,7 +6,7 @@ use super::entry::{EntryId, ReadEntry};
 use super::error::LinkError;
 use crate::share::EngineTime;
 
-/// An error reply is an error. Any other reply is as it was.
+/// Returns an error reply as an error, and any other reply unchanged.
 pub(super) fn checked(reply: &Value) -> Result<&Value, LinkError> {
     match reply {
         Value::ServerError(error) => Err(error.into()),
@@ -14,7 +14,7 @@ pub(super) fn checked(reply: &Value) -> Result<&Value, LinkError> {
     }
 }
 
-/// The elements of an array.
+/// Returns the elements of an array.
 pub(super) fn items(reply: &Value) -> Result<&[Value], LinkError> {
     match checked(reply)? {
         Value::Array(items) => Ok(items),
@@ -22,7 +22,7 @@ pub(super) fn items(reply: &Value) -> Result<&[Value], LinkError> {
     }
 }
 
-/// The bytes of a string.
+/// Returns the bytes of a string.
 pub(super) fn bytes(reply: &Value) -> Result<&[u8], LinkError> {
     match checked(reply)? {
         Value::BulkString(bytes) => Ok(bytes),
@@ -31,36 +31,36 @@ pub(super) fn bytes(reply: &Value) -> Result<&[u8], LinkError> {
     }
 }
 
-/// The bytes of a string; `None` if the key does not exist.
+/// Returns the bytes of a string. `None` if the key does not exist.
 pub(super) fn optional_bytes(reply: &Value) -> Result<Option<&[u8]>, LinkError> {
     if matches!(reply, Value::Nil) { Ok(None) } else { bytes(reply).map(Some) }
 }
 
-/// A string as text.
+/// Returns a string as text.
 pub(super) fn text(reply: &Value) -> Result<&str, LinkError> {
     str::from_utf8(bytes(reply)?).map_err(|_| LinkError::Reply("no text"))
 }
 
-/// The reply to `TIME`: seconds and microseconds.
+/// Reads the reply to `TIME`: seconds and microseconds.
 pub(super) fn time(reply: &Value) -> Result<EngineTime, LinkError> {
     let [seconds, micros] = items(reply)? else { return Err(LinkError::Reply("TIME")) };
     let number = |value| text(value)?.parse::<u64>().map_err(|_| LinkError::Reply("TIME"));
     Ok(EngineTime(number(seconds)?.saturating_mul(1000).saturating_add(number(micros)? / 1000)))
 }
 
-/// The value of a field in the reply to `INFO`.
+/// Returns the value of a field in the reply to `INFO`.
 pub(super) fn info<'a>(reply: &'a str, field: &str) -> Option<&'a str> {
     reply.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim)
 }
 
-/// A key of a log, and the entries that were read from it.
+/// The key of a log, and the entries that were read from the log.
 pub(super) type ReadLog<'a> = (&'a [u8], Vec<ReadEntry>);
 
-/// A name in a hash, and its value.
+/// A field of a hash: its name and its value.
 pub(super) type HashField<'a> = (&'a [u8], &'a [u8]);
 
-/// The reply to `XREAD`: for each log that has new entries its key, and the entries. Entries without a batch are left
-/// out.
+/// Reads the reply to `XREAD`: the key and the new entries of each log that has new entries. An entry without a batch
+/// counts as an entry with an empty batch.
 pub(super) fn logs(reply: &Value) -> Result<Vec<ReadLog<'_>>, LinkError> {
     if matches!(reply, Value::Nil) {
         return Ok(Vec::new());
@@ -79,13 +79,13 @@ fn entry(reply: &Value) -> Result<ReadEntry, LinkError> {
     let id = EntryId::read(text(id)?).ok_or(LinkError::Reply("XREAD"))?;
     let batch = match items(fields)? {
         [_, batch] => bytes(batch)?.to_vec(),
-        // A stranger has written it. An empty batch is counted as malformed.
+        // A stranger has written this entry. Its empty batch will count as malformed.
         _ => Vec::new(),
     };
     Ok(ReadEntry { id, batch })
 }
 
-/// The reply to `HGETALL`: names and values.
+/// Reads the reply to `HGETALL`: names and values.
 pub(super) fn pairs(reply: &Value) -> Result<Vec<HashField<'_>>, LinkError> {
     match checked(reply)? {
         Value::Array(items) => items

@@ -1,4 +1,4 @@
-//! Connects to the engine. If Sentinels know which server is the primary, they are asked first.
+//! Connects to the engine. If the URL names Sentinels, they are asked first which server is the primary.
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -10,7 +10,7 @@ use super::error::LinkError;
 use super::reply;
 use super::target::{EnginePassword, EnginePlace, EngineTarget};
 
-/// Connects to the engine. If Sentinels know where it is, they are asked anew.
+/// Connects to the engine. Each call asks the Sentinels again, because another server may have become the primary.
 pub(super) async fn connect(target: &EngineTarget) -> Result<EngineConnection, LinkError> {
     let EngineTarget { place, user, password, sentinel_password, database } = target;
     let login = login(user.as_deref(), password.as_ref(), *database);
@@ -23,8 +23,8 @@ pub(super) async fn connect(target: &EngineTarget) -> Result<EngineConnection, L
     }
 }
 
-/// The address of the primary with this name, from the first Sentinel that knows it. All are asked at once, because a
-/// host that is cut off says nothing, and a failure often takes a server and a Sentinel together.
+/// Returns the address of the primary with this name, from the first Sentinel that knows the primary. All Sentinels are
+/// asked at once, because a host that is cut off says nothing.
 async fn primary(
     sentinels: &[EngineAddress],
     name: &str,
@@ -70,7 +70,7 @@ async fn ask_with(
     question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(name);
     let replies = connection.ask(&question).await?;
     let parts = match replies.as_slice() {
-        [Value::Nil] => return Err(LinkError::Reply("it knows no primary of that name")),
+        [Value::Nil] => return Err(LinkError::Reply("the Sentinel knows no primary of that name")),
         [reply] => reply::items(reply)?,
         _ => &[],
     };

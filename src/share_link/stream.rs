@@ -19,7 +19,7 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// Opens a stream to this place, which is not that of Sentinels.
+/// Opens a stream to this place, which must not be [`EnginePlace::Sentinel`].
 pub(super) async fn open(place: &EnginePlace) -> Result<Box<dyn ByteStream>, LinkError> {
     match place {
         EnginePlace::Tcp(address) => tcp(address).await.map(boxed),
@@ -35,7 +35,7 @@ fn boxed(stream: impl ByteStream + 'static) -> Box<dyn ByteStream> {
 
 async fn tcp(EngineAddress { host, port }: &EngineAddress) -> Result<TcpStream, LinkError> {
     let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LinkError::Connect)?;
-    // A pipeline is one request. Its end must not wait for the acknowledgement of its beginning.
+    // A pipeline may take several packets. The last packet must not wait until the engine acknowledges the first.
     stream.set_nodelay(true).map_err(LinkError::Connect)?;
     Ok(stream)
 }
@@ -52,7 +52,7 @@ fn tls_config() -> Result<Arc<ClientConfig>, String> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     let make = || {
         let mut config = ClientConfig::clone(&*client_config(default_roots())?);
-        // The protocol is not HTTP, and Redis negotiates none.
+        // The protocol is not HTTP, and Redis does not negotiate a protocol.
         config.alpn_protocols.clear();
         Ok(Arc::new(config))
     };

@@ -1,5 +1,5 @@
-//! What an instance asks the engine when it connects and every minute: its clock, whether it is the same server as
-//! before, and whether it has forgotten the logs.
+//! What an instance asks the engine when it connects, and then every minute: what the engine's clock shows, whether the
+//! engine is the same server as before, and whether the engine has forgotten the logs.
 
 use redis::{Pipeline, Value, pipe};
 
@@ -10,28 +10,29 @@ use super::keys::EngineKeys;
 use super::reply;
 use crate::share::{EngineTime, PARTITIONS, Partition};
 
-/// Seconds for which the engine keeps the names of zones after an instance has written them last.
+/// How many seconds the engine keeps the names of zones after an instance last wrote them.
 const ZONES_KEPT: u32 = 24 * 60 * 60;
 
 /// What the engine says about itself.
 #[derive(Clone)]
 pub(super) struct EngineSurvey {
-    /// What its clock shows.
+    /// What the engine's clock shows.
     pub(super) time: EngineTime,
     /// Names the server and its history: the random name that it gave itself when it started, and the one that it gave
     /// itself when it last became the primary.
     pub(super) server: String,
-    /// When the asking instance has last said that it is there, in what this server has got; `None` if it is not known.
+    /// When the instance wrote its note last, as this server has it. `None` if the server has no note of the instance.
     pub(super) beat: Option<EngineTime>,
-    /// The key of UDP's connection ids; `None` if another version has written one of another length.
+    /// The key of UDP's connection ids. `None` if another version has written a key of another length, or if the system
+    /// gives no random bytes.
     pub(super) udp_key: Option<[u8; 16]>,
     /// The epoch of each log.
     pub(super) epochs: Vec<(Partition, Vec<u8>)>,
 }
 
 impl EngineSurvey {
-    /// Asks the engine, and tells it the names of our zones. A log without an epoch gets one, and the engine gets the key
-    /// of connection ids, if it has none.
+    /// Asks the engine, and writes the names of our zones. If a log has no epoch, or the engine has no key of connection
+    /// ids, also writes these. `udp_key` is the key that the instances have used before, if this instance knows it.
     pub(super) async fn make(
         engine: &mut EngineConnection,
         keys: &EngineKeys,
@@ -81,7 +82,8 @@ impl EngineSurvey {
     }
 }
 
-/// Gives the engine this key of connection ids, else a random one, unless another instance has just given it one.
+/// Writes the key of connection ids: `known`, or else a random key. A key that another instance has just written stays.
+/// Returns the key that the engine has then.
 async fn give_udp_key(
     engine: &mut EngineConnection,
     keys: &EngineKeys,
@@ -112,7 +114,8 @@ fn ask_epoch(questions: &mut Pipeline, keys: &EngineKeys, partition: Partition) 
     questions.cmd("GET").arg(keys.epoch(partition));
 }
 
-/// Gives logs an epoch, unless another instance has just done so. Also returns what the clock shows then.
+/// Writes an epoch for each of these logs. An epoch that another instance has just written stays. Returns the epochs
+/// that the engine has then, and what its clock shows then.
 async fn create_epochs(
     engine: &mut EngineConnection,
     keys: &EngineKeys,
@@ -129,7 +132,7 @@ async fn create_epochs(
     let mut created = Vec::with_capacity(partitions.len());
     for (partition, pair) in partitions.iter().zip(epochs.chunks_exact(2)) {
         let [written, epoch] = pair else { return Err(LinkError::Reply("none")) };
-        // An existing epoch is not written over, and the reply is none.
+        // If the epoch existed, `NX` kept it, and the reply is nil.
         if *written != Value::Nil {
             reply::checked(written)?;
         }

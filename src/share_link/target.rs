@@ -1,4 +1,4 @@
-//! Which engine the instances share, as the operator names it.
+//! The engine through which the instances share swarms, as the operator's URL names it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ const SENTINEL_PORT: u16 = 26379;
 pub struct ShareOptions {
     /// The engine.
     pub target: EngineTarget,
-    /// The beginning of all keys.
+    /// The beginning of the names of all keys.
     pub name: String,
-    /// How long a new instance may follow the logs before it says that it is ready.
+    /// A new instance counts as ready after this time, even if it has not caught up with the other instances yet.
     pub warm_up: Duration,
 }
 
-/// An engine and how to get into it, from a URL.
+/// The place of an engine and the login for it, from a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineTarget {
     pub(super) place: EnginePlace,
@@ -66,19 +66,19 @@ impl fmt::Debug for EnginePassword {
 pub struct NotAnEngine;
 
 impl EngineTarget {
-    /// The same engine with this password instead of the one in the URL.
+    /// Returns the same engine with this password instead of the password in the URL.
     #[must_use]
     pub fn with_password(self, password: EnginePassword) -> Self {
         Self { password: Some(password), ..self }
     }
 
-    /// The same engine, whose Sentinels have a password of their own.
+    /// Returns the same engine, whose Sentinels have a password of their own.
     #[must_use]
     pub fn with_sentinel_password(self, password: EnginePassword) -> Self {
         Self { sentinel_password: Some(password), ..self }
     }
 
-    /// The same engine, if the URL is written as Chihaya reads it: a user without a password is the password.
+    /// Returns the engine as Chihaya reads the URL: to Chihaya, a user without a password is the password.
     #[must_use]
     pub fn as_chihaya_means(self) -> Self {
         match self.user {
@@ -89,7 +89,7 @@ impl EngineTarget {
         }
     }
 
-    /// Whether the URL names a user, and no password for it. Such a user cannot get in.
+    /// Returns whether the URL names a user without a password. The engine would refuse such a user.
     pub fn lacks_password(&self) -> bool {
         self.user.is_some() && self.password.is_none()
     }
@@ -128,7 +128,7 @@ impl FromStr for EngineTarget {
     }
 }
 
-/// The user and the password before the `@`.
+/// Reads the user and the password, which stand before the `@`.
 fn read_login(login: &str) -> Result<(Option<String>, Option<EnginePassword>), NotAnEngine> {
     let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
     let user = Some(decoded(user)?).filter(|user| !user.is_empty());

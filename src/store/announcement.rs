@@ -1,4 +1,4 @@
-//! An announce as the store sees it, and the reply.
+//! An announce as the store sees it, and what the announce gets from the store.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -13,14 +13,14 @@ use crate::topology::ZonedIp;
 pub struct Announcement {
     /// The address under which the peer is recorded, with the zone of that address.
     pub place: ZonedIp,
-    /// Whether the peer claims `place` with `ip=`, and announced from another address.
+    /// Whether the peer claims `place` with `ip=`, but announced from another address.
     pub is_claim: bool,
-    /// A second address of the peer, for clients that cannot use `place`: a public address, which a peer in a private
-    /// network claims.
+    /// A second address of the peer, for clients that cannot use `place`. It is a public address that a peer in a
+    /// private network claims.
     pub outside: Option<ZonedIp>,
     /// The address that the announce came from.
     pub source: IpAddr,
-    /// The port at which the peer listens.
+    /// The port at which the peer listens. `None` if other clients cannot connect to the peer.
     pub port: Option<NonZeroU16>,
     /// The peer's id.
     pub peer_id: PeerId,
@@ -39,14 +39,14 @@ pub struct Announcement {
 /// What to do with a peer that announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Record the peer if it has a port. Other peers cannot connect to a peer without a port.
+    /// Record the peer, if it has a port.
     Stay {
         /// Whether the peer has just finished its download.
         completed: bool,
     },
     /// Remove the peer.
     Leave,
-    /// Nothing: only read the swarm.
+    /// Only read the swarm.
     Peek,
 }
 
@@ -62,7 +62,7 @@ pub struct Selection {
     /// determines the number only if the announcing peer is new in the swarm, or announces at a slower pace than
     /// before. Otherwise the number is 0.
     pub others_at_address: usize,
-    /// What other instances may have to hear of the announce. `None` if no swarms are shared, or if the announce changed
-    /// nothing.
+    /// What other instances may have to hear of the announce. `None` if no swarms are shared, or if the store neither
+    /// recorded nor removed the peer.
     pub hearing: Option<Hearing>,
 }

@@ -1,4 +1,4 @@
-//! What another instance has heard of a peer, applied to a swarm.
+//! Applies the records of other instances to a swarm.
 
 use std::net::IpAddr;
 
@@ -22,16 +22,17 @@ use tracker_protocol::{Ip, Role};
 pub(super) struct Told {
     /// The record as an announce that wants no peers.
     pub(super) announcement: Announcement,
-    /// How many ticks ago the other instance heard it.
+    /// How many ticks ago the other instance heard the announce.
     pub(super) ago: u16,
-    /// When that was.
+    /// The moment at which the other instance heard the announce.
     pub(super) heard: HeardAt,
     /// How many downloads of the torrent the other instance has counted.
     pub(super) downloaded: u32,
 }
 
 impl Told {
-    /// The record of a peer in `zone`, which an instance heard `ago` ticks ago, at the moment `heard`.
+    /// Makes an announce of a record. The peer is in `zone`. The other instance heard the peer `ago` ticks ago, at the
+    /// moment `heard`.
     pub(super) fn new(
         record: &PeerRecord,
         zone: Option<ZoneId>,
@@ -50,8 +51,8 @@ impl Told {
             place: ZonedIp { ip, zone },
             is_claim,
             outside: None,
-            // The source of a claim is not in the record. So all claims that other instances tell count for one source.
-            // A flood of them then takes nothing from others.
+            // A record does not contain the source of a claim. So all claims in records count for one source, and a
+            // flood of such claims takes no room from other sources.
             source: if is_claim { ZonedIp::nowhere(false).ip } else { ip },
             port,
             peer_id,
@@ -66,7 +67,8 @@ impl Told {
 }
 
 impl Swarm {
-    /// Does what the announce would have done here. What the swarm has heard since then stays.
+    /// Applies a record, as if its announce had been sent to this swarm when the other instance heard it. An entry that
+    /// the swarm has heard of since then stays.
     pub(super) fn apply(
         &mut self,
         context: StoreContext<'_>,
@@ -87,12 +89,12 @@ impl Swarm {
                 Ok(Applied::Outdated)
             }
             Action::Stay { completed } => {
-                // With the moment at which the peer was heard, so that other entries are not silent for longer than they
-                // were at that moment.
+                // The announce counts at the moment at which it was heard. If it counted now, other entries would seem
+                // silent for longer than they were at that moment.
                 let context = StoreContext { now: heard, hearer: Hearer::Another, ..context };
                 let effect = self.stay(context, announcement, id, completed, completions, change);
                 let expires = life.end(heard, 0);
-                // The record may be older than all that the swarm knows.
+                // The record may be older than all entries of the swarm. Then its peer expires first.
                 if !self.next_sweep.has_come(now) && self.next_sweep.since(expires) > 0 {
                     self.next_sweep = expires;
                 }
@@ -108,7 +110,8 @@ impl Swarm {
         applied
     }
 
-    /// How many ticks ago the swarm heard of the peer at the endpoint. `None` if there is none.
+    /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if the swarm has no
+    /// peer there, or if the peer has expired.
     fn silence_at(&self, context: StoreContext<'_>, announcement: &Announcement) -> Option<u16> {
         fn silence<A: Ip>(
             StoreContext { now, life, .. }: StoreContext<'_>,

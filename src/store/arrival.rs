@@ -19,24 +19,24 @@ pub(super) struct Arriving<'a> {
     pub(super) context: StoreContext<'a>,
     pub(super) id: ClientId,
     pub(super) role: Role,
-    /// The claimant, if the address is claimed.
+    /// The number of the claimant, if the address is claimed.
     pub(super) claim: Option<u8>,
 }
 
 /// The effect of an arrival.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Arrival {
-    /// False if the announce claims an address from which another client announces.
+    /// False if the announce claims an address from which a peer itself announces.
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
     /// Whether the lists have changed, apart from the times in them.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
-    /// The ticks since the previous announce from the endpoint. `None` if it was not known.
+    /// The ticks since the previous announce from the endpoint. `None` if the endpoint was not known.
     pub(super) gap: Option<u16>,
-    /// Whether another client was at the endpoint, or the address was claimed before and is not any more, or the other
-    /// way round.
+    /// Whether the previous entry at the endpoint belonged to another client, or was claimed while the new entry is not
+    /// (or the reverse).
     pub(super) is_replaced: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Arrival {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Effect {
     pub(super) others_at_address: usize,
-    /// The ticks since the previous announce from the endpoint. `None` if it was not known.
+    /// The ticks since the previous announce from the endpoint. `None` if the endpoint was not known.
     pub(super) gap: Option<u16>,
     /// What other instances must hear at once.
     pub(super) change: Option<PeerChange>,
@@ -53,12 +53,13 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    /// The effect of an announce with which a client leaves. Other instances must hear it even if the client was not
-    /// known, because another instance may have heard it join.
+    /// The effect of an announce with which a client leaves. Other instances must hear of it even if this instance did
+    /// not know the client, because another instance may have heard the client join.
     pub(super) const LEFT: Self =
         Self { others_at_address: 0, gap: None, change: Some(PeerChange::Left), is_done: true };
 
-    /// What other instances may have to hear. `None` if there are no other instances.
+    /// Returns what other instances may have to hear. `None` if no swarms are shared, or if the announce neither
+    /// recorded nor removed a peer.
     pub(super) fn hearing(self, StoreContext { hearer, life, .. }: StoreContext<'_>) -> Option<Hearing> {
         let Hearer::Sharing(now) = hearer else { return None };
         let silence = self.gap.map(|gap| life.duration(gap));
@@ -67,8 +68,9 @@ impl Effect {
 }
 
 impl Arrival {
-    /// The effect of the announce. `is_counted` is whether a download was counted. A peer that says that it has started
-    /// has joined, even if it was known: another instance may have heard it leave a moment ago.
+    /// Returns the effect of the announce. `is_counted` is whether the announce added to `downloaded`. A peer that
+    /// announces `started` counts as joined even if this instance knows the peer, because another instance may have
+    /// heard the peer leave a moment ago.
     pub(super) fn effect(self, &Announcement { role, started, .. }: &Announcement, is_counted: bool) -> Effect {
         let Self { is_recorded, before, others_at_address, gap, is_replaced, .. } = self;
         let change = if is_counted {
@@ -121,7 +123,7 @@ impl Arriving<'_> {
                 self.settle(key, Some(gap), own, other, change, &mut arrival);
                 return arrival;
             }
-            // Another client has the endpoint now.
+            // The endpoint belonged to another client until now.
             own.remove_at(at);
             change.gone(&old);
             if !old.is_second() {
@@ -140,7 +142,7 @@ impl Arriving<'_> {
         arrival
     }
 
-    /// Whether another instance has told of the peer.
+    /// Returns whether the announce comes from a record of another instance.
     fn is_told(&self) -> bool {
         matches!(self.context.hearer, Hearer::Another)
     }
@@ -224,7 +226,7 @@ impl Arriving<'_> {
         }
     }
 
-    /// Whether the client has left `endpoint`. A claim never removes a peer that announces from its own address.
+    /// Returns whether the client has left `endpoint`. A claim never removes a peer that announces from its own address.
     fn has_left<A: Ip>(&self, endpoint: &Entry<A>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(endpoint);
@@ -232,14 +234,14 @@ impl Arriving<'_> {
         may && (life.is_over(silence) || silence > rhythm.silence(endpoint.pace(), me.pace(), gap))
     }
 
-    /// The least time for which a peer can have been silent. It is not exact for a claimed peer, because the time of a
-    /// claimed peer's last announce is stored rounded.
+    /// Returns for how many ticks at least a peer has been silent. The number is exact unless the peer is claimed: the
+    /// entry of a claimed peer stores the time of the last announce rounded down.
     fn silence_of<A: Ip>(&self, peer: &Entry<A>) -> u16 {
         self.context.now.since(peer.seen()).saturating_sub(peer.rounding())
     }
 
-    /// Whether the announcing address replaces the client's present first address. If client A takes the id of client
-    /// B, the address of A stays second as long as B announces.
+    /// Returns whether the announcing address replaces the client's present first address. If client A takes the id of
+    /// client B, the address of A stays a second address as long as B announces.
     fn precedes<A: Ip, B: Ip>(&self, first: &Entry<B>, gap: Option<u16>, me: &Entry<A>) -> bool {
         let StoreContext { life, rhythm, .. } = self.context;
         let silence = self.silence_of(first);

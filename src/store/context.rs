@@ -14,13 +14,13 @@ pub(super) struct StoreContext<'a> {
     pub(super) hearer: Hearer,
 }
 
-/// Who has heard the announce.
+/// Which instance has heard the announce.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Hearer {
-    /// This instance, which tells no other instance.
+    /// This instance, which shares no swarms with other instances.
     Alone,
-    /// This instance, which tells others. With the present moment.
+    /// This instance, which shares its swarms with other instances. The value is the present moment.
     Sharing(Timestamp),
-    /// Another instance, which has told this one.
+    /// Another instance, which has sent a record of the announce.
     Another,
 }

@@ -257,7 +257,7 @@ fn a_client_on_both_families_counts_once() {
             assert_eq!(counts(first), (0, 1, 0));
             let asks = Announcement { want: 1000, ..from("10.0.0.9:9") };
             let picked = announce(&store, at(0), hash(1), &asks);
-            assert_eq!(picked.peers.len(), 2 + others as usize, "it has two addresses");
+            assert_eq!(picked.peers.len(), 2 + others as usize, "the reply has both addresses of the client");
             announce(&store, at(0), hash(1), &stopped(&asks));
             // The client counts at the address that it keeps.
             assert_eq!(counts(&stopped(first)), (0, 1, 0));
@@ -265,7 +265,11 @@ fn a_client_on_both_families_counts_once() {
         }
         counts(&v4);
         counts(&v6);
-        assert_eq!(counts(&done(&v6)), (0, 1, 1), "a leecher, as its first address says");
+        assert_eq!(
+            counts(&done(&v6)),
+            (0, 1, 1),
+            "the client counts as a leecher, because its first address is a leecher"
+        );
         assert_eq!(counts(&done(&v4)), (1, 0, 1), "one download");
         assert_eq!(counts(&done(&v6)), (1, 0, 1));
         let peer_counts: i64 = store.totals().peers.iter().flatten().sum();
@@ -288,7 +292,7 @@ fn a_client_on_both_families_counts_once_wherever_it_has_moved() {
     assert_eq!(moves(0, "10.0.0.1:1"), 301);
     assert_eq!(moves(100, "10.0.0.2:1"), 301);
     assert_eq!(moves(599, "10.0.0.2:1"), 301);
-    assert_eq!(moves(600, "10.0.0.2:1"), 1, "all others and the old address are gone");
+    assert_eq!(moves(600, "10.0.0.2:1"), 1, "all other peers and the old address have expired");
 }
 
 /// Returns one step of the test: the host, whether the client moves from host to host, whether the client uses IPv4,
@@ -365,7 +369,7 @@ fn a_client_with_one_id_at_very_many_addresses_does_not_slow_others_down() {
         let place = somewhere(Ipv4Addr::from_bits(0x0a00_0000 + n));
         Announcement { place, want: 0, ..from("10.0.0.1:1") }
     };
-    // With this many entries of the same hash, a hash table would take minutes.
+    // A hash table with this many entries of the same hash would take minutes.
     (0..50_000).for_each(|n| drop(announce(&store, at(0), hash(1), &everywhere(n))));
     (0..50_000).for_each(|n| drop(announce(&store, at(1), hash(1), &everywhere(n))));
     assert_eq!(store.scrape(at(1), hash(1)).incomplete, 1);
@@ -406,7 +410,7 @@ fn a_client_counts_once_however_many_addresses_it_has() {
             }
         }
         let asks = Announcement { want: 1, ..from("10.0.0.1:1") };
-        assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &asks)), set([addresses[0]]), "the first");
+        assert_eq!(addresses_of(&announce(&store, at(0), hash(1), &asks)), set([addresses[0]]), "the first address");
         for (gone, next) in all.iter().zip(&all[1..]) {
             assert_eq!(announce(&store, at(0), hash(1), &leave(gone)).counts.complete, 1);
             let told = announce(&store, at(0), hash(1), &asks).peers.len();
@@ -432,10 +436,14 @@ fn another_address_counts_when_the_first_has_expired_or_gone_silent() {
         assert_eq!(counts(seconds), (0, 1));
     }
     assert_eq!(counts(150), (0, 1));
-    assert_eq!(counts(180), (1, 0), "silent for more than four intervals, where it had announced every one");
+    assert_eq!(
+        counts(180),
+        (1, 0),
+        "the first address has been silent for five intervals after announces in every interval"
+    );
     announce(&store, at(210), hash(1), &first);
     assert_eq!(counts(220), (1, 0));
-    assert_eq!(counts(815), (1, 0), "the other one has expired");
+    assert_eq!(counts(815), (1, 0), "the first address has expired");
     assert_eq!(store.totals().peers, [[1, 0], [0, 0]]);
 }
 
@@ -595,7 +603,7 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     }
     announce(&store, at(300), hash(1), &peer);
     assert_eq!(seen(&store, at(895), "9.9.9.9:1").len(), 1);
-    assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "goes when the first does");
+    assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "the public address expires with the first address");
     // The public address is also removed when the peer announces `stopped`, whether or not `stopped` claims that
     // address again.
     for outside in [outside, None] {
@@ -780,7 +788,7 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // The store counts the others again when a client's pace becomes slower. Until then, the client was regarded as gone
+    // The store counts the others again when a client's pace becomes slower. Before that, the client counted as gone
     // after two intervals without an announce, so clients that arrived later did not count it.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
@@ -840,19 +848,19 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(0), hash(2), &seed("10.0.0.2:1"));
     assert_eq!(counts(), [[0, 1], [0, 0]]);
     announce(&store, at(1), hash(1), &Announcement { role: Role::Seed, ..leecher });
-    assert_eq!(counts(), [[1, 0], [0, 0]], "it is a seed now");
+    assert_eq!(counts(), [[1, 0], [0, 0]], "the leecher has become a seed");
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // The store has room for two peers, and the seed outside of all zones is one of three. Any of these three peers may
-    // be evicted.
+    // The store has room for two peers. With the seed outside of all zones, there are three peers, and any of them may be
+    // evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);
     let outside: i64 = i64::from(store.scrape(at(1), hash(2)).complete);
     assert_eq!(counts()[1].iter().sum::<i64>() + outside, 2);
     (0..60).for_each(|_| store.housekeep(at(700)));
-    assert_eq!((counts(), store.totals().peers), ([[0; 2]; 2], [[0; 2]; 2]), "all have expired");
+    assert_eq!((counts(), store.totals().peers), ([[0; 2]; 2], [[0; 2]; 2]), "all peers have expired");
 }
 
 #[test]
@@ -975,8 +983,8 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
             announce(&store, at(0), hash(swarm), &from(&format!("10.0.0.{peer}:1")));
         }
     }
-    // Each of the 200 swarms is announced once for every 25,000 announces of the flood. The store has room for twice as
-    // many peers.
+    // Each of the 200 swarms is announced once for every 25,000 announces of the flood. The store has room for 50,000
+    // peers.
     for n in 0..200_000 {
         announce(&store, at(1), hash(1_000 + n), &from("10.6.6.6:6"));
         if n % 125 == 0 {
@@ -988,7 +996,7 @@ fn a_flood_of_info_hashes_does_not_push_out_the_swarms_in_use() {
     assert!(totals.peers.iter().flatten().sum::<i64>() <= 50_000, "{totals:?}");
     assert!(totals.evicted > 150_000, "{totals:?}");
     let kept = (0..200).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 5).count();
-    assert_eq!(kept, 200, "of the swarms in use");
+    assert_eq!(kept, 200, "all swarms in use are kept");
 }
 
 #[test]
@@ -1025,7 +1033,7 @@ fn counts_stay_right_under_concurrent_announces_and_evictions() {
     assert!(store.totals().evicted > 0);
 }
 
-/// Announces to 300 swarms of one peer each. All peers are on one host, or each peer is on a host of its own.
+/// Announces one peer in each of 300 swarms. All peers are on one host, or each peer is on a host of its own.
 fn legitimate(store: &Store, now: Timestamp, is_one_host: bool) {
     for n in 0..300_u32 {
         announce(store, now, hash(n), &of_host(n, is_one_host));
@@ -1044,7 +1052,7 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
         ("one client", |_| from("10.200.200.200:6")),
         ("many ids and ports", |n| from(&format!("10.200.200.200:{}", 1 + n % 60_000))),
         ("claims", |n| claimed(&from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n))), "10.200.200.200")),
-        ("its own and claims by turns", |n| {
+        ("own peers and claims by turns", |n| {
             let own = from("10.200.200.200:6");
             let there = from(&format!("{}:6", Ipv4Addr::from_bits(0xc0a8_0000 + n)));
             if n % 2 == 0 { own } else { claimed(&there, "10.200.200.200") }
@@ -1056,7 +1064,7 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
         {
             // The claims of a source and the peers at its own address are counted separately. So this flood would have
             // two shares of the room, and a source that comes later would get only one share.
-            if is_first && kind == "its own and claims by turns" {
+            if is_first && kind == "own peers and claims by turns" {
                 continue;
             }
             let store = store_of(600);
@@ -1129,12 +1137,12 @@ fn a_source_that_fills_swarms_with_endpoints_displaces_only_itself() {
 fn among_equal_sources_peers_of_swarms_used_once_go_first_the_oldest_before_others() {
     let store = store_of(1_000);
     let of = |n: u32| from(&format!("{}:6", Ipv4Addr::from_bits(0x0a00_0000 + n)));
-    // A third of the swarms is announced twice, a third is announced once, and a third is new.
+    // 333 swarms are announced twice, and 333 swarms once. Then 634 new swarms are announced.
     (0..666).for_each(|n| drop(announce(&store, at(0), hash(n), &of(n))));
     (0..333).for_each(|n| drop(announce(&store, at(1), hash(n), &of(n))));
     (666..1_300).for_each(|n| drop(announce(&store, at(100 + u64::from(n) / 100), hash(n), &of(n))));
     let kept = |range: std::ops::Range<u32>| range.filter(|&n| store.scrape(at(110), hash(n)).incomplete == 1).count();
     let (again, old) = (kept(0..333), kept(333..666));
     assert_eq!(again, 333);
-    assert!(old < 100, "{old} of the old ones that were asked for once are left");
+    assert!(old < 100, "{old} of the 333 swarms that were announced once are left");
 }

@@ -1,4 +1,4 @@
-//! Which entries of a client are removed when it leaves.
+//! Which entries of a client are removed when the client leaves.
 
 use std::num::NonZeroU16;
 
@@ -15,13 +15,13 @@ pub(super) struct Leaving {
     pub(super) port: Option<NonZeroU16>,
     pub(super) id: ClientId,
     pub(super) is_claim: bool,
-    /// If another instance has heard it: the present moment, and how many ticks ago it was. Only entries that were not
-    /// heard of since are removed.
+    /// If another instance has heard the client leave: the present moment, and how many ticks ago the client left.
+    /// Entries that the store has heard of since then stay.
     pub(super) heard: Option<(Tick, u16)>,
 }
 
 impl Leaving {
-    /// Whether this entry of the client is removed. A claim removes only claimed entries. `ip` is the address of
+    /// Returns whether this entry of the client is removed. A claim removes only claimed entries. `ip` is the address of
     /// `place`.
     pub(super) fn removes<A: Ip>(&self, ip: A, entry: &Entry<A>) -> bool {
         entry.ip == ip

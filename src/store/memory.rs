@@ -1,5 +1,6 @@
-//! The swarms in memory, and how many peers there are.
+//! The swarms in memory, and the numbers of swarms and peers.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use super::zone_counts::ZoneCounts;
 use crate::clock::{Timestamp, Ttl};
 use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::{Topology, ZoneId};
-use tracker_protocol::{InfoHash, SwarmCounts};
+use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
-/// The number of shards, a power of two. Each has a lock and a share of the info-hashes. With this many, two workers
-/// rarely need the same lock, and each table is small enough to grow quickly.
+/// The number of shards, a power of two. Each shard has a lock and a share of the info-hashes. With this many shards,
+/// two workers rarely need the same lock, and each shard's table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times housekeeping checks a peer within the peer age.
@@ -34,8 +35,8 @@ const LONGEST_ROUND: u64 = 60;
 /// The most shards that are searched for a peer to evict, besides the newcomer's own shard.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce. An announce can add a swarm, a peer and the peer's address for clients outside;
-/// the fourth eviction is a reserve.
+/// The most evictions for one announce. An announce can add a swarm, a peer and the peer's second address. The fourth
+/// eviction is a reserve.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -49,8 +50,8 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory. The store is a TTL cache of our own, which saves memory. A general cache takes more memory for
-/// the bookkeeping of one entry than a swarm of a few peers takes here.
+/// The swarms in memory. The store is a TTL cache of our own, because a general cache takes more memory for the
+/// bookkeeping of one entry than this store takes for a swarm of a few peers.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
@@ -59,13 +60,13 @@ pub struct Store {
     weights: SourceWeights,
     zones: ZoneCounts,
     capacity: i64,
-    /// Whether announces tell what other instances must hear.
+    /// Whether the store determines [`Selection::hearing`].
     shares: bool,
     tally: Tally,
-    /// How many calls of [`Self::housekeep`] it takes to check all shards.
+    /// How many calls of [`Self::housekeep`] check all shards once.
     round: u64,
     calls: AtomicU64,
-    /// When housekeeping ran last.
+    /// When housekeeping ran last, in tenths of a second.
     housekept: AtomicU32,
 }
 
@@ -77,7 +78,7 @@ struct Tally {
     evicted_peers: AtomicI64,
 }
 
-/// Where a visit of all swarms goes on.
+/// Where the next call of [`Store::visit`] begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwarmCursor {
     shard: usize,
@@ -87,20 +88,20 @@ pub struct SwarmCursor {
 /// How many swarms and peers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Swarms, including empty ones that have not been dropped yet.
+    /// Swarms, including empty swarms that have not been dropped yet.
     pub swarms: i64,
     /// Peers by family (IPv4, IPv6) and by role (seeds, others).
     pub peers: [[i64; 2]; 2],
-    /// Swarms that were dropped because there was no room, since the start.
+    /// Swarms that the store has dropped since its start to make room.
     pub evicted: i64,
-    /// Peers that were dropped because there was no room, since the start.
+    /// Peers that the store has dropped since its start to make room.
     pub evicted_peers: i64,
-    /// How many peers there may be, and how many swarms.
+    /// The most peers that the store keeps. It keeps at most as many swarms.
     pub capacity: i64,
 }
 
 impl Store {
-    /// An empty store.
+    /// Makes an empty store.
     pub fn new(options: StoreOptions) -> Self {
         let life = TtlTicks::new(Ttl::new(options.peer_age));
         Self {
@@ -118,14 +119,13 @@ impl Store {
         }
     }
 
-    /// The same store, but each announce tells what other instances must hear.
+    /// Makes the store determine for each announce what other instances must hear ([`Selection::hearing`]).
     #[must_use]
     pub fn shared(self) -> Self {
         Self { shares: true, ..self }
     }
 
-    /// Carries out an announce. Returns those other peers of the swarm that the client can reach, and the swarm's
-    /// counts.
+    /// Carries out an announce. Returns the swarm's counts, and other peers of the swarm that the client can reach.
     pub fn announce(
         &self,
         now: Timestamp,
@@ -146,8 +146,8 @@ impl Store {
         picked
     }
 
-    /// Applies what another instance has heard of a peer `ago`, as if the announce had been sent to this instance then.
-    /// `zone` is the zone of the peer here. What the store has heard since then stays as it is.
+    /// Applies a record of another instance, as if the announce had been sent to this instance `ago` before `now`. Newer
+    /// news of the peer stays. `zone` is the zone in which this instance records the peer.
     pub fn apply(
         &self,
         now: Timestamp,
@@ -179,15 +179,14 @@ impl Store {
         StoreContext { now: self.life.tick(now), life: self.life, rhythm: self.rhythm, topology, hearer }
     }
 
-    /// The counts of one swarm; zeros if the swarm does not exist.
+    /// Returns the counts of one swarm. The counts are zero if the swarm does not exist.
     pub fn scrape(&self, now: Timestamp, info_hash: InfoHash) -> SwarmCounts {
         let now = self.life.tick(now);
         self.with(info_hash, |shard, key, change| shard.scrape(now, self.life, key, change))
     }
 
-    /// Explains what the client of this announcement would get. Nothing changes but that some expired peers are dropped,
-    /// and the swarm does not count as used.
-    /// `None` if the swarm does not exist.
+    /// Explains what the client of this announcement would get. `None` if the swarm does not exist. The call may drop
+    /// expired peers, but changes nothing else: in particular, the swarm does not count as used.
     pub fn explain(
         &self,
         now: Timestamp,
@@ -199,20 +198,26 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
-    /// Lists the peers of one swarm, which does not count as used, at most 500 of each family. `None` if the swarm does
-    /// not exist.
+    /// Lists the peers of one swarm, at most 500 of each family. `None` if the swarm does not exist. The swarm does not
+    /// count as used.
     pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
         let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, _| shard.list(context, key))
     }
 
-    /// The counts of one swarm, which does not count as used; zeros if the swarm does not exist.
+    /// Calls `visit` with the peers of one swarm, at most 10,000 of each family. The swarm does not count as used.
+    pub fn visit_peers(&self, now: Timestamp, info_hash: InfoHash, visit: &mut dyn FnMut(SocketAddr, Option<PeerId>)) {
+        let now = self.life.tick(now);
+        self.with(info_hash, |shard, key, _| shard.visit_peers(now, self.life, key, visit));
+    }
+
+    /// Returns the same counts as [`Self::scrape`], but the swarm does not count as used.
     pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
         self.with(info_hash, |shard, key, _| shard.counts(key))
     }
 
-    /// Calls `visit` with swarms, beginning at `from`: with at least `wanted` of them, or with all if there are fewer.
-    /// Returns the `from` for the next call, which goes on from there. Each lock is held for a few microseconds.
+    /// Calls `visit` for at least `wanted` swarms, or for all swarms if there are fewer. Begins at `from`, and returns
+    /// the `from` for the next call. Each lock is held for a few microseconds.
     pub fn visit(&self, from: SwarmCursor, wanted: usize, mut visit: impl FnMut(InfoHash, SwarmCounts)) -> SwarmCursor {
         let SwarmCursor { mut shard, mut bucket } = from;
         let mut visited = 0;
@@ -236,12 +241,12 @@ impl Store {
         from
     }
 
-    /// Removes a swarm with all its peers. Returns whether it existed.
+    /// Removes a swarm with all its peers. Returns whether the swarm existed.
     pub fn remove(&self, info_hash: InfoHash) -> bool {
         self.with(info_hash, Shard::remove_swarm)
     }
 
-    /// How many swarms and peers there are.
+    /// Returns how many swarms and peers the store has.
     pub fn totals(&self) -> Totals {
         Totals {
             swarms: self.tally.swarms.load(Relaxed),
@@ -252,18 +257,18 @@ impl Store {
         }
     }
 
-    /// How many peers are in a zone: seeds, others.
+    /// Returns how many peers are in a zone: seeds, others.
     pub fn peers_in(&self, zone: ZoneId) -> [i64; 2] {
         self.zones.of(zone)
     }
 
-    /// Drops expired peers and swarms from some of the shards. The next calls check the other shards in turn. This
-    /// method must be called once a second. It takes the lock of a shard several times, each time for a short while.
+    /// Drops expired peers and swarms from some of the shards. The next calls check the other shards in turn. The caller
+    /// must call this method once a second. It takes the lock of a shard several times, each time for a short while.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
-            // The host was suspended for so long that all peers have expired. They are dropped now, because their ticks
-            // would soon wrap.
+            // The host was suspended for more than two lifetimes, so all peers have expired. The store drops them now,
+            // before their ticks wrap.
             self.clear();
         }
         let now = self.life.tick(now);
@@ -337,9 +342,9 @@ impl Store {
         }
     }
 
-    /// How many peers the address that sent the announce has: those that are recorded at this address, plus those that it
-    /// claims at other addresses. Several addresses share one counter of claims, so this counter may include the claims of
-    /// others. So it is left out if the newcomer is no claim and its address has few peers, at most `light`.
+    /// Returns how many peers the sender of the announce has: peers at its own address, plus peers that it claims at
+    /// other addresses. Several senders share one counter of claims, so this counter may include the claims of other
+    /// senders. If the newcomer is no claim and its address has at most `light` peers, the counter is left out.
     fn weight(&self, source: Source, newcomer: &Announcement, light: u32) -> u32 {
         let weight = self.weights.of(source);
         let other = if newcomer.is_claim {
@@ -366,8 +371,8 @@ impl Store {
     }
 }
 
-/// The number of the shard for a hash. The bits that select the shard differ from the bits that select the bucket in
-/// the shard's table.
+/// Returns the number of the shard for a hash. Other bits of the hash select the bucket in the shard's table. If the
+/// same bits selected both, the swarms of a shard would share a few buckets.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

@@ -1,18 +1,18 @@
 //! The local peers: which clients announced which torrent to this tracker, and when.
 //!
 //! # Contract
-//! - A peer is an endpoint in a zone, in a swarm. An announce from the same endpoint updates the same peer, even if the
-//!   announce has another id.
+//! - A swarm identifies a peer by its endpoint and its zone. An announce from the same endpoint updates the same peer,
+//!   even if the announce has another peer id.
 //! - A client with one id at several addresses, of one family or both, counts once in the numbers that clients get. It
 //!   counts with the role that it announced from its first address. The first address is the earliest recorded address
-//!   from which the client still announces. Replies have all addresses of a client: second addresses follow the first
-//!   addresses of all clients. So a client that takes the id of another client hides only itself. [`Store::totals`]
-//!   counts addresses, not clients.
+//!   from which the client still announces; its other addresses are second addresses. Replies have both kinds, but all
+//!   first addresses before any second address. So a client that takes the id of another client hides only itself.
+//!   [`Store::totals`] counts addresses, not clients.
 //! - If a peer itself announces from an address, an announce that claims this address does not change the peer.
 //!   `stopped` removes a client only at the address that sent the `stopped`, but at all ports of this address. When a
 //!   client announces from a port, the store removes a silent endpoint of the client at another port of the same
 //!   address. Silent means no announce for a few intervals, or for longer if the endpoint announced less often before.
-//!   The store waits so long, because the two endpoints may belong to two clients that share an id and an address.
+//!   The store does not remove the endpoint at once, because two clients may share an id and an address.
 //! - A peer may have a second address for clients that cannot use the first one. Only those clients get the second
 //!   address. The second address is added and removed with the peer.
 //! - `downloaded` counts a client once, as long as the torrent's shard remembers the download. A shard remembers a few
@@ -28,19 +28,20 @@
 //!   sources with equally many peers, the store first removes peers of swarms that were used only once. The least
 //!   recently used of these swarms comes first. Peers of small swarms follow. Among equally small swarms, the least
 //!   recently used swarm comes first.
-//! - Other instances of the tracker may tell what they have heard of peers. Such a record does what its announce would
-//!   have done here, at the moment at which the other instance heard it. What was heard last stays: an older record
-//!   changes nothing but `downloaded`, and a record that a peer has left removes only what was not heard of since. So
-//!   records may come late, in any order and several times. (Moments are exact to a tenth of a second for the last few
-//!   hundred peers of a shard, and to a few thousandths of the peer age for the others.) A record can claim an address
-//!   no more than an announce can. A record that no client could use is refused.
-//! - `downloaded` is never less than another instance has counted.
-//! - Nothing is persisted, and nothing blocks. Every operation takes one short lock, and looks at a few thousand peers
-//!   at most while it holds the lock. Three exceptions take milliseconds for half a million peers: the list of a huge
+//! - Other instances of the tracker may send records of the announces that they have heard. A record has the effect that
+//!   its announce would have had here, at the moment at which the other instance heard the announce. The latest news of
+//!   a peer wins: an older record changes nothing but `downloaded`, and a record of `stopped` removes no entry that the
+//!   store has heard of since. So records may come late, in any order and several times. (The store compares moments to
+//!   a tenth of a second for the last few hundred peers of a shard, and to a few thousandths of the peer age for the
+//!   other peers.) A record can claim an address only if an announce could claim it. The store refuses a record of an
+//!   address that no client can reach.
+//! - `downloaded` is never less than the highest count that another instance has sent.
+//! - The store writes nothing to disk, and waits for nothing but its locks. An operation looks at a few thousand peers
+//!   at most while it holds a lock. Three exceptions take milliseconds for half a million peers: the list of a huge
 //!   swarm grows by an eighth, the swarm's index doubles, or nearly all its peers have expired and are dropped in one
 //!   pass.
 //!
-//! `now` is an argument everywhere, so that tests do not have to wait.
+//! Methods get the present moment as an argument, so that tests do not have to wait.
 
 mod announcement;
 mod apply;
@@ -66,6 +67,7 @@ mod record;
 mod shard;
 mod swarm;
 mod time;
+mod visit;
 mod zone_counts;
 
 pub use announcement::{Action, Announcement, Selection};

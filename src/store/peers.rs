@@ -9,14 +9,14 @@ use super::index::Index;
 use super::time::{Rhythm, Tick, TtlTicks};
 use tracker_protocol::Ip;
 
-/// For up to this many peers, a scan of the list is as fast as an index. An index would cost memory in every swarm.
+/// A list of at most this many peers has no index, because a scan is as fast, and an index in every swarm costs memory.
 const SCAN: usize = 64;
 
 /// How many entries of the list are searched for second addresses and for clients at the same address. A longer search
 /// would hold the lock too long.
 const SEARCH: usize = 1_000;
 
-/// How many peers are looked at to estimate how many of a long list have expired.
+/// How many random peers of a long list are checked to estimate how many peers of the list have expired.
 const SAMPLE: usize = 256;
 
 /// The peers of one family, ordered by [`PeerState`]. Because of this order, leechers alone can be picked for a seed,
@@ -32,9 +32,9 @@ pub(super) struct Peers<A> {
 /// How far a sweep came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Swept {
-    /// To the end. The value is the age of the oldest remaining peer, in ticks since its last announce.
+    /// To the end of the list. The value is the age of the oldest remaining peer, in ticks since its last announce.
     Whole(u16),
-    /// Not to the end, because one call checks a limited number of peers.
+    /// Not to the end of the list, because one call checks a limited number of peers.
     Partly,
 }
 
@@ -49,12 +49,12 @@ impl<A: Ip> Peers<A> {
         self.entries.len()
     }
 
-    /// Whether the list is too long to be swept in one call.
+    /// Returns whether the list is too long to be swept in one call.
     pub(super) fn is_long(&self) -> bool {
         self.index.is_some()
     }
 
-    /// The number of first addresses by role: leechers, partial seeds and seeds.
+    /// Returns the numbers of first addresses by role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
         let firsts = self.firsts();
         let leechers = end_of(firsts, PeerState::LEECHERS);
@@ -66,12 +66,13 @@ impl<A: Ip> Peers<A> {
         self.entries.iter()
     }
 
-    /// First addresses.
+    /// Returns the first addresses of clients.
     pub(super) fn firsts(&self) -> &[Entry<A>] {
         self.entries.get(..self.seconds_start()).unwrap_or_default()
     }
 
-    /// Second addresses of clients whose first address is in this list or in the list of the other family.
+    /// Returns the second addresses of clients. Their first addresses are in this list or in the list of the other
+    /// family.
     pub(super) fn seconds(&self) -> &[Entry<A>] {
         self.entries.get(self.seconds_start()..).unwrap_or_default()
     }
@@ -84,8 +85,8 @@ impl<A: Ip> Peers<A> {
         if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
     }
 
-    /// The peers that a client may get. If `all`, these are peers of all roles, otherwise only leechers. If `second`,
-    /// these are second addresses, otherwise first addresses.
+    /// Returns the peers that a client may get. If `all`, these are peers of all roles, otherwise only leechers. If
+    /// `second`, these are second addresses, otherwise first addresses.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
         let (entries, range) = match (second, all) {
             (false, true) => (self.firsts(), 0..usize::MAX),
@@ -96,14 +97,14 @@ impl<A: Ip> Peers<A> {
         entries.get(range.start..range.end.min(entries.len())).unwrap_or_default()
     }
 
-    /// The peer with this key, and its position.
+    /// Returns the peer with this key, and its position.
     pub(super) fn at(&self, key: PeerKey<A>) -> Option<(usize, Entry<A>)> {
         let at = self.find(key)?;
         Some((at, *self.entries.get(at)?))
     }
 
-    /// The first address of the client with this id, and the position of that address. `None` if the address is not in
-    /// this list.
+    /// Returns the first address of the client with this id, and the position of that address. `None` if the address is
+    /// not in this list.
     pub(super) fn first_of(&self, id: ClientId) -> Option<(usize, Entry<A>)> {
         let at = match &self.index {
             None => self.entries.iter().position(|entry| entry.is_of(id) && !entry.is_second()),
@@ -132,8 +133,8 @@ impl<A: Ip> Peers<A> {
         self.replace(at, &old, Entry::new(key, old.id(), kind, old.provenance(), old.seen()));
     }
 
-    /// The positions of a client's second addresses, in descending order. So a caller can remove an entry without
-    /// changing the positions that come next. Only the last [`SEARCH`] second addresses of the list are searched.
+    /// Returns the positions of a client's second addresses, in descending order. So a caller can remove an entry
+    /// without changing the positions that follow. Only the last [`SEARCH`] second addresses of the list are searched.
     fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
         let start = self.seconds_start();
         let ends = start..self.entries.len();
@@ -142,9 +143,9 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// Called for a client whose first address is gone. If `wanted`, makes one of the client's second addresses its
-    /// first address, and returns whether there was a second address. Also removes the client's claimed public
-    /// addresses, because they were only for clients that could not reach the first address. `dropped` is called for
+    /// Finds a successor for a client's first address, which is gone. If `wanted`, makes one of the client's second
+    /// addresses its first address, and returns whether there was such an address. Also removes the client's claimed
+    /// public addresses, because they were only for clients that could not reach the first address. Calls `dropped` for
     /// each address that is removed.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
@@ -166,7 +167,7 @@ impl<A: Ip> Peers<A> {
     }
 
     /// Removes those second addresses of a client for which `is_gone` returns true. Checks only second addresses at the
-    /// IP address of `key`, and claimed public ones.
+    /// IP address of `key`, and claimed public second addresses.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -184,8 +185,8 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Removes those entries of a client for which `may` returns true, whatever their ports. `dropped` is called for each
-    /// removed entry.
+    /// Removes those entries of a client for which `may` returns true, whatever their ports. Calls `dropped` for each
+    /// removed entry. `port` is the key of the entry at the port that the client named.
     pub(super) fn remove(
         &mut self,
         port: Option<PeerKey<A>>,
@@ -221,15 +222,15 @@ impl<A: Ip> Peers<A> {
         self.remove_at(at)
     }
 
-    /// Up to `most` peers, beginning at a random place in the list. All peers if the list has no more than `most`.
+    /// Yields up to `most` peers, beginning at a random place in the list.
     pub(super) fn some(&self, most: usize) -> impl Iterator<Item = &Entry<A>> {
         let start = fastrand::usize(..self.len().max(1));
         self.entries.iter().cycle().skip(start).take(most.min(self.len()))
     }
 
     /// Drops expired peers, and calls `dropped` for each. Checks `most` peers of a long list, beginning where the
-    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list: a new index takes
-    /// less time than many removals.
+    /// previous sweep ended. If nearly all peers of a long list have expired, checks the whole list, because a new index
+    /// takes less time than many removals.
     pub(super) fn sweep(&mut self, now: Tick, age: TtlTicks, most: usize, mut dropped: impl FnMut(&Entry<A>)) -> Swept {
         let start = self.index.as_ref().map_or(0, |index| index.swept);
         let mut at = start;
@@ -255,14 +256,14 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        // If this sweep began later in the list, peers that an earlier sweep checked may have expired meanwhile. So the
-        // sweep counts as partial. In a list that is still long, the sweep counts as whole, because the list is swept
-        // again soon.
+        // If this sweep began in the middle of the list, peers before that place may have expired since an earlier sweep
+        // checked them. So this sweep counts as partial. If the list is still long, the sweep counts as whole all the
+        // same, because the swarm sweeps long lists again soon.
         let is_whole = is_done && (start == 0 || self.is_long());
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }
 
-    /// Whether more than seven eighths of the peers have expired, by a random sample.
+    /// Returns whether more than seven eighths of the peers have expired, by a random sample.
     pub(super) fn is_mostly_stale(&self, now: Tick, age: TtlTicks) -> bool {
         let random = std::iter::repeat_with(|| fastrand::usize(..self.len().max(1))).take(SAMPLE);
         let stale = random.filter_map(|at| self.entries.get(at)).filter(|entry| age.is_over(now.since(entry.seen())));
@@ -299,10 +300,10 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// How many other clients announce from this address at present. Looks only at the first peers of the list, because
-    /// these are enough to notice that there are many other clients. Claimed entries do not count. Silent entries do
-    /// not count either: a client that comes back after a crash has another id and another port, and its old entry
-    /// stays behind.
+    /// Returns how many other clients announce from this address at present. Checks only the first [`SEARCH`] peers of
+    /// the list, because they suffice to notice many other clients. Claimed entries do not count. Silent entries do not
+    /// count either: a client that comes back after a crash has another id and another port, and its old entry is still
+    /// in the list.
     pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
@@ -332,7 +333,7 @@ impl<A: Ip> Peers<A> {
             if last.is_none_or(|last| last.kind() <= entry.kind()) {
                 break;
             }
-            // All other entries are in order.
+            // All entries before `at` are in order.
             let others = self.entries.get(..at).unwrap_or_default();
             let start = others.partition_point(|other| other.kind() <= kind);
             self.swap(start, at);
@@ -350,7 +351,7 @@ impl<A: Ip> Peers<A> {
 
     pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
         let removed = *self.entries.get(at)?;
-        // Moves the entry to the end of its state, then to the end of each later state: the list stays in order.
+        // Moves the entry to the end of its state, then to the end of each later state. So the list stays in order.
         for kind in PeerState::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
             if at + 1 == self.entries.len() {
                 break;
@@ -366,8 +367,8 @@ impl<A: Ip> Peers<A> {
         Some(removed)
     }
 
-    /// The position after the last peer of a state, among the peers behind `at`. The entry at `at` does not count,
-    /// because it is being moved to the end of the list.
+    /// Returns the position after the last peer of a state, among the peers behind `at`. The entry at `at` does not
+    /// count, because it is being moved to the end of the list.
     fn end_behind(&self, at: usize, kind: PeerState) -> usize {
         let behind = self.entries.get(at + 1..).unwrap_or_default();
         at + 1 + behind.partition_point(|entry| entry.kind() <= kind)
@@ -385,7 +386,7 @@ impl<A: Ip> Peers<A> {
     }
 }
 
-/// The position after the last peer of this state.
+/// Returns the position after the last peer of this state.
 fn end_of<A: Ip>(entries: &[Entry<A>], kind: PeerState) -> usize {
     entries.partition_point(|entry| entry.kind() <= kind)
 }

@@ -1,4 +1,4 @@
-//! When peers were heard of lately, as exactly as records tell it.
+//! The moments at which peers were heard of lately, to a tenth of a second, as records of other instances have them.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use crate::hash::SEED;
 /// The most moves that are remembered.
 const MOVES: usize = 256;
 
-/// When peers were heard to join, change and leave, and when other instances heard of peers, for the latest of these
-/// moves. Only a store that gets records of other instances needs it: a record of an earlier moment may come later. A
-/// peer that has left is not in the swarm, so the swarm cannot tell that a record of its join is outdated. And the swarm
-/// counts time in ticks, which may be seconds.
+/// Remembers the latest moves of peers: when this instance heard a peer join, change or leave, and when another instance
+/// heard of a peer. Only a store that gets records of other instances needs the moves, because an old record may come
+/// after a newer record. The swarm cannot always tell that a record is outdated: it has no entry for a peer that has
+/// left, and it counts time in ticks, which may be seconds long.
 ///
 /// The hash of a peer determines its slot. A later move with the same slot replaces the earlier one.
 #[derive(Debug)]
@@ -43,20 +43,20 @@ impl Default for RecentMoves {
 }
 
 impl RecentMoves {
-    /// Whether the peer has moved after this moment.
+    /// Returns whether a move of the peer after this moment is remembered.
     pub(super) fn has_moved_after(&self, heard: HeardAt, peer: (InfoHash, IpAddr, PeerId)) -> bool {
         let (tag, slot) = place_of(peer);
         self.0.get(slot).is_some_and(|last| last.tag == tag && heard.is_before(last.heard))
     }
 
-    /// Remembers that the peer has moved.
+    /// Remembers a move of the peer at this moment.
     pub(super) fn note(&mut self, heard: HeardAt, peer: (InfoHash, IpAddr, PeerId)) {
         let (tag, slot) = place_of(peer);
         self.0.get_mut(slot).into_iter().for_each(|last| *last = Move { tag, heard });
     }
 }
 
-/// The tag and the slot of a peer. No tag is 0, which marks an empty slot.
+/// Returns the tag and the slot of a peer. No tag is 0, because 0 marks an empty slot.
 fn place_of(peer: (InfoHash, IpAddr, PeerId)) -> (u32, usize) {
     let [a, b, c, d, .., slot] = SEED.hash_one(peer).to_be_bytes();
     (u32::from_be_bytes([a, b, c, d]) | 1, usize::from(slot) % MOVES)

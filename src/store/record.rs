@@ -9,13 +9,13 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use tracker_protocol::{PeerId, Role};
 
-/// What an instance has heard of a peer. The zone of the peer is not part of it, because each instance numbers its
+/// What an instance has heard of a peer. A record does not contain the peer's zone, because each instance numbers its
 /// zones itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerRecord {
     /// The address under which the instance has recorded the peer.
     pub ip: IpAddr,
-    /// Whether the peer claims this address, and announced from another one.
+    /// Whether the peer claims this address, but announced from another address.
     pub is_claim: bool,
     /// The peer's id.
     pub peer_id: PeerId,
@@ -39,7 +39,7 @@ pub enum PeerNews {
     },
     /// The peer has left the swarm.
     Left {
-        /// The port at which the peer listened; `None` if the peer did not name one.
+        /// The port at which the peer listened. `None` if the peer did not name a port.
         port: Option<NonZeroU16>,
     },
 }
@@ -49,16 +49,16 @@ pub enum PeerNews {
 pub enum Applied {
     /// The peer is recorded, as after an announce at this instance.
     Recorded,
-    /// The peer has left. It may have been unknown here.
+    /// The peer has left. The store may not have known the peer.
     Left,
-    /// Nothing but the count of downloads may have changed, because the store knows something newer of the peer.
+    /// The record changed at most the count of downloads, because the store has newer news of the peer.
     Outdated,
 }
 
 /// Why the store has dropped a record of another instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordRefusal {
-    /// The address leads nowhere, or is an IPv4 address in the form of IPv6. No client could ever be told of it.
+    /// No client can reach the address, or the record has an IPv4 address in the form of IPv6.
     #[error("no client can reach the address of the peer")]
     Address,
     /// The record is older than the peer age.
@@ -69,24 +69,25 @@ pub enum RecordRefusal {
     Claimed,
 }
 
-/// What an announce has changed, as far as other instances must hear of it.
+/// What other instances may have to hear of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hearing {
-    /// When the peer was heard. The store counts in ticks, so this is the beginning of the present tick.
+    /// When the peer announced, rounded down to the beginning of a tick, because the store counts time in ticks.
     pub at: Timestamp,
-    /// The time since the store heard of the peer before, by an announce or from another instance. It is a whole number
-    /// of ticks, so the end of one peer's silence is the beginning of its next one. `None` if the peer was not known.
+    /// The time since the store last heard of the peer, by an announce or from another instance. `None` if the peer was
+    /// not known. The time is a whole number of ticks, so that no time is lost between two silences of a peer.
     pub silence: Option<Duration>,
     /// What other instances must hear at once.
     pub change: Option<PeerChange>,
 }
 
-/// What other instances must hear at once.
+/// A change of a peer, of which other instances must hear at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerChange {
     /// The peer is new in the swarm, or says that it has just started.
     Joined,
-    /// The peer has another role than before, or another id, or it announces from an address that was claimed before.
+    /// The peer has another role or another id than before. Or the peer was claimed before and now announces itself, or
+    /// the reverse.
     Changed,
     /// The peer has finished its download, and the download was counted.
     Completed,

@@ -2,6 +2,7 @@
 //! across an await.
 
 use std::hash::BuildHasher as _;
+use std::net::SocketAddr;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -20,7 +21,7 @@ use super::swarm::{Swarm, Victim};
 use super::time::{Tick, TtlTicks};
 use crate::eviction::{Search, SourceWeights, candidates};
 use crate::hash::SEED;
-use tracker_protocol::{InfoHash, SwarmCounts};
+use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
 /// One step of housekeeping checks at most this many buckets, and at most this many peers of a long list.
 const STEP: usize = 256;
@@ -49,7 +50,8 @@ impl SwarmKey {
     }
 }
 
-/// The hash by which swarms are found. It must not be predictable, because an attacker can choose info-hashes.
+/// Returns the hash by which shards find a swarm. The hash must not be predictable, because an attacker can choose
+/// info-hashes.
 pub(super) fn hash(info_hash: InfoHash) -> u64 {
     SEED.hash_one(info_hash)
 }
@@ -81,7 +83,8 @@ impl Shard {
         self.note(context, key, announcement, selection)
     }
 
-    /// Remembers a change of which other instances hear: what they have heard before may come later.
+    /// Remembers when a change happened that other instances must hear of. Older records of other instances may still
+    /// come, and must not undo the change.
     fn note(
         &mut self,
         context: StoreContext<'_>,
@@ -127,7 +130,7 @@ impl Shard {
         applied
     }
 
-    /// The counts of a swarm; zeros if the swarm does not exist.
+    /// Returns the counts of a swarm. The counts are zero if the swarm does not exist.
     pub(super) fn scrape(
         &mut self,
         now: Tick,
@@ -151,19 +154,32 @@ impl Shard {
         Some(swarm.explain(context, announcement, &mut self.prefixes, change))
     }
 
-    /// Lists the peers of a swarm, which does not count as used.
+    /// Lists the peers of a swarm. The swarm does not count as used.
     pub(super) fn list(&self, context: StoreContext<'_>, key: SwarmKey) -> Option<SwarmListing> {
         let swarm = self.swarms.find(key.hash, |swarm| key.is(swarm))?;
         Some(swarm.list(context, &self.prefixes))
     }
 
-    /// The counts of a swarm, which does not count as used; zeros if the swarm does not exist.
+    /// Calls `visit` with the peers of a swarm, which does not count as used.
+    pub(super) fn visit_peers(
+        &self,
+        now: Tick,
+        life: TtlTicks,
+        key: SwarmKey,
+        visit: &mut dyn FnMut(SocketAddr, Option<PeerId>),
+    ) {
+        if let Some(swarm) = self.swarms.find(key.hash, |swarm| key.is(swarm)) {
+            swarm.visit_peers(now, life, &self.prefixes, visit);
+        }
+    }
+
+    /// Returns the same counts as [`Self::scrape`], but the swarm does not count as used.
     pub(super) fn counts(&self, key: SwarmKey) -> SwarmCounts {
         self.swarms.find(key.hash, |swarm| key.is(swarm)).map(|swarm| swarm.counts()).unwrap_or_default()
     }
 
-    /// Calls `visit` with the swarms of some buckets, beginning with bucket `at`. Returns the bucket with which the next
-    /// call must begin; `None` when all buckets have been visited.
+    /// Calls `visit` for the swarms of some buckets, beginning with bucket `at`. Returns the bucket with which the next
+    /// call must begin. Returns `None` when all buckets have been visited.
     pub(super) fn visit(&self, at: usize, visit: &mut impl FnMut(InfoHash, SwarmCounts)) -> Option<usize> {
         let end = (at + STEP).min(self.swarms.num_buckets());
         for bucket in at..end {
@@ -172,7 +188,7 @@ impl Shard {
         (end < self.swarms.num_buckets()).then_some(end)
     }
 
-    /// Removes a swarm with all its peers. Returns whether it existed.
+    /// Removes a swarm with all its peers. Returns whether the swarm existed.
     pub(super) fn remove_swarm(&mut self, key: SwarmKey, change: &mut CountDelta<'_>) -> bool {
         let at = self.swarms.find_bucket_index(key.hash, |swarm| key.is(swarm));
         at.into_iter().for_each(|at| self.remove(at, change));
@@ -203,7 +219,7 @@ impl Shard {
     }
 
     /// Drops expired peers and swarms, beginning with bucket `at`, for as long as the lock may be held. Returns the
-    /// bucket with which the next call must begin; none when all buckets have been checked.
+    /// bucket with which the next call must begin. Returns `None` when all buckets have been checked.
     pub(super) fn housekeep(
         &mut self,
         now: Tick,
@@ -241,7 +257,7 @@ impl Shard {
         }
     }
 
-    /// Drops everything.
+    /// Drops all swarms.
     pub(super) fn clear(&mut self, change: &mut CountDelta<'_>) {
         let swarms = std::mem::take(&mut self.swarms);
         swarms.iter().for_each(|swarm| swarm.forget(change));

@@ -24,7 +24,7 @@ use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 pub(super) const SWEEP: usize = 64;
 
 /// When first addresses have been removed, at most this many of their clients get another first address in the same
-/// call. The other clients get one when they announce.
+/// call. The other clients get another first address when they announce.
 const MAX_SUCCESSORS: usize = 64;
 
 /// How many peers of each family in a swarm are candidates for eviction.
@@ -42,7 +42,7 @@ pub(super) struct Swarm {
     /// No peer expires before this moment.
     pub(super) next_sweep: Tick,
     v4: Peers<Ipv4Addr>,
-    /// `None` while there are no IPv6 peers: many networks have only one family.
+    /// `None` while the swarm has no IPv6 peers. This saves memory, because many networks have only IPv4.
     v6: Option<Box<Peers<Ipv6Addr>>>,
 }
 
@@ -52,7 +52,7 @@ const _: () = assert!(size_of::<Swarm>() == 64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Victim {
     pub(super) info_hash: InfoHash,
-    /// Where the peer is; `None` for a swarm that has no peers.
+    /// The address, zone and port of the peer. `None` for a swarm that has no peers.
     pub(super) at: Option<(ZonedIp, NonZeroU16)>,
 }
 
@@ -66,7 +66,7 @@ impl Swarm {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
     }
 
-    /// Whether the swarm can be dropped without loss.
+    /// Returns whether the swarm can be dropped: it has no peers, and its `downloaded` count is 0 or has expired.
     pub(super) fn is_over(&self, now: Tick, life: TtlTicks) -> bool {
         self.len() == 0 && (self.counts.downloaded == 0 || life.is_over(now.since(self.last_use.last())))
     }
@@ -97,7 +97,7 @@ impl Swarm {
             let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
-                // Most peers of a long list have expired, and none of the others were found.
+                // Most peers of a long list have expired, and the search found none of the others.
                 self.purge(now, life, change);
                 peers = self.pick(&query);
             }
@@ -106,14 +106,14 @@ impl Swarm {
         Selection { counts: self.counts, peers, others_at_address, hearing: effect.hearing(context) }
     }
 
-    /// The counts, for a scrape.
+    /// Returns the counts for a scrape.
     pub(super) fn scrape(&mut self, now: Tick, life: TtlTicks, change: &mut CountDelta<'_>) -> SwarmCounts {
         self.last_use = self.last_use.again_at(now);
         self.sweep(now, life, SWEEP, change);
         self.counts
     }
 
-    /// Computes the counts again. Must be called when a list has changed.
+    /// Computes the counts again. Each method that changes a list must call this.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -185,8 +185,8 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Does what must follow when peers have left the lists: clients get another first address if theirs is gone, and
-    /// the counts are updated.
+    /// Must be called after peers were removed from the lists. Gives the clients in `ids` another first address, and
+    /// updates the counts.
     fn after_removal(&mut self, LostFirsts(ids): LostFirsts, change: &mut CountDelta<'_>) {
         for id in ids.into_iter().flatten().take(MAX_SUCCESSORS) {
             succeed(&mut self.v4, self.v6.as_deref_mut(), id, change);
@@ -250,14 +250,14 @@ impl Swarm {
         }
     }
 
-    /// Whether the first address of a client is a seed.
+    /// Returns whether a client is a seed at its first address.
     fn is_seed(&self, id: ClientId) -> bool {
         let v4 = self.v4.first_of(id).map(|(_, first)| first.kind().role());
         let v6 = || self.v6.as_ref().and_then(|v6| v6.first_of(id)).map(|(_, first)| first.kind().role());
         v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Whether a peer itself announces from this endpoint. No claim may replace such a peer.
+    /// Returns whether a peer itself announces from this endpoint. No claim may replace such a peer.
     fn announces_itself(
         &self,
         ZonedIp { ip, zone }: ZonedIp,
@@ -308,8 +308,8 @@ impl Swarm {
         }
     }
 
-    /// Looks at a few peers. Returns the peer whose source has the most peers. If the swarm has no peers, returns the
-    /// swarm itself. The rank is for comparing candidates for eviction.
+    /// Looks at a few peers, and returns the peer whose source has the most peers. If the swarm has no peers, returns the
+    /// swarm itself. The store compares the ranks of such candidates for eviction.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {
@@ -347,7 +347,7 @@ impl Swarm {
     }
 
     /// Picks peers of the client's own family first, because the client surely reaches that family. Second addresses
-    /// come after all first ones.
+    /// come after all first addresses.
     fn pick(&self, query: &PeerQuery<'_>) -> PeerLists {
         let Announcement { want, place, .. } = *query.announcement;
         let none = Peers::default();

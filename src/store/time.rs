@@ -1,4 +1,4 @@
-//! Time in ticks. A tick is a fraction of the peer age, so that a time fits into two bytes, which each peer stores.
+//! Time in ticks. A tick is a fraction of the peer age, so that a moment takes only two bytes in the entry of a peer.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::clock::{Timestamp, Ttl};
 pub(super) struct Tick(pub(super) u16);
 
 impl Tick {
-    /// How many bits a moment has. It is stored in two bytes, with other values in the remaining two bits.
+    /// How many bits a moment has. Entries store other values in the remaining two bits of the two bytes.
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// The ticks from `then` to this moment. 0 if `then` is later than this moment. It can be later by a little, because
-    /// workers read the clock at different times. It can be later by nearly a lifetime, because another instance may have
-    /// told late what it heard.
+    /// Returns the ticks from `then` to this moment, or 0 if `then` is later. `then` can be a little later, because
+    /// workers read the clock at different times. `then` can be later by nearly a lifetime if this moment comes from an
+    /// old record of another instance.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 4 * 3 { 0 } else { elapsed }
     }
 
-    /// Whether `now` is this moment or later. A future moment is at most a lifetime ahead.
+    /// Returns whether `now` is this moment or later. A future moment is at most a lifetime ahead.
     pub(super) fn has_come(self, now: Self) -> bool {
         let ahead = self.0.wrapping_sub(now.0) & Self::MASK;
         ahead == 0 || ahead > Self::MASK / 8 * 3
@@ -40,7 +40,7 @@ impl Tick {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TtlTicks {
     ticks: u16,
-    /// How long a tick is, in the unit of [`Timestamp`].
+    /// How long a tick is, in tenths of a second.
     tick: u32,
 }
 
@@ -54,7 +54,7 @@ impl TtlTicks {
         Self { ticks: u16::try_from(age.tenths() / tick).unwrap_or(Self::MOST_TICKS).max(1), tick }
     }
 
-    /// The lifetime after rounding to ticks.
+    /// Returns the lifetime, rounded down to whole ticks.
     pub(super) fn length(self) -> Ttl {
         Ttl::from_tenths(u32::from(self.ticks).saturating_mul(self.tick))
     }
@@ -64,12 +64,12 @@ impl TtlTicks {
         Tick(u16::from_be_bytes([high, low]) & Tick::MASK)
     }
 
-    /// The moment at which the tick of a moment began.
+    /// Returns the moment at which the tick of `moment` began.
     pub(super) fn start_of_tick(self, moment: Timestamp) -> Timestamp {
         Timestamp::from_tenths(moment.tenths() / self.tick * self.tick)
     }
 
-    /// How many ticks ago something was that was `ago` tenths of a second before `now`.
+    /// Returns how many ticks lie between `now` and the moment `ago` tenths of a second earlier.
     pub(super) fn ticks_ago(self, now: Timestamp, ago: u32) -> u16 {
         let before = i64::from(now.tenths()) - i64::from(ago);
         let tick = i64::from(self.tick);
@@ -77,22 +77,22 @@ impl TtlTicks {
         u16::try_from(ticks).unwrap_or(u16::MAX)
     }
 
-    /// How long a number of ticks is.
+    /// Returns the duration of this number of ticks.
     pub(super) fn duration(self, ticks: u16) -> Duration {
         Duration::from_millis(u64::from(ticks) * u64::from(self.tick) * 100)
     }
 
-    /// Whether a peer that last announced `elapsed` ticks ago has expired.
+    /// Returns whether a peer that last announced `elapsed` ticks ago has expired.
     pub(super) fn is_over(self, elapsed: u16) -> bool {
         elapsed >= self.ticks
     }
 
-    /// The expiry time of a peer that last announced `elapsed` ticks before `now`.
+    /// Returns the expiry time of a peer that last announced `elapsed` ticks before `now`.
     pub(super) fn end(self, now: Tick, elapsed: u16) -> Tick {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
 
-    /// A second after `now`, or a tick if that is longer.
+    /// Returns the moment one second after `now`, or one tick after `now` if a tick is longer than a second.
     pub(super) fn soon(self, now: Tick) -> Tick {
         now.plus(u16::try_from(10 / self.tick).unwrap_or(1).max(1))
     }
@@ -104,9 +104,10 @@ impl TtlTicks {
 pub(super) struct Rhythm {
     /// The longest gap between two announces at the paces [`Pace::FAST`] and [`Pace::SLOW`]: 3 and 24 intervals.
     paces: [u16; 2],
-    /// How long a client of each of these paces may be silent: 4 and 60 intervals.
+    /// How long an endpoint may be silent at these two paces: 4 and 60 intervals.
     patience: [u16; 2],
-    /// Two intervals. A client that has announced within this time counts as there, even if it has announced only once.
+    /// Two intervals. An endpoint that has announced within this time counts as there, even if it has announced only
+    /// once.
     lately: u16,
 }
 
@@ -129,7 +130,8 @@ impl Rhythm {
         Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
     }
 
-    /// The pace after an announce. It quickens by at most one step, because an early announce may be for an event.
+    /// Returns the pace of an endpoint that announces `gap` ticks after its previous announce. The pace quickens by at
+    /// most one step, because an early announce may be for an event.
     pub(super) fn pace(self, before: Pace, gap: u16) -> Pace {
         self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
     }
@@ -145,7 +147,7 @@ impl Rhythm {
         }
     }
 
-    /// The longest silence after which an endpoint of this pace still counts as there.
+    /// Returns the longest silence after which an endpoint of this pace still counts as there.
     pub(super) fn patience(self, pace: Pace) -> u16 {
         let [fast, slow] = self.patience;
         match pace {
@@ -155,11 +157,11 @@ impl Rhythm {
         }
     }
 
-    /// How long an endpoint must be silent to count as gone, when another endpoint announces that looks like one of the
-    /// same client. They can nevertheless be two clients, both of which are there. So the longer of two limits applies:
-    /// one for the pace of the silent endpoint, and one for the pace of the announcing endpoint, as clients of one kind
-    /// keep a similar pace. `gap` is the time since the announcing endpoint's previous announce. If it is known, the
-    /// second limit is three times as long.
+    /// Returns how long an endpoint must be silent to count as gone, when another endpoint announces with the same
+    /// client id. The two endpoints may belong to two clients that are both there. So the longer of two limits applies.
+    /// The first limit is the patience for the pace of the silent endpoint. The second limit is for the announcing
+    /// endpoint, because clients of one kind keep a similar pace: three times `gap`, the time since that endpoint's
+    /// previous announce. If `gap` is unknown or unusually short, the patience for its pace is the second limit.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),
@@ -168,7 +170,7 @@ impl Rhythm {
         own.max(self.patience(silent))
     }
 
-    /// Whether an endpoint of this pace is probably still there after this silence.
+    /// Returns whether an endpoint of this pace is probably still there after this silence.
     pub(super) fn is_there(self, pace: Pace, silence: u16) -> bool {
         let [_, slow] = self.paces;
         silence

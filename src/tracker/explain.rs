@@ -1,4 +1,4 @@
-//! The explanation of what a client gets, for the operator.
+//! The types that explain to the operator what a client gets.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -14,11 +14,11 @@ pub struct Explanation {
     pub ip: IpAddr,
     /// The name of the zone of the address.
     pub zone: Option<String>,
-    /// The role of the client: that of the peer at its address, or else a leecher.
+    /// The role of the client. If the swarm has no peer at the client's address, the client counts as a leecher.
     pub role: Role,
-    /// The most peers that a client gets that does not say how many it wants.
+    /// How many peers a client gets at most if it does not say how many it wants.
     pub usual: usize,
-    /// The local swarm. `None` if no client has announced the torrent lately.
+    /// The local swarm. `None` if the store has no swarm for the torrent.
     pub swarm: Option<SwarmExplanation>,
     /// The forwarders.
     pub forwarders: Vec<ForwarderExplanation>,
@@ -27,37 +27,37 @@ pub struct Explanation {
 /// One torrent, for the operator.
 #[derive(Clone, Debug)]
 pub struct TorrentView {
-    /// The local swarm. `None` if it has expired.
+    /// The local swarm. `None` if the store has no swarm for the torrent.
     pub swarm: Option<SwarmListing>,
     /// The torrent at each forwarder.
     pub forwarders: Vec<TorrentAtForwarder>,
 }
 
-/// What a forwarder contributes.
+/// What a forwarder contributes to the reply.
 #[derive(Clone, Debug)]
 pub struct ForwarderExplanation {
-    /// What the forwarder knows and gave.
+    /// What the forwarder knows of the torrent.
     pub at: TorrentAtForwarder,
-    /// What the client gets of the forwarder's list. `None` if there is no list.
+    /// How many peers of the forwarder's list the client may get. `None` if the forwarder has no list for the torrent.
     pub list: Option<ListUse>,
 }
 
 /// How many peers of a forwarder's list the client may get, and why it does not get the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListUse {
-    /// Peers that the client gets if there is room.
+    /// Peers that the client gets if its reply has room for them.
     pub useful: usize,
     /// Peers that the client cannot reach.
     pub unreachable: usize,
     /// Peers that are the client itself.
     pub itself: usize,
-    /// Peers that the client gets as local ones.
+    /// Peers that are among the local peers of the reply.
     pub local: usize,
-    /// Peers of the other address family, if clients get only their own.
+    /// Peers of the other address family, if clients get only peers of their own family.
     pub other_family: usize,
 }
 
-/// The local peers that a client gets if there is room.
+/// Returns the local peers that a client gets if its reply has room for them.
 pub(super) fn given(swarm: Option<&SwarmExplanation>) -> PeerLists {
     let mut given = PeerLists::default();
     for explained in swarm.into_iter().flat_map(|swarm| &swarm.peers) {

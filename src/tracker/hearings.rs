@@ -1,4 +1,4 @@
-//! What other instances hear of announces.
+//! Shares announces with other instances, and counts what is shared.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::metrics::ShareSent;
 use crate::share::{ShareReason, SharedSwarms};
 use crate::store::{Announcement, PeerChange, Selection};
 
-/// Hands announces on to other instances, and counts them.
+/// Shares announces with other instances, and counts the shared announces by reason.
 #[derive(Debug)]
 pub(super) struct SwarmSharing {
     swarms: Arc<SharedSwarms>,
@@ -21,7 +21,7 @@ impl SwarmSharing {
         Self { swarms, sent }
     }
 
-    /// Shares an announce that the store has carried out, if the other instances must hear of it.
+    /// Shares an announce, if the other instances must hear of it. `selection` is what the announce got from the store.
     pub(super) fn heard(
         &self,
         now: Timestamp,

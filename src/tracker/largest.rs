@@ -1,4 +1,4 @@
-//! The largest torrents, found little by little, because there may be millions of them.
+//! Finds the largest torrents little by little, because the store may have millions of torrents.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use crate::clock::{Timestamp, Ttl};
 use crate::store::{Store, SwarmCursor};
 use tracker_protocol::{InfoHash, SwarmCounts};
 
-/// How many torrents one look visits. A look at so many takes a few milliseconds.
+/// How many torrents of the store one look visits. Such a look takes a few milliseconds.
 const VISITED: usize = 20_000;
 
 /// How many torrents are remembered for each order.
 const REMEMBERED: usize = 100;
 
-/// For this long, further requests get the torrents that are remembered, without another look.
+/// The least time between two looks. Until the next look, requests get the torrents that are remembered.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The order of torrents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TorrentOrder {
-    /// Those with the most peers first.
+    /// Torrents with the most peers first.
     Peers,
-    /// Those with the most seeds first.
+    /// Torrents with the most seeds first.
     Seeds,
-    /// Those with the most clients that download first.
+    /// Torrents with the most leechers first.
     Active,
 }
 
@@ -42,8 +42,8 @@ impl TorrentOrder {
     }
 }
 
-/// Remembers the largest torrents that it has found. Each look visits some of the torrents, and the next look goes on
-/// with the others. So in a large store a new torrent may be missing for a few looks.
+/// Remembers the largest torrents that it has found. Each look visits some torrents of the store, and the next look
+/// continues where the last look ended. So in a large store, a new torrent may be missing for a few looks.
 #[derive(Debug, Default)]
 pub(super) struct LargestTorrents(Mutex<Found>);
 
@@ -55,8 +55,8 @@ struct Found {
 }
 
 impl LargestTorrents {
-    /// Looks at some of the torrents, unless the last look was a moment ago. Returns the largest that are known, in this
-    /// order.
+    /// Looks at some torrents of the store, unless the last look was less than `PAUSE` ago. Returns the largest
+    /// torrents that are remembered, at most `most` of them, in `order`.
     pub(super) fn look(
         &self,
         now: Timestamp,
@@ -82,7 +82,7 @@ impl LargestTorrents {
 impl Found {
     fn look(&mut self, store: &Store) {
         let Self { place, torrents, .. } = self;
-        // The counts of those that are known have changed, and some of them are gone.
+        // Since the last look, the counts of the remembered torrents have changed, and some torrents have expired.
         torrents.iter_mut().for_each(|(info_hash, counts)| *counts = store.counts(*info_hash));
         torrents.retain(|_, counts| counts.complete + counts.incomplete > 0);
         *place = store.visit(*place, VISITED, |info_hash, counts| {
@@ -95,7 +95,7 @@ impl Found {
     }
 }
 
-/// The info-hashes of the largest torrents, the largest first.
+/// Returns the info-hashes of the largest torrents, the largest first.
 fn largest(torrents: &HashMap<InfoHash, SwarmCounts>, order: TorrentOrder, most: usize) -> Vec<InfoHash> {
     let mut ranked: Vec<_> =
         torrents.iter().map(|(hash, counts)| (std::cmp::Reverse(order.rank(counts)), *hash)).collect();
@@ -160,7 +160,7 @@ mod tests {
         assert!(largest.0.lock().torrents.len() <= 3 * REMEMBERED);
         (0..9).for_each(|peer| join(7, 2 * torrents + peer));
         let first = |seconds| largest.look(at(seconds), &store, TorrentOrder::Peers, 1)[0].0;
-        assert_eq!(first(16), hash(5000), "there is no other look yet");
+        assert_eq!(first(16), hash(5000), "the last look was a second ago, so there is no new look yet");
         assert_eq!([20, 25, 30, 35].map(first)[3], hash(7));
     }
 }

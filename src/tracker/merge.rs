@@ -1,4 +1,4 @@
-//! Local and upstream peers in one reply.
+//! Puts local and upstream peers into one reply.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
 /// Adds the upstream trackers' counts to the counts of the reply.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
-    // UDP replies and many clients keep a count in a signed 32-bit integer. So a sum must not exceed `i32::MAX`.
+    // UDP replies and many clients keep a count in a signed 32-bit integer. So no sum may exceed `i32::MAX`.
     let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
     reply.complete = sum(reply.complete, upstream.complete);
     reply.incomplete = sum(reply.incomplete, upstream.incomplete);
@@ -27,7 +27,7 @@ pub(super) struct Recipient {
     pub(super) place: ZonedIp,
     /// The client's address outside of its network, if it differs from the address in `place`.
     pub(super) outside: Option<IpAddr>,
-    /// The port at which it listens.
+    /// The port on which the client listens for peers.
     pub(super) port: Option<NonZeroU16>,
     /// The client gets at most this many peers.
     pub(super) want: usize,
@@ -36,25 +36,25 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    /// The address at which the client reaches a peer.
+    /// Returns the address at which the client reaches the peer at `ip`. `None` if the client cannot reach it.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
         topology.visible_address(self.place, topology.zoned(ip))
     }
 
-    /// Whether a peer is the client itself.
+    /// Returns whether a peer is the client itself.
     fn is<A: Ip>(self, peer: Endpoint<A>) -> bool {
         let ip = peer.ip.into();
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Whether the client can use an upstream peer's address as it is. External addresses of our zones do not apply to
-    /// upstream peers.
+    /// Returns whether the client can reach an upstream peer at exactly this address. The tracker does not translate
+    /// upstream addresses, because the external addresses of our zones do not apply to upstream peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
 }
 
-/// Whether local and upstream peers together are as many as the client wants.
+/// Returns whether local and upstream peers together are as many as the client wants.
 pub(super) fn enough(
     local: &PeerLists,
     client: Recipient,
@@ -69,8 +69,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local peers. Upstream peers of the client's own address family come first. Stops when
-/// the reply has as many peers as the client wants. Peers of both families count.
+/// Adds upstream peers after the local peers, until the reply has as many peers as the client wants (both families
+/// together). Upstream peers of the client's own address family come first.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
@@ -83,7 +83,8 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Counts the peers of a forwarder's list by what the client gets of them. `local` are the local peers of the reply.
+/// Counts how many peers of a forwarder's list the client may get, and how many it does not get for which reason.
+/// `local` are the local peers of the reply.
 pub(super) fn list_use(local: &PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) -> ListUse {
     let mut counts = ListUse::default();
     let is_v4 = client.place.ip.is_ipv4();
@@ -112,8 +113,8 @@ fn count<A: Ip>(
     }
 }
 
-/// Appends the upstream peers that the client can use and that are not in the list yet. Returns how many it has
-/// appended.
+/// Appends at most `room` upstream peers that the client can use and that are not in `peers` yet. Returns how many
+/// peers were appended.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,
@@ -133,15 +134,15 @@ fn add<A: Ip>(
     peers.len() - before
 }
 
-/// Up to this many peers are compared one by one: a table would take longer to fill.
+/// At most this many peers are compared one by one. For so few peers, filling a hash set would take longer.
 const COMPARE: usize = 16;
 
-/// The peers that are in the reply already.
+/// The endpoints of the peers that are in the reply already.
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// A bit for each port, modulo 64. A peer is compared only if its bit is set, because a peer without the bit is not
-    /// in the reply.
+    /// Has bit `port % 64` set for the port of each peer in the reply. An endpoint whose bit is not set cannot be in the
+    /// reply, so the tracker need not compare it.
     ports: u64,
 }
 

@@ -1,5 +1,5 @@
-//! The decision about an announce: topology → store → forward → merge. This module knows no web framework, no encoding
-//! and no sockets.
+//! Decides what an announce changes and what its reply contains: topology → store → forward → merge. This module knows
+//! no web framework, no encoding and no sockets.
 
 mod explain;
 mod hearings;
@@ -64,7 +64,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker of these parts. Without `forwarders`, it answers from the store alone.
+    /// Makes a tracker of these parts. Without `forwarders`, the tracker answers from the store alone.
     pub fn new(
         policy: Policy,
         topology: Topology,
@@ -87,12 +87,12 @@ impl Tracker {
         }
     }
 
-    /// The tracker's rules. Frontends put the interval into refusals, and apply the limits of requests.
+    /// Returns the tracker's rules. Frontends put the interval into refusals, and apply the limits to requests.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The reply that an announce would get from the store. The store does not change.
+    /// Returns the reply that an announce would get from the store. The announce does not change the store.
     pub fn peek(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let Some(addresses) = self.addresses(requester, request) else {
             return self.answer_outsider(requester, request);
@@ -106,7 +106,7 @@ impl Tracker {
         self.reply(request, addresses.ip, local, warning)
     }
 
-    /// Carries out an announce. Nearly all replies are ready at once.
+    /// Carries out an announce. The reply is ready at once, unless it must wait for the peers of upstream trackers.
     pub fn announce(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Answer<AnnounceReply, PendingReply> {
         let Some(addresses) = self.addresses(requester, request) else {
             return Answer::Ready(self.answer_outsider(requester, request));
@@ -115,8 +115,8 @@ impl Tracker {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
-        // If we forwarded this announce and it has come back to us, the tracker answers the announce. The tracker
-        // neither records the announce nor forwards it again.
+        // An announce that we forwarded may come back to us. The tracker answers such an announce, but neither records
+        // nor forwards it.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
         if is_loop {
             announcement.action = Action::Peek;
@@ -144,15 +144,15 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // If the sender is another retracker, it gets only the counts of our own swarm. Otherwise two retrackers that
-        // forward to each other would each add the other's counts again and again.
+        // Another retracker gets only the counts of our own swarm. Otherwise two retrackers that forward to each other
+        // would each add the other's counts again and again.
         let counts = requester.via.hops() == 0;
         let client =
             Recipient { place: announcement.place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers and their other peers are usually outside the client's network. They can reach the client
-        // only at its outside address.
+        // Upstream trackers and their peers are usually outside the client's network. So both can reach the client only
+        // at its outside address.
         let outside = addresses.outside.unwrap_or(ip);
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
         if stopped {
@@ -167,12 +167,12 @@ impl Tracker {
         }
     }
 
-    /// The sender gets at most this many peers.
+    /// Returns how many peers the sender gets at most.
     fn want(&self, Requester { protocol, max_peers, .. }: Requester<'_>, request: &AnnounceRequest) -> usize {
         self.policy.limits(protocol).want(request.numwant).min(max_peers)
     }
 
-    /// The addresses under which the sender is recorded; `None` if the sender is not known to be a client.
+    /// Returns the addresses under which the sender is recorded. `None` if the sender is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
             Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
@@ -212,7 +212,7 @@ impl Tracker {
         }
     }
 
-    /// Answers a sender that is not known to be a client: it gets public peers, and changes nothing.
+    /// Answers a sender that is not known to be a client. The sender gets public peers only, and is not recorded.
     fn answer_outsider(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
@@ -264,8 +264,8 @@ impl Tracker {
         }
     }
 
-    /// Explains what a client at this address would get now. If the swarm has a peer at the address, and at the port if
-    /// one is given, the client is taken for that peer. Nothing changes.
+    /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if there is a
+    /// `port`), the explanation is for that peer. The store does not change.
     pub fn explain(&self, ip: IpAddr, port: Option<NonZeroU16>, info_hash: InfoHash) -> Explanation {
         let place = self.topology.zoned(ip);
         let usual = self.policy.limits(Protocol::Http).want(NumWant::Default);
@@ -304,7 +304,8 @@ impl Tracker {
         }
     }
 
-    /// One torrent, for the operator. `None` if no client has announced it lately. Nothing changes.
+    /// Returns what the tracker knows of a torrent, for the operator. `None` if neither the store nor a forwarder knows
+    /// the torrent. The store does not change.
     pub fn torrent(&self, info_hash: InfoHash) -> Option<TorrentView> {
         let swarm = self.store.list(self.clock.now(), &self.topology, info_hash);
         let forwarders = self.forwarders.as_ref().map(|all| all.explain(info_hash, true)).unwrap_or_default();
@@ -312,53 +313,54 @@ impl Tracker {
         is_known.then_some(TorrentView { swarm, forwarders })
     }
 
-    /// The largest torrents, at most `most` and a hundred of them, as of a look in the last five seconds. If there are
-    /// very many torrents, each look visits a part of them.
+    /// Returns the largest torrents, the largest first: at most `most`, and at most 100. The counts are at most five
+    /// seconds old. In a very large store, new torrents may be missing for some seconds.
     pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
         self.largest.look(self.clock.now(), &self.store, order, most)
     }
 
-    /// The name of a zone.
+    /// Returns the name of a zone.
     pub fn zone_name(&self, zone: ZoneId) -> &str {
         self.topology.zone_name(zone)
     }
 
-    /// Drops peers that have expired. It must be called once a second.
+    /// Drops peers that have expired. The caller must call this once a second.
     pub fn housekeep(&self) {
         self.store.housekeep(self.clock.now());
     }
 
-    /// The upstream trackers, if a forwarders file is configured.
+    /// Returns the upstream trackers, if a forwarders file is configured.
     pub fn forwarders(&self) -> Option<&Forwarders> {
         self.forwarders.as_ref()
     }
 
-    /// The state of each upstream tracker; empty if no forwarders file is configured.
+    /// Returns the state of each upstream tracker. The list is empty if no forwarders file is configured.
     pub fn forwarder_status(&self) -> Vec<ForwarderStatus> {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
-    /// Current faults and their remedies, for the operator, as sentences in plain text.
+    /// Returns the current faults and their remedies, for the operator, as sentences in plain text.
     pub fn notices(&self) -> Vec<String> {
         self.shared_addresses.notices(self.clock.now())
     }
 
-    /// The counts of one local swarm.
+    /// Returns the counts of one local swarm.
     pub fn counts(&self, info_hash: InfoHash) -> SwarmCounts {
         self.store.scrape(self.clock.now(), info_hash)
     }
 
-    /// Removes a local swarm with all its peers. Returns whether it existed.
+    /// Removes a local swarm with all its peers. Returns whether the swarm existed.
     pub fn remove(&self, info_hash: InfoHash) -> bool {
         self.store.remove(info_hash)
     }
 
-    /// How many swarms and peers there are.
+    /// Returns how many swarms and peers the store has.
     pub fn totals(&self) -> Totals {
         self.store.totals()
     }
 
-    /// The zones by name, each with its numbers of seeds and of other peers. In the order of configuration.
+    /// Returns each zone's name, with the numbers of its seeds and of its other peers. The zones are in the order of the
+    /// configuration.
     pub fn peers_by_zone(&self) -> impl Iterator<Item = (&str, [i64; 2])> {
         self.topology.zones().map(|(zone, name)| (name, self.store.peers_in(zone)))
     }

@@ -8,7 +8,7 @@ use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId, Protocol};
 use crate::hash::SEED;
 use crate::topology::IpParam;
 
-/// The interval, in seconds, for a client some of whose upstream peers have not arrived yet.
+/// The interval, in seconds, in a reply for which an upstream tracker's peers have not arrived yet.
 const SOON: u32 = 5;
 
 /// How many upstream peers a client gets even if there are enough local seeds, because the local seeds may be off or
@@ -20,14 +20,14 @@ const FEW: usize = 5;
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// A client should wait at least this many seconds before it announces again. Without a Chihaya file, this
-    /// equals the interval, because aria2 announces after `min interval` and ignores the interval.
+    /// A client should wait at least this many seconds before it announces again. Without a Chihaya file, `min_interval`
+    /// equals `interval`, because aria2 announces after `min interval` and ignores `interval`.
     pub min_interval: u32,
-    /// How some clients get a longer interval.
+    /// Which clients get a longer interval. `None`: all clients get the same interval.
     pub variation: Option<IntervalVariation>,
     /// The limits of requests over HTTP.
     pub http: RequestLimits,
-    /// The limits of requests over UDP. They differ from those of HTTP only if a Chihaya file says so.
+    /// The limits of requests over UDP. They differ from the limits of HTTP only if a Chihaya file says so.
     pub udp: RequestLimits,
     /// If a torrent has at least this many local seeds, its clients get few upstream peers. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
@@ -38,15 +38,15 @@ pub struct Policy {
 pub struct RequestLimits {
     /// How many peers a client gets.
     pub want: WantLimits,
-    /// At most this many torrents of a scrape are answered; further torrents are ignored. `None`: as many as a request
-    /// has room for.
+    /// At most this many torrents of a scrape are answered; further torrents are ignored. `None`: all torrents of the
+    /// scrape are answered.
     pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
 }
 
 impl RequestLimits {
-    /// A client gets at most this many peers.
+    /// Returns how many peers a client with this `numwant` gets at most.
     pub fn want(&self, numwant: NumWant) -> usize {
         let WantLimits { usual, most } = self.want;
         match numwant {
@@ -55,7 +55,7 @@ impl RequestLimits {
         }
     }
 
-    /// The torrents of a scrape that get an answer: the first ones, up to the limit.
+    /// Returns the torrents of a scrape that are answered: the first torrents, up to the limit.
     pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
         self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
@@ -90,7 +90,7 @@ pub struct IntervalVariation {
 }
 
 impl IntervalVariation {
-    /// How many seconds are added to this client's interval.
+    /// Returns how many seconds are added to this client's interval.
     fn increase(&self, info_hash: InfoHash, peer_id: PeerId) -> u32 {
         let hash = SEED.hash_one((info_hash, peer_id));
         let [a, b, c, d, rest @ ..] = hash.to_le_bytes();
@@ -100,7 +100,7 @@ impl IntervalVariation {
 }
 
 impl Policy {
-    /// The usual rules, with this interval.
+    /// Returns the default rules with this interval.
     pub fn every(interval: u32) -> Self {
         Self {
             interval,
@@ -112,7 +112,7 @@ impl Policy {
         }
     }
 
-    /// The limits of requests over this protocol.
+    /// Returns the limits of requests over this protocol.
     pub fn limits(&self, protocol: Protocol) -> &RequestLimits {
         match protocol {
             Protocol::Http => &self.http,
@@ -120,7 +120,7 @@ impl Policy {
         }
     }
 
-    /// The interval and the minimal interval for a client.
+    /// Returns the interval and the minimal interval for a client.
     pub(super) fn intervals(&self, info_hash: InfoHash, peer_id: PeerId) -> (u32, u32) {
         let Self { interval, min_interval, .. } = *self;
         match &self.variation {
@@ -133,17 +133,17 @@ impl Policy {
         }
     }
 
-    /// How many peers, upstream peers included, a client gets at most if it wants `want` peers and gets `local` local
-    /// peers. If there are enough local seeds, the client gets few upstream peers, so that the transfer stays inside
-    /// the network.
+    /// Returns how many local and upstream peers together a client gets at most. The client wants `want` peers and gets
+    /// `local` local peers. If there are enough local seeds, the client gets few upstream peers, so that the transfer
+    /// stays inside the network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, so that the client soon asks again for the upstream peers that have not arrived yet. This
-    /// does not help libtorrent and rTorrent: they wait at least five and ten minutes before they announce again,
-    /// however short the interval is. This is why a first announce waits for upstream peers.
+    /// Shortens the interval, so that the client soon asks again for the upstream peers that have not arrived yet. The
+    /// short interval does not help two clients: libtorrent waits at least five minutes before it announces again, and
+    /// rTorrent ten. For their sake, a first announce waits for upstream peers.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;

@@ -1,4 +1,4 @@
-//! The sender of an announce, as a frontend hands it over.
+//! The sender of an announce, as a frontend describes it to the tracker.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use tracker_protocol::via::Via;
 /// The sender of an announce.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
-    /// The address that the announce came from: the address of the socket, or the address that a trusted proxy gave. It
-    /// is canonical: an IPv4-mapped address is stored as IPv4.
+    /// The address that the announce came from: the address of the socket, or the address that a trusted proxy gave.
+    /// An IPv4-mapped address is stored as IPv4.
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
@@ -32,13 +32,13 @@ pub enum Standing {
     /// The announce came from the client's address. [`IpParam`](crate::topology::IpParam) says whether an address that
     /// the client claims is used.
     Client,
-    /// The address that the announce came from counts as the client's. An address that the client claims is ignored. The
-    /// reason may be that a browser sent the announce, or that a proxy sent it with an unclear client-address header.
+    /// The address that the announce came from counts as the client's. The tracker ignores an address that the client
+    /// claims, because a browser sent the announce, or a proxy sent it with an unclear client-address header.
     NoClaims,
-    /// A web page made a browser send the announce. The announce changes nothing, and gets public peers only.
+    /// A web page made a browser send the announce. The sender gets public peers only, and is not listed as a peer.
     Page,
-    /// The address belongs to a trusted proxy that does not name the client. The client gets public peers only, and
-    /// changes nothing. The client is neither listed as a peer nor announced upstream.
+    /// The address belongs to a trusted proxy that does not name the client. The client gets public peers only. It is
+    /// neither listed as a peer nor announced upstream.
     Unclear,
     /// As with [`Self::Unclear`], but the proxy is not trusted. The sender may be a client that forges headers.
     Untrusted,

@@ -1,4 +1,4 @@
-//! What the part for shared blobs asks the tracker, and what other instances hear of announces.
+//! Methods of the tracker for two callers: the calls about shared blobs, and the sharing of swarms with other instances.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -14,29 +14,29 @@ use crate::share::SharedSwarms;
 use crate::topology::ZonedIp;
 
 impl Tracker {
-    /// The same tracker, but other instances hear of its announces through `swarms`. `sent` counts them.
+    /// Makes the tracker share its announces with other instances through `swarms`. `sent` counts the shared announces.
     #[must_use]
     pub fn sharing(self, swarms: Arc<SharedSwarms>, sent: ShareSent) -> Self {
         Self { swarm_sharing: Some(SwarmSharing::new(swarms, sent)), ..self }
     }
 
-    /// The clock by which the tracker knows how old peers are.
+    /// Returns the clock by which the tracker knows how old peers are.
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Whether a local swarm has peers.
+    /// Returns whether the local swarm of this torrent has peers.
     pub fn has_peers(&self, info_hash: InfoHash) -> bool {
         let counts = self.counts(info_hash);
         counts.complete > 0 || counts.incomplete > 0
     }
 
-    /// An address with its zone.
+    /// Returns an address with its zone.
     pub fn zoned(&self, ip: IpAddr) -> ZonedIp {
         self.topology.zoned(ip)
     }
 
-    /// Where the host at `asks` reaches the host at `peer`. `None` if it cannot.
+    /// Returns the address at which the host at `asks` reaches the host at `peer`. `None` if it cannot reach that host.
     pub fn reachable_at(&self, asks: IpAddr, peer: ZonedIp, port: NonZeroU16) -> Option<SocketAddr> {
         let ip = self.topology.visible_address(self.zoned(asks), peer)?;
         Some(SocketAddr::new(ip, port.get()))

@@ -1,7 +1,7 @@
-//! A LAN and its upstream trackers in simulated time.
+//! Tests of a LAN and its upstream trackers in simulated time.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Policy, Requester, Standing, Tracker};
 use crate::answer::Answer;
 use crate::forward::simulation::SimulatedUpstream;
-use crate::forward::{ForwardError, ForwardOptions, ForwarderStatus, Forwarders, UpstreamProxies};
+use crate::forward::{
+    ClientElsewhere, ClientNews, ForwardError, ForwardOptions, ForwarderStatus, Forwarders, OtherInstances,
+    UpstreamProxies,
+};
 use crate::metrics::Metrics;
 use crate::share::SharedSwarms;
 use crate::store::{Store, StoreOptions};
@@ -39,7 +42,7 @@ fn simulate(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, test);
 }
 
-/// The peers of a good upstream.
+/// Returns `count` peers from outside the LAN.
 fn strangers(count: u8) -> PeerLists {
     let mut peers = PeerLists::default();
     (1..=count).for_each(|n| peers.push([203, 0, 113, n].into(), NonZeroU16::MIN, None));
@@ -50,7 +53,7 @@ fn answer(interval: u32, count: u8) -> UpstreamReply {
     UpstreamReply { interval: Some(interval), peers: strangers(count), ..UpstreamReply::default() }
 }
 
-/// Answers after `delay`, with `count` peers.
+/// Makes an upstream that answers after `delay`, with `count` peers.
 fn good(delay: Duration, interval: u32, count: u8) -> SimulatedUpstream {
     SimulatedUpstream::new(move |_| {
         async move { sleep(delay).map(|()| Ok(answer(interval, count))).await }.boxed_local()
@@ -69,7 +72,7 @@ fn junk() -> SimulatedUpstream {
     fails(|| ForwardError::Junk { what: "it is no bencode".to_owned(), status: Some(200) })
 }
 
-/// A tracker with these upstreams. Its forwarding engine is running.
+/// Makes a tracker with these upstreams, and starts its forwarding engine.
 fn tracker(upstreams: &[(&str, &SimulatedUpstream)]) -> Rc<Tracker> {
     let metrics = Metrics::unexposed();
     let options = ForwardOptions {
@@ -122,11 +125,24 @@ impl Client {
         }
     }
 
-    /// The reply, and how long it took.
+    fn ip(self) -> IpAddr {
+        [10, 0, self.swarm, self.number].into()
+    }
+
+    /// What another instance tells after this client has announced there.
+    fn elsewhere(self, event: Option<Event>) -> ClientElsewhere {
+        let AnnounceRequest { info_hash, peer_id, port, .. } = self.request(event);
+        let news = match event {
+            Some(Event::Stopped) => ClientNews::Left(port),
+            _ => ClientNews::Announced(port.unwrap()),
+        };
+        ClientElsewhere { info_hash, ip: self.ip(), is_claim: false, peer_id, news }
+    }
+
+    /// Announces the client. Returns the reply, and how long it took.
     async fn announces(self, tracker: &Tracker, event: Option<Event>) -> (AnnounceReply, Duration) {
-        let ip = IpAddr::from([10, 0, self.swarm, self.number]);
         let requester = Requester {
-            ip,
+            ip: self.ip(),
             standing: Standing::Client,
             protocol: Protocol::Http,
             max_peers: usize::MAX,
@@ -166,7 +182,8 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // The clients first announce within half a minute, and then every half minute.
+                // The first announces of the clients are spread over half a minute. Then each client announces every
+                // half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -187,23 +204,22 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each client is announced upstream twice: at first, and after the upstream's interval of a minute. The
-        // clients' own interval makes no difference.
+        // Each client is announced upstream twice: at its first announce, and after the upstream's interval of a minute.
+        // The shorter interval of the clients' own announces does not matter.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // Junk is detected at once: after three exchanges the upstream gets only probes.
+        // An exchange that brings junk fails at once. After three failures, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // Silence is detected only after ten seconds. In that time 67 clients announce.
+        // An exchange with a silent upstream fails only after ten seconds. In that time, 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All clients stop announcing. The upstream gets `stopped` for each client, and no state of the clients is
-        // kept.
+        // All clients stop announcing. The good upstream gets `stopped` for each client.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // It is not known whether the other upstreams have recorded the clients. So retracker tries for a while to send
-        // them `stopped`.
+        // The other upstreams may have recorded the clients although their replies did not arrive. So the tracker tries
+        // for a while to send `stopped` to these upstreams.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -240,8 +256,8 @@ fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm gets the good upstream's peers at once, and new swarms wait for that upstream
-        // only.
+        // The second client of the swarm gets the good upstream's peers at once. The first clients of new swarms wait
+        // only for the good upstream.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -286,7 +302,7 @@ fn an_upstream_that_answers_in_time_again_is_waited_for_again() {
         };
         assert_eq!((took(1).await, took(2).await), (DEADLINE, Duration::ZERO));
         sleep(seconds(60)).await;
-        assert_eq!(took(3).await, Duration::ZERO, "it has not answered in time again yet");
+        assert_eq!(took(3).await, Duration::ZERO, "the upstream has not answered in time again yet");
         sleep(seconds(1)).await;
         assert_eq!(took(4).await, Duration::from_millis(100));
     });
@@ -320,10 +336,10 @@ fn a_source_that_invents_clients_delays_only_itself() {
         }
         let (_, took) = client(9, 9).announces(&tracker, None).await;
         assert!(took < seconds(1), "{took:?}");
-        assert!(upstream.asked().len() < 500, "the flood has had only one source's share");
+        assert!(upstream.asked().len() < 500, "only one source's share of the flood was sent");
         let status = status(&tracker, "upstream");
         assert!(status.waiting <= 16 * 1024, "{}", status.waiting);
-        // Two hundred announces a second are sent upstream. After 100 s all announces that were waiting have been sent.
+        // The tracker sends two hundred announces a second upstream. After 100 s, no announce waits any more.
         sleep(seconds(100)).await;
         let asked = upstream.asked().len();
         assert!(asked > 16_000 && asked < 20_000, "{asked}");
@@ -451,7 +467,7 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Five clients announce. Each row: the cause, an upstream that fails for this cause, the forwarder's state after
+    // Five clients announce. Each row has the cause, an upstream that fails for this cause, the forwarder's state after
     // the first announce and after the last announce, and the number of requests that the upstream got.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
@@ -489,8 +505,8 @@ fn every_cause_has_its_consequence() {
             let tracker = tracker(&[("odd", &odd), ("good", &good)]);
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
-                assert_eq!(strangers_in(&reply), 3, "{name}: the others are not affected");
-                // If the upstream is silent, the test waits longer than an exchange may take. For all other causes, it
+                assert_eq!(strangers_in(&reply), 3, "{name}: the peers of the good upstream arrive all the same");
+                // With a silent upstream, the test waits longer than an exchange may take. With the other upstreams, it
                 // waits less than the first back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
@@ -548,8 +564,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // The client is announced at the beginning and after five minutes. Both times it is announced as new, with
-        // `started`.
+        // The client is announced upstream at the beginning and after five minutes. Both announces have `started`,
+        // because the upstream has not accepted the client yet.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
@@ -618,7 +634,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
 #[test]
 fn a_list_is_for_all_announces_that_wait_for_it() {
     simulate(async {
-        // The first client's announce is answered soon, all other announces late.
+        // The upstream answers the announce of the first client soon, and all others late.
         let upstream = SimulatedUpstream::new(|request| {
             let delay = if request.peer_id.0[1] == 1 { 500 } else { 1900 };
             async move { sleep(Duration::from_millis(delay)).map(|()| Ok(answer(1800, 3))).await }.boxed_local()
@@ -657,7 +673,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
+        // The upstream sees us at 203.0.113.9 and returns that address as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
@@ -694,5 +710,134 @@ fn other_instances_hear_of_announces_that_change_something() {
             peer.announces(&tracker, event).await;
             assert_eq!(shared.pending().pending(), expected, "{event:?}");
         }
+    });
+}
+
+/// The handle of a tracker whose other instances have these peers in all torrents.
+fn other_instances(tracker: &Tracker, peers: &'static [&str]) -> OtherInstances {
+    tracker.forwarders().unwrap().other_instances(Box::new(|_, visit| {
+        peers.iter().for_each(|peer| visit(peer.parse::<SocketAddr>().unwrap(), None));
+    }))
+}
+
+/// What upstream was told: the events, in their order.
+fn told(upstream: &SimulatedUpstream) -> Vec<Option<Event>> {
+    upstream.asked().iter().map(|request| request.event).collect()
+}
+
+#[test]
+fn a_client_that_moves_to_another_instance_is_signed_off_only_when_it_falls_silent_there() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let [a, b] = [tracker(&[("upstream", &upstream)]), tracker(&[("upstream", &upstream)])];
+        let heard_at_a = other_instances(&a, &[]);
+        let mover = client(1, 1);
+        mover.announces(&a, Some(Event::Started)).await;
+        sleep(seconds(600)).await;
+        // For longer than the peer age, the client announces only to the other instance.
+        for _ in 0..10 {
+            mover.announces(&b, None).await;
+            heard_at_a.heard(&mover.elsewhere(None), seconds(1));
+            sleep(seconds(1800)).await;
+        }
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 0);
+        assert_eq!(status(&a, "upstream").sessions, 0);
+        sleep(PEER_AGE).await;
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 1);
+        // The client comes back to the first instance.
+        mover.announces(&a, None).await;
+        assert_eq!(told(&upstream).last(), Some(&Some(Event::Started)));
+    });
+}
+
+#[test]
+fn an_instance_keeps_a_client_that_it_has_heard_since_another_one_did() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(seconds(5)).await;
+        for event in [None, Some(Event::Stopped)] {
+            heard.heard(&client(1, 1).elsewhere(event), seconds(6));
+            // A claim of an address does not count against the host that announces from there.
+            let claim = ClientElsewhere { is_claim: true, ..client(1, 1).elsewhere(event) };
+            heard.heard(&claim, Duration::ZERO);
+            // Nor does the same id at another address.
+            let other = ClientElsewhere { ip: client(1, 2).ip(), ..client(1, 1).elsewhere(event) };
+            heard.heard(&other, Duration::ZERO);
+        }
+        settle().await;
+        assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
+        sleep(PEER_AGE + seconds(60)).await;
+        assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_at_another_instance_is_signed_off_by_the_one_that_announced_it() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        for with_port in [true, false] {
+            let before = upstream.asked().len();
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            sleep(seconds(5)).await;
+            let mut left = client(1, 1).elsewhere(Some(Event::Stopped));
+            if !with_port {
+                left.news = ClientNews::Left(None);
+            }
+            // The record may come twice.
+            heard.heard(&left, seconds(1));
+            heard.heard(&left, seconds(1));
+            heard.heard(&client(2, 1).elsewhere(Some(Event::Stopped)), seconds(1));
+            settle().await;
+            assert_eq!(told(&upstream)[before..], [Some(Event::Started), Some(Event::Stopped)], "port: {with_port}");
+            assert_eq!(status(&tracker, "upstream").sessions, 0);
+        }
+    });
+}
+
+#[test]
+fn what_a_client_was_before_it_moved_is_forgotten_too() {
+    simulate(async {
+        for (what, change) in [
+            ("its id", (|client| client.peer_id = PeerId([9; 20])) as fn(&mut ClientElsewhere)),
+            ("its port", |client| client.news = ClientNews::Announced(NonZeroU16::MIN)),
+        ] {
+            let upstream = good(Duration::ZERO, 1800, 3);
+            let tracker = tracker(&[("upstream", &upstream)]);
+            client(1, 1).announces(&tracker, Some(Event::Started)).await;
+            sleep(seconds(5)).await;
+            let mut elsewhere = client(1, 1).elsewhere(None);
+            change(&mut elsewhere);
+            other_instances(&tracker, &[]).heard(&elsewhere, Duration::ZERO);
+            sleep(PEER_AGE * 2).await;
+            assert_eq!(told(&upstream), [Some(Event::Started)], "{what}");
+        }
+    });
+}
+
+#[test]
+fn the_peers_of_other_instances_do_not_come_back() {
+    simulate(async {
+        let upstream = SimulatedUpstream::new(|_| {
+            let mut reply = answer(1800, 9);
+            reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(7000).unwrap());
+            // The upstream sees us at 203.0.113.9.
+            reply.external_ip = Some(Ipv4Addr::new(203, 0, 113, 9).into());
+            ready(Ok(reply)).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let others = other_instances(&tracker, &["10.0.1.7:7000", "203.0.113.1:7000", "203.0.113.2:7001"]);
+        others.set_addresses(|url| {
+            assert_eq!(url, "http://192.0.2.1/announce");
+            vec![[203, 0, 113, 8].into()]
+        });
+        // Two peers are at the addresses of the instances, one is at its own. 203.0.113.2 has another port.
+        let (reply, _) = client(1, 1).announces(&tracker, None).await;
+        assert_eq!(strangers_in(&reply), 6);
+        assert_eq!(others.addresses()[0].1[0], IpAddr::from([203, 0, 113, 9]));
     });
 }

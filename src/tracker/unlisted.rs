@@ -1,4 +1,4 @@
-//! Announces whose client is not listed as a peer: which warning the client gets, and what is counted and logged.
+//! Announces whose client is not listed as a peer: the client's warning, the count for the metrics, and the log line.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -27,8 +27,8 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// Completed after the log has named the first address that no other client can reach. Further such addresses
-    /// appear only in the debug log.
+    /// Makes the log name one address that no other client can reach. Further such addresses appear only in the debug
+    /// log, because there may be many.
     told: Once,
 }
 
@@ -37,7 +37,7 @@ impl Unlisted {
         Self { metrics, told: Once::new() }
     }
 
-    /// Takes note of a sender that is not known to be a client. Returns its warning.
+    /// Counts an announce whose sender is not known to be a client. Returns the warning for the sender.
     pub(super) fn outsider(&self, standing: Standing) -> Cow<'static, str> {
         let (count, warning) = match standing {
             Standing::Page => (&self.metrics.page, PAGE),
@@ -48,7 +48,8 @@ impl Unlisted {
         warning.into()
     }
 
-    /// Takes note of a client at an address that other clients cannot reach. Returns its warning.
+    /// Counts and logs an announce of a client at an address that other clients cannot reach. Returns the warning for
+    /// the client.
     pub(super) fn unreachable(&self, ip: IpAddr) -> Cow<'static, str> {
         self.metrics.address.inc();
         log::debug!("a client at {ip} is not listed: no other client can reach that address");

@@ -14,14 +14,14 @@ use crate::udp_client::{UdpClient, udp_announce};
 use crate::upstream::certificates::Site;
 use crate::upstream::proxies::{Tunnels, by_connect};
 
-/// A file with these access rules.
+/// Writes access rules to a file.
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-/// A server with access rules. It also listens for UDP.
+/// Starts a server with access rules. It also listens for UDP.
 fn server(text: &str) -> Server {
     start(&file(text), &[])
 }
@@ -40,7 +40,7 @@ fn reason(reply: &Reply) -> String {
     reply.string("failure reason").unwrap_or_default()
 }
 
-/// A server that has fetched its keys for tokens.
+/// Starts a server that checks tokens, and waits until it has fetched the keys.
 fn with_keys(keys: &KeyServer) -> Server {
     let server = server(&keys.rules());
     server.logged("jwt keys of http://");
@@ -370,7 +370,8 @@ fn s7_4_a_torrent_under_a_token_is_told_to_no_forwarder_that_does_not_name_it() 
     for part in token.split('.').chain(["jwt="]) {
         assert!(seen.iter().all(|text| !text.contains(part)), "{part} in {seen:?}");
     }
-    // Without access rules for tokens, torrents are announced to all forwarders that may know them.
+    // If the access rules do not require tokens, a torrent is announced to all forwarders whose `only` and `except` allow
+    // it.
     fs::write(rules.path(), "").unwrap();
     server.signal("HUP");
     server.logged(&format!("reloaded {}", rules.path().display()));

@@ -5,7 +5,7 @@ use crate::fake_tracker::{FakeTracker, sends};
 use crate::proxied::version_1;
 use crate::service::{ONE_PEER, forwarders};
 
-/// The address that the tracker uses for a client with this `X-Real-IP`.
+/// Announces a client with this `X-Real-IP`. Returns the address that the tracker uses for the client.
 fn known_as(connection: &mut TestConnection, real_ip: &str) -> String {
     connection.announce_with(&announce("t", "a"), &[("X-Real-IP", real_ip)]).external_ip()
 }
@@ -91,12 +91,13 @@ fn s4_2_a_missing_or_unparsable_header_falls_back_to_the_socket_and_is_logged_on
     }
 }
 
-/// The address that the tracker uses for a client with these headers, or `?` if it is unclear.
+/// Announces a client with these headers. Returns the address that the tracker uses for the client, or `?` if the
+/// address is unclear.
 fn known_with(server: &Server, headers: &[(&str, &str)]) -> String {
     known(&server.connect().announce_with(&announce("t", "a"), headers))
 }
 
-/// The `external ip` of a reply, or `?` if it has a warning.
+/// Returns the `external ip` of a reply, or `?` if the reply has a warning instead.
 pub(crate) fn known(reply: &Reply) -> String {
     if reply.tree().get("external ip").is_some() {
         return reply.external_ip();
@@ -211,7 +212,7 @@ fn s4_2_clients_of_unclear_address_are_not_listed() {
         (&named, &[lie], "REAL_IP_HEADER"),
         (&named, &[("X-Real-IP", "bogus")], "REAL_IP_HEADER"),
         (&named, &[], "REAL_IP_HEADER"),
-        // The proxy is not configured.
+        // The proxy that adds these headers is not configured as trusted.
         (&[], &[lie], "TRUSTED_PROXIES"),
         (&[], &[honest], "TRUSTED_PROXIES"),
         (&[], &[("Forwarded", "for=unknown"), ("Via", "1.1 squid")], "TRUSTED_PROXIES"),
@@ -359,15 +360,15 @@ fn s4_3_announces_of_web_pages_do_not_count() {
         let reply = connection.announce_with(&claims, &[page]);
         let known = if is_one { "127.0.0.1" } else { "10.0.0.250" };
         assert_eq!((reply.external_ip().as_str(), reply.peers().is_empty()), (known, is_one), "{page:?}");
-        // A web page cannot remove a client on the same host either.
+        // A web page cannot remove a client that runs on the same host as the browser.
         connection.announce_with(&announce("t", "b").event("stopped"), &[("Origin", "null")]);
         let peers = connection.announce(&observer("t").without("ip")).peers();
         assert_eq!(peers.len(), if is_one { 2 } else { 3 }, "{page:?}: {peers:?}");
     }
     let metrics = String::from_utf8(connection.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_announces_unlisted_total{reason=\"page\"} 12\n"), "{metrics}");
-    // This header shows only that a browser sent the request. The request does not count as sent by a web page, because
-    // the user may have typed the URL.
+    // `Accept-Language` shows only that a browser sent the request. The request does not count as sent by a web page,
+    // because the user may have typed the URL.
     let reply = connection.announce_with(&announce("t", "c").at("10.0.0.251"), &[("Accept-Language", "en")]);
     assert_eq!(reply.external_ip(), "127.0.0.1");
 }
@@ -393,8 +394,8 @@ fn s4_4_many_clients_behind_one_private_address_cause_a_warning() {
             let announce = announce("t", &format!("{n}")).port(n);
             connection.announce_with(&announce, &[("X-Real-IP", address)]).string("warning message")
         };
-        // Some users run two clients. After a crash a client has a new id, and never announces the old id again. So
-        // four ids at one address are no reason for a warning.
+        // Some users run two clients, and a client that has crashed announces a new id instead of its old id. So four ids
+        // at one address cause no warning.
         for _ in 0..3 {
             assert!((1..=4).all(|n| from(address, n).is_none()), "{address}");
         }
@@ -447,7 +448,7 @@ fn s4_4_no_warning_for_public_addresses_many_torrents_old_ids_or_ip_parameters()
         let client = (n % 10).to_string();
         let public = (announce("public", &client).port(n), "8.8.8.8");
         let seeder = (announce(&format!("t{n}"), &client), "192.168.1.15");
-        // The client announces each time with another id and another port.
+        // This client restarts again and again, each time with another id and another port.
         let restarted = (announce("restarted", &n.to_string()).port(n), "192.168.1.16");
         let claims =
             (announce("claimed", &client).port(n).at("192.168.1.17"), ["10.0.0.1", "10.0.0.2"][usize::from(n % 2)]);

@@ -1,4 +1,4 @@
-//! Listeners for operators. They serve the operator's pages, and no other listener does.
+//! Listeners for operators. If there are any, no other listener serves the operator's pages.
 
 use crate::dsl::{CertificateFiles, Reply, Server, TestConnection, announce, eventually, observer, request, retracker};
 use crate::fake_tracker::{FakeTracker, sends_when_told};
@@ -18,7 +18,7 @@ fn text(reply: Reply) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// Makes the tracker show a notice, by announcing many clients at one address.
+/// Announces many clients at one address, so that the tracker's front page shows a notice.
 fn make_notice(server: &Server) {
     let mut connection = server.connect();
     for n in (0..3).flat_map(|_| 1..=5) {
@@ -101,7 +101,8 @@ fn they_are_in_every_notation_and_by_variable() {
     assert!(log.iter().any(|line| line.ends_with(&format!("listening for operators on {unix}"))), "{log:?}");
     assert_eq!(server.stop().code, Some(0));
     assert!(!folder.path().join("admin.sock").exists());
-    // A Unix socket for operators does not count as a trusted proxy of clients.
+    // `--real-ip-header` needs a trusted proxy. A Unix socket for operators does not count as one, because no clients use
+    // it.
     let exit = retracker(&["-l", "127.0.0.1:0", "--real-ip-header", "X-Real-IP"]).env("ADMIN_LISTEN_ADDR", &unix).run();
     assert_eq!(exit.code, Some(2), "{exit:?}");
 }
@@ -191,13 +192,13 @@ fn clients_that_take_all_connections_do_not_lock_operators_out() {
     }
     let metrics = text(operators[0].get("/metrics"));
     assert!(metrics.contains("\nretracker_connections 3\n"), "{metrics}");
-    // The number of operators' connections is limited, too. When a new connection comes, the connection that has been
-    // idle longest is closed.
+    // The number of operators' connections has its own limit. Above this limit, the server closes for each new
+    // connection the one that has been idle longest.
     for _ in 0..50 {
         operators.push(admin(&server));
         assert_eq!(operators.last_mut().unwrap().get("/health").status, 200);
     }
-    eventually("some are closed", || {
+    eventually("some connections are closed", || {
         (operators.iter_mut().filter_map(|operator| operator.is_closed().then_some(())).count() >= 20).then_some(())
     });
     answer.send(()).unwrap();

@@ -25,7 +25,7 @@ fn s1_1_head_answers_like_get_without_a_body() {
         ["content-type", "content-length"].map(|name| reply.header(name).map(str::to_owned))
     };
     assert_eq!((head.status, headers(&head)), (200, headers(&get)));
-    // If the HEAD reply had a body, that body would precede the status line of this reply.
+    // If the HEAD reply had a body, the client would read that body as the beginning of this reply.
     assert_eq!(connection.get(&target).body, get.body);
 }
 
@@ -171,7 +171,7 @@ fn s1_1_urls_that_users_type_and_clients_build_reach_the_tracker() {
     ] {
         assert_eq!(connection.get(format!("{path}?{query}")).peers(), ["10.0.0.1:6881"], "{path}");
     }
-    // The announce URL ends with a fragment, which here follows the port in the query.
+    // Here the fragment of the announce URL follows the query.
     for fragment in ["#", "#lan"] {
         let target = format!("/announce?{query}&port=6882{fragment}");
         assert_eq!(connection.get(target).peers(), ["10.0.0.1:6881"], "{fragment}");
@@ -181,7 +181,7 @@ fn s1_1_urls_that_users_type_and_clients_build_reach_the_tracker() {
         let reply = connection.get(format!("{path}?info_hash=t-------------------"));
         assert!(reply.text().starts_with("d5:filesd20:t"), "{path}: {}", reply.text());
     }
-    // Without a torrent, `/` is the front page.
+    // Without an info-hash, `/` is the front page.
     assert!(connection.get("/").header("content-type").unwrap().starts_with("text/html"));
     // An announce to a wrong path gets a bencoded failure, whatever the path.
     for path in ["/x/announce", "/announcement", "/announce/x", "/nowhere"] {

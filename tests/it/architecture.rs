@@ -10,7 +10,7 @@ use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Each module of the product, and the modules that it may import. It may import everything in those modules.
+/// Each module of the tracker, and the other modules from which its files may import.
 const LAYERS: [(&str, &[&str]); 18] = [
     ("answer", &[]),
     ("cache", &["clock", "eviction", "hash"]),
@@ -21,8 +21,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("topology", &["clock"]),
     ("store", &["clock", "eviction", "hash", "metrics", "topology"]),
     ("share", &["clock", "store", "topology"]),
-    ("share_link", &["clock", "metrics", "share", "store", "topology"]),
     ("forward", &["answer", "cache", "clock", "metrics", "topology"]),
+    ("share_link", &["clock", "forward", "metrics", "share", "store", "topology"]),
     ("access", &["clock", "forward", "hash", "metrics"]),
     ("tracker", &["answer", "clock", "hash", "metrics", "share", "topology", "store", "forward"]),
     ("torrents", &["clock", "metrics", "topology"]),
@@ -119,7 +119,7 @@ fn the_name_of_a_type_has_one_meaning() {
             }
         }
     }
-    // These types are defined twice, for two kinds of systems. Only one definition of each is compiled.
+    // Each of these types has one definition for Linux and another for other systems. Only one of the two is compiled.
     defined.retain(|name, _| !["Inbox", "Outbox"].contains(&name.as_str()));
     let twice: Vec<_> = defined.into_iter().filter(|(_, files)| files.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
@@ -146,11 +146,11 @@ struct Crate {
 
 /// What a file imports and exports.
 struct SourceFile {
-    /// The file's place in the crate, such as `frontend`, `http`.
+    /// The path of the file's module, such as `frontend`, `http`.
     path: Vec<String>,
-    /// The paths that the file mentions, from the root of the crate.
+    /// The paths of the items that the file uses, from the root of the crate.
     imports: BTreeSet<Vec<String>>,
-    /// The re-exports: for each name, the path at which the item is defined.
+    /// The re-exports: for each name, the path that the file re-exports.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -160,7 +160,7 @@ impl Crate {
         let mut by_path = BTreeMap::new();
         for file in sources(root) {
             let path = module_path(root, &file);
-            // Tests, and modules for tests only, may import any module.
+            // Modules for tests may import any module, and so may `main.rs`.
             let is_for_tests = path
                 .last()
                 .is_some_and(|name| ["tests", "contract", "simulation", "rehearsal"].contains(&name.as_str()));
@@ -175,7 +175,7 @@ impl Crate {
         Self { files, by_path }
     }
 
-    /// The file in which the item of this path is defined.
+    /// Returns the file that defines the item at this path. Follows re-exports.
     fn file_of(&self, path: &[String]) -> Option<&Path> {
         let (module, item) = (0..=path.len()).rev().find_map(|end| {
             let file = self.by_path.get(path.get(..end)?)?;
@@ -183,14 +183,15 @@ impl Crate {
         })?;
         match item.and_then(|item| self.files.get(module)?.exports.get(item)) {
             Some(elsewhere) if elsewhere != path => self.file_of(elsewhere),
-            // The root of the crate declares modules and nothing else.
+            // The result is `None` for `lib.rs`, because it only declares modules.
             _ => (module.file_name() != Some("lib.rs".as_ref())).then_some(module),
         }
     }
 }
 
 impl SourceFile {
-    /// A path in this file, rewritten to start at the root of the crate. `None` if the path leads into another crate.
+    /// Rewrites a path of this file, so that it starts at the root of the crate. `None` if the path leads into another
+    /// crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.path.clone();
         let mut rest = path;
@@ -227,7 +228,7 @@ impl SourceFile {
 
     fn take_name(&mut self, prefix: &[String], name: &str, here: &str, is_export: bool) {
         let path = [prefix, &[name.to_owned()]].concat();
-        // A re-export can name a child module without `self::`.
+        // `pub use` may name a child module without `self::`.
         let path = match self.absolute(&path) {
             Some(path) => path,
             None if is_export => [&self.path[..], &path].concat(),
@@ -259,7 +260,7 @@ impl<'a> Visit<'a> for SourceFile {
         }
     }
 
-    /// `pub(in super::super)` imports nothing.
+    /// Skips visibilities, because the path in `pub(in super::super)` is no import.
     fn visit_visibility(&mut self, _: &'a Visibility) {}
 
     fn visit_path(&mut self, path: &'a syn::Path) {
@@ -278,7 +279,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// `src/frontend/http/mod.rs` is `frontend::http`.
+/// Returns the path of a file's module. For `src/frontend/http/mod.rs` this is `frontend::http`.
 fn module_path(root: &Path, file: &Path) -> Vec<String> {
     let below = file.strip_prefix(root).unwrap().with_extension("");
     let mut path: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();

@@ -1,5 +1,5 @@
-//! The fast path answers announces and scrapes over TCP; actix-web answers requests over Unix sockets. The tests of the
-//! protocol run over both.
+//! The fast path answers announces and scrapes over TCP, and actix-web answers all requests over Unix sockets. So the
+//! tests of the protocol run over both.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! torrent-cache's client of the tracker against a running tracker: each call, and what it makes of each reply.
+//! [`SwarmTracker`], torrent-cache's client of the tracker, against a running tracker: each call, and how it reads each
+//! reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,7 @@ async fn a_torrent_file_is_stored_read_and_complained_about() {
 
     let unknown = self::key("b");
     assert_eq!(tracker.missing(&[key, unknown]).await, Ok(vec![unknown]));
-    // One host's complaint removes nothing.
+    // A complaint of only one host does not remove the torrent file.
     assert_eq!(tracker.complain(&key).await, Ok(()));
     assert!(tracker.metainfo(&key).await.unwrap().is_some());
     assert!(!boot.has_changed().unwrap());
@@ -108,7 +109,8 @@ async fn a_lease_passes_from_a_host_to_the_next() {
     let held = SwarmBlob { lease, has_torrent: false };
     assert_eq!(follower.state(&key, Duration::ZERO).await, Ok(Some(held)));
 
-    // The long poll ends when the torrent file is stored. It need not have begun before.
+    // The long poll ends when the torrent file is stored. If the file is stored before the poll begins, the poll ends at
+    // once. So the test need not wait until the poll has begun.
     let waiting = Arc::clone(&follower);
     let poll = tokio::spawn(async move { waiting.state(&key, MAX_WAIT).await });
     let file = metainfo(&key, 1000).encode();

@@ -1,4 +1,4 @@
-//! Chihaya's configuration files: what `retracker check --chihaya FILE` says about them, and serving with them.
+//! Chihaya's configuration files: what `retracker check --chihaya FILE` says about them, and servers that use them.
 //! `quay-v1.json` and `quay-v2.yaml` are exact copies from the documentation of Quay, a container registry.
 //!
 //! `INSTA_UPDATE=always cargo test --test it chihaya` rewrites the expected output.
@@ -35,7 +35,7 @@ impl Files {
         path
     }
 
-    /// What the linter says about a file with this text. The output has the file's name in place of its path.
+    /// Runs `retracker check --chihaya` on a file with this text. The output has the file's name in place of its path.
     fn lint(&self, name: &str, text: &str) -> Exit {
         let path = self.write(name, text);
         let mut exit = check(&path);
@@ -50,7 +50,7 @@ fn check(path: &Path) -> Exit {
     retracker(&["check", "--chihaya", path.to_str().unwrap()]).run()
 }
 
-/// Replaces the placeholders as the registry's pages say.
+/// Replaces the placeholders in a file of Quay, as Quay's documentation says.
 fn replaced(text: &str) -> String {
     let text = text.replace("https://{QE LOCATION}", "{QE LOCATION}").replace("http://{TRACKER", "{TRACKER");
     text.replace("{QE LOCATION}", "https://quay.example").replace("{TRACKER LOCATION}", "https://tracker.example")
@@ -92,8 +92,8 @@ fn exit_codes() {
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
     assert!(exit.stdout.contains("All that restricts access is in force; warnings: 0.\n"), "{exit:?}");
 
-    // If a value is wrong, all lines of the report are printed. Then the first error ends the program, as any other
-    // wrong value does.
+    // If values are wrong, the whole report is printed. Then the program ends with the first error, as after any wrong
+    // setting.
     let exit = files.lint("a.yaml", &open.replace("10m", "10").replace("http:", "http:\n    max_numwant: x"));
     assert_eq!(exit.code, Some(2), "{exit:?}");
     assert_eq!(exit.stdout.matches("error: ").count(), 2, "{exit:?}");
@@ -144,7 +144,7 @@ fn both_files_are_checked_when_both_are_given() {
 
 // --- Serving ---------------------------------------------------------------------------------------------------
 
-/// Starts a server with a Chihaya file. The file has these numbers of addresses for HTTP, UDP and operators.
+/// Starts a server with a Chihaya file. The numbers are those of the file's addresses for HTTP, UDP and operators.
 fn serve(file: &Path, args: &[&str], (http, udp, operators): (usize, usize, usize)) -> Server {
     let args = [&["--chihaya", file.to_str().unwrap()], args].concat();
     retracker(&args).listens(http, udp, operators).start()
@@ -230,7 +230,7 @@ fn the_registrys_file_of_v2_lets_in_who_has_a_token_and_refuses_in_chihayas_word
     let metrics = String::from_utf8(operator.get("/metrics").body).unwrap();
     assert!(metrics.contains("retracker_access_refused_total{rule=\"jwt\"} 7"), "{metrics}");
     assert_eq!(operator.get("/").status, 200);
-    assert_eq!(server.get("/metrics").status, 404, "metrics are for operators alone");
+    assert_eq!(server.get("/metrics").status, 404, "the clients' listener has no metrics");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn the_registrys_file_of_v1_refuses_in_chihayas_words() {
         server.logged("jwt keys of http://");
         let tokens = Tokens::new(&key);
         let unsigned = format!("{}.{}.", encoded(r#"{"alg":"none"}"#), encoded(claims("t").to_string()));
-        // If the key set names no issuer, tokens of any issuer are accepted if a key of the set signed them.
+        // If the key set names no issuer, a token that a key of the set signed is accepted from any issuer.
         let about_issuer = if issuer.is_some() { "Failed to validate JWT issuer claim" } else { "" };
         for (token, why) in [
             (&tokens.right, ""),
@@ -541,7 +541,7 @@ fn announces_and_scrapes_are_where_the_file_says_and_nowhere_else() {
 
 // --- What Chihaya has for operators ---------------------------------------------------------------------------------
 
-/// A file of Chihaya v1.0 with addresses and these keys.
+/// Returns a file of Chihaya v1.0 with addresses and these keys.
 fn v1(keys: &str) -> String {
     format!(
         "{{\"httpListenAddr\": \"127.0.0.1:0\", \"udpListenAddr\": \"\", \"apiListenAddr\": \"127.0.0.1:0\", {keys}}}"
@@ -575,7 +575,7 @@ fn only_torrents_that_the_api_has_put_may_be_announced() {
     assert_eq!(shown, json!({ "infohash": hex("t"), "snatches": 0, "seeders": 1, "leechers": 0 }));
     assert_eq!(api(&server, "DELETE", &torrent), (200, String::new()));
     assert_eq!(reason(&server.get(&target)), refused);
-    // The peers are gone, too.
+    // DELETE has removed the torrent's peers too.
     assert_eq!(api(&server, "GET", &torrent).0, 404);
     assert_eq!(api(&server, "PUT", &torrent).0, 200);
     assert_eq!(server.get(announce("t", "b").port(7001).target()).counts()[0], 0);

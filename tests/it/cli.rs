@@ -13,10 +13,10 @@ use crate::service::{ONE_PEER, forwarders};
 
 const LISTEN: [&str; 2] = ["-l", "127.0.0.1:0"];
 
-/// The only line that a failed start logs.
+/// Returns the only line that a failed start has logged.
 fn only_line(exit: &Exit, code: i32) -> &str {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
-    let [line] = &exit.stderr[..] else { panic!("not one line: {exit:?}") };
+    let [line] = &exit.stderr[..] else { panic!("expected one line: {exit:?}") };
     line
 }
 
@@ -41,7 +41,7 @@ fn every_empty_variable_counts_as_unset() {
     for setting in settings::all() {
         setup = setup.env(setting.variable, "");
     }
-    // `start` adds the only setting: a port that the system chooses.
+    // The only setting is the one that `start` adds: a port that the system chooses.
     let server = setup.start();
     let reply = server.connect().announce_with(&announce("t", "a"), &[("X-Real-IP", "10.0.0.1")]);
     assert_eq!((reply.int("interval"), reply.external_ip().as_str()), (30, "127.0.0.1"));
@@ -256,7 +256,7 @@ fn a_port_that_is_taken_ends_the_start_and_nothing_is_bound() {
 
 // --- Bad values -----------------------------------------------------------------------------------------------
 
-/// Bad values by long flag.
+/// Bad values of each long flag.
 const BAD_VALUES: [(&str, &[&str]); 18] = [
     (
         "listen",
@@ -292,7 +292,7 @@ const BAD_VALUES: [(&str, &[&str]); 18] = [
     ("max-connections", &["x", "-1", "0", "1.5", "1k", "99999999999999999999"]),
     ("max-connections-per-address", &["x", "-1", "0", "unlimited"]),
     ("trusted-proxies", &["x", "localhost", "10.0.0.0/33", "10.0.0.1:80", "10.0.0.1 fd00::1", ","]),
-    // The last value is bad only because there is no trusted proxy.
+    // `X-Forwarded-For` is bad only because there is no trusted proxy.
     ("real-ip-header", &["a b", "X-Real-IP:", "a,b", "X-Forwarded-For"]),
     ("ip-param", &["x", "true", "never,private"]),
     (
@@ -396,7 +396,7 @@ fn a_wrong_file_of_forwarders_ends_the_start_and_is_named() {
     runs(&binary);
 }
 
-/// A text in every encoding that YAML allows.
+/// Encodes a text in every encoding that YAML allows.
 fn encoded(text: &str) -> [Vec<u8>; 4] {
     let units = || text.encode_utf16();
     [
@@ -557,7 +557,7 @@ fn healthcheck_of_nothing_or_of_something_else() {
     assert!(only_line(&retracker(&["healthcheck"]).env("LISTEN_ADDR", both).run(), 1).contains(&free));
     assert!(only_line(&retracker(&["healthcheck", "-l", "nonsense"]).run(), 1).contains("nonsense"));
 
-    // The health check asks a listener that closes every connection, or that answers differently from retracker.
+    // The health check fails if the listener closes every connection, or if another program answers.
     for answer in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();

@@ -1,5 +1,5 @@
-//! `contrib/grafana/`: the dashboard and the alert rules name only metrics that exist, with the labels and the values
-//! that docs/metrics.md has.
+//! `contrib/grafana/`: the dashboard and the alert rules name only metrics that exist, and only labels and values that
+//! are in docs/metrics.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +28,7 @@ fn alerts() -> Vec<serde_yaml::Value> {
     groups.iter().flat_map(|group| group["rules"].as_sequence().unwrap().clone()).collect()
 }
 
-/// Every query, with the name of its panel or rule.
+/// Returns every query, with the name of its panel or alert rule.
 fn queries() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -41,7 +41,7 @@ fn queries() -> Vec<(String, String)> {
     of_panels.chain(of_rules).collect()
 }
 
-/// The words that may be names of metrics.
+/// Returns the words of a text that may be names of metrics.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|sign: char| !(sign.is_ascii_alphanumeric() || sign == '_'));
     words.filter(|word| word.starts_with("retracker_") || word.starts_with("process_")).collect()
@@ -57,7 +57,7 @@ fn all_metrics() -> String {
         file.write_all(text.as_bytes()).unwrap();
         file
     };
-    // A torrent under a token is announced to forwarders that name it.
+    // If torrents need tokens, a torrent is announced only to forwarders whose `only` names the torrent.
     let forwarders = file(format!("- uri: http://127.0.0.1:1/announce\n  only: [{}]\n", hex("t")));
     let access = file(keys.rules());
     let [access, forwarders] = [&access, &forwarders].map(|file| file.path().to_str().unwrap());
@@ -66,7 +66,7 @@ fn all_metrics() -> String {
     let server = setup.start();
     server.logged("jwt keys of http://");
     server.announce(&announce("t", "a").with("jwt", key.token("t")));
-    // The exchange may end after the client's reply, and is counted only then.
+    // The exchange is counted when it ends, which may be after the client's reply.
     eventually("the exchange is counted", || {
         let text = String::from_utf8(server.get("/metrics").body).unwrap();
         text.contains("\nretracker_forward_exchanges_total{").then_some(text)
@@ -101,7 +101,7 @@ const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 #[test]
 fn every_label_and_value_in_a_query_is_on_the_metrics_page() {
     let page = read("docs/metrics.md");
-    // The words in backticks of a metric's row, in the columns of names and labels.
+    // Returns the words in backticks in a metric's row of the page. They are its name, its labels and their values.
     let row = |name: &str| -> Option<Vec<&str>> {
         let name = name.trim_end_matches("_bucket");
         let row = page.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{name}`")))?;
@@ -141,7 +141,7 @@ fn the_dashboard_fits_any_grafana() {
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let source = variables.iter().find(|variable| variable["type"] == "datasource").unwrap();
     assert_eq!((&source["name"], &source["query"]), (&"datasource".into(), &"prometheus".into()));
-    // Ids are given by each Grafana.
+    // The dashboard has no ids, because each Grafana gives its own.
     assert!(dashboard["id"].is_null() && dashboard["uid"].is_null());
     let text = read(DASHBOARD);
     assert_eq!(text.matches("\"uid\"").count(), text.matches("\"uid\": \"${datasource}\"").count());

@@ -1,4 +1,4 @@
-//! `/dashboard`: a page for operators that loads nothing from elsewhere.
+//! `/dashboard`: a page for operators that loads nothing from other servers.
 
 use crate::dsl::{Reply, Server, TestConnection, retracker};
 
@@ -25,7 +25,7 @@ fn the_page_loads_only_its_own_files() {
     }
     assert_eq!(files, 7, "{page}");
     assert!(text(server.get("/dashboard/uplot-license")).contains("MIT License"));
-    // One policy only: with two, a browser applies both.
+    // There must be only one policy, because a browser applies all policies of a reply together.
     let reply = server.raw("GET /dashboard HTTP/1.1\r\nConnection: close\r\n\r\n");
     let head = String::from_utf8_lossy(&reply).to_ascii_lowercase();
     assert_eq!(head.matches("content-security-policy:").count(), 1, "{head}");
@@ -49,5 +49,5 @@ fn it_is_the_operators() {
     let mut operator = TestConnection::to(&server.admin_addresses()[0]);
     assert!(text(operator.get("/")).contains("href=\"/dashboard\""));
     assert_eq!(operator.get("/dashboard").status, 200);
-    assert_eq!(Server::start(&[]).get("/dashboard").status, 404, "it is switched off");
+    assert_eq!(Server::start(&[]).get("/dashboard").status, 404, "the operator's pages are switched off");
 }

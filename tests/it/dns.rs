@@ -1,4 +1,4 @@
-//! `retracker dns`: the records that it prints, and what the name servers' own programs say about them.
+//! `retracker dns`: the records that it prints, and whether the check programs of name servers accept them.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ const BOTH: &[&str] = &[
     "--udp-port",
     "6969",
 ];
-/// A provider. One of the tracker's addresses is in a network of clients.
+/// The arguments of a provider. One of the tracker's addresses is in a network of clients.
 const PROVIDER: &[&str] = &[
     "--name",
     "tracker.noc.example.net",
@@ -38,7 +38,7 @@ const PROVIDER: &[&str] = &[
     "6969",
 ];
 
-/// The output of the command.
+/// Returns the output of `retracker dns`.
 fn records(arguments: &[&str]) -> String {
     let exit = retracker(&[&["dns"], arguments].concat()).run();
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{exit:?}");
@@ -118,20 +118,20 @@ fn name_servers_accept_the_records() {
         accepts("unbound-checkconf", &[], &path);
         for (zone, records) in zone_files(bind) {
             fs::write(&path, records).unwrap();
-            // Names outside of the zone are errors.
+            // With `-k fail`, names outside of the zone are errors.
             accepts("named-checkzone", &["-i", "local", "-k", "fail", &zone], &path);
         }
     }
 }
 
-/// The zone files that the block for BIND names, each with the records that every zone has.
+/// Returns the name and the text of each zone file in the block for BIND. Adds the records that every zone must have.
 fn zone_files(block: &str) -> Vec<(String, String)> {
     let parts = block.split("; --- BIND: the zone file ").skip(1);
     let file = |part: &str| {
         let (heading, records) = part.split_once(" ---\n").unwrap();
         let zone = match heading.split_once(' ').unwrap() {
             ("of", zone) => zone,
-            // The records of an address may be in the zone of its network.
+            // The reverse record of an address goes into the zone of its network.
             (_, reverse) => reverse.split_once('.').unwrap().1,
         };
         let (soa, ns) = ("$TTL 3600\n@ IN SOA ns admin 1 7200 900 1209600 300\n", "@ IN NS ns\nns IN A 192.0.2.53\n");
@@ -140,7 +140,7 @@ fn zone_files(block: &str) -> Vec<(String, String)> {
     parts.map(file).collect()
 }
 
-/// Runs a program that checks a file, if the program is installed. It must not warn either.
+/// Runs a program that checks a file, if the program is installed. The program must print neither errors nor warnings.
 fn accepts(program: &str, arguments: &[&str], path: &Path) {
     match Command::new(program).args(arguments).arg(path).output() {
         Ok(output) => {

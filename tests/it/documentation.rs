@@ -1,5 +1,5 @@
-//! The documentation: every fenced block is run or parsed, every link has a target, and lists are compared with the
-//! program.
+//! The documentation: every fenced block is run or parsed, every link has a target, and the lists of settings and metrics
+//! are those of the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use tracker_protocol::metainfo::{MIN_PIECE_LENGTH, Metainfo, MetainfoParts};
 
 use crate::dsl::{CertificateFiles, Server, announce, retracker};
 
-/// A Markdown file. Its path is from the root of the repository.
+/// A Markdown file, with its path from the root of the repository.
 struct Page {
     path: PathBuf,
     text: String,
@@ -216,7 +216,7 @@ fn every_command_is_understood_by_its_program() {
     }
 }
 
-/// Whether a word is a variable assignment before a command.
+/// Returns whether a word assigns a variable before a command, as in `A=b command`.
 fn is_variable(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
@@ -226,9 +226,9 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     match *words {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
-        // Nothing to check here. Another test runs the curl command, tests/networks.sh and tests/clients.sh run nginx
-        // with the files of contrib/, the tests of torrent-cache parse its commands, and the other commands involve
-        // neither program.
+        // These commands are not checked here. Other tests run the curl commands, tests/networks.sh and tests/clients.sh
+        // run nginx with the files of contrib/, the tests of torrent-cache parse the commands of torrent-cache, and the
+        // other commands involve neither program.
         ["torrent-cache", ..]
         | ["curl", "-s", _, "|", "cat", "-v"]
         | ["curl", "-s", _, "|", "jq", _]
@@ -249,10 +249,10 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
                 fs::metadata(script).unwrap_or_else(|error| panic!("{place}: {script}: {error}")).permissions().mode();
             assert!(mode & 0o111 != 0, "{place}: {script} is not executable");
         }
-        // tests/package.sh runs these.
+        // tests/package.sh runs these commands.
         ["apt", subcommand, ..] => has("tests/package.sh", &format!("apt-get {subcommand} ")),
         ["groupadd" | "chgrp" | "chmod", ..] => has("tests/package.sh", command),
-        // tests/docker.sh runs these.
+        // tests/balanced.sh and tests/docker.sh run these commands.
         ["docker-compose", "-f", path, ..] => has("tests/balanced.sh", &format!("docker-compose -f {path}")),
         ["docker-compose", subcommand, ..] => has("tests/docker.sh", &format!("compose {subcommand}")),
         ["docker", "run", "-p", "6880-6882:6880-6882", ..] => has("tests/docker.sh", "-p 6880-6882:6880-6882"),
@@ -268,7 +268,7 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
     }
 }
 
-/// Parses the arguments as the program does, with the files that the pages show.
+/// Checks that retracker accepts these arguments. Files that the arguments name have the text that the pages show.
 fn check_arguments(place: &str, arguments: &[&str]) {
     let (folder, files) = (tempfile::tempdir().unwrap(), CertificateFiles::new());
     let arguments: Vec<OsString> = arguments
@@ -361,7 +361,7 @@ fn the_first_announces() {
     }
 }
 
-/// curl prints what docs/torrent-cache.md shows, but for numbers and hashes.
+/// The commands of docs/torrent-cache.md print what the page shows. Generations and info-hashes may differ.
 #[test]
 fn the_walk_through_of_shared_blobs() {
     let page = read("docs/torrent-cache.md");
@@ -426,7 +426,8 @@ fn the_metrics_page_names_every_metric_and_no_other() {
         "--torrents-listen=127.0.0.1:0",
         "--share=redis+unix:///nowhere/socket",
     ]);
-    // Some metrics exist only after an exchange. Here the forwarder refuses the connection, and there is no server to share.
+    // Some metrics exist only after an exchange. Here the forwarder refuses the connection, and no Redis is there to share
+    // through.
     server.announce(&announce("t", "a"));
     server.logged("share: alone: ");
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
@@ -508,12 +509,12 @@ fn every_link_has_a_file_and_a_heading() {
     assert!(checked > 50, "{checked}");
 }
 
-/// The targets of a page's links.
+/// Returns the targets of a page's links.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect()
 }
 
-/// The anchors of a page's headings, as GitHub and similar sites make them.
+/// Returns the anchors of a page's headings, as GitHub and similar sites make them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut in_block = false;
     let headings = text.lines().filter(|line| {
@@ -533,7 +534,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The log, the help and the settings files name pages.
+/// The program names pages in its log, its help and its settings files.
 #[test]
 fn pages_that_the_program_names_exist() {
     let mut paths: Vec<_> =
@@ -561,7 +562,7 @@ fn files_below(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     found
 }
 
-/// Files that pages name in backticks exist. The path is from the root or from `src/`.
+/// The pages name files in backticks. The path of a file starts at the root of the repository or at `src/`.
 #[test]
 fn files_that_pages_name_exist() {
     let mut checked = 0;
@@ -585,8 +586,8 @@ fn files_that_pages_name_exist() {
     assert!(checked > 30, "{checked}");
 }
 
-/// The map of docs/architecture.md. Each line has names, two spaces, and the purpose of what is named. An indented line
-/// is inside the folder of the line above.
+/// The map of docs/architecture.md names files and folders that exist, and all of `src/`. Each line has names, two spaces,
+/// and the purpose of the named files. An indented line is inside the folder of the last line that is less indented.
 #[test]
 fn the_map_is_the_tree() {
     let mut folders: Vec<PathBuf> = Vec::new();
@@ -608,7 +609,11 @@ fn the_map_is_the_tree() {
         }
     }
     for path in files("src") {
-        assert!(shown.contains(&path.with_extension("")), "{} is not on the map", path.display());
+        assert!(
+            shown.contains(&path.with_extension("")),
+            "{} is not on the map of docs/architecture.md",
+            path.display()
+        );
     }
 }
 
@@ -652,7 +657,7 @@ fn workflow_files_are_yaml_and_call_ci_run() {
     assert!(steps.iter().any(|step| step["run"].as_str() == Some(".ci/run")), "{steps:?}");
 }
 
-/// tests/package.sh runs the script with the same arguments.
+/// This test only compares names. tests/package.sh runs the script with the same subcommands.
 #[test]
 fn the_release_workflow_calls_what_the_release_script_knows() {
     let workflow: serde_yaml::Value = serde_yaml::from_str(&read(".github/workflows/release.yml")).unwrap();

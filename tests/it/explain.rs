@@ -1,4 +1,4 @@
-//! `/explain` and `retracker explain`: what a client gets of a torrent, and why.
+//! `/explain` and `retracker explain` tell which peers of a torrent a client gets, and why.
 
 use std::fs;
 
@@ -32,14 +32,14 @@ fn network(forwarders: &str, args: &[&str]) -> (Server, TempDir) {
     (retracker(&[&files[..], args].concat()).start(), folder)
 }
 
-/// The text about a client at this address.
+/// Returns the text of `/explain` about a client at this address.
 fn text(server: &Server, client: &str) -> String {
     let reply = server.get(format!("/explain?torrent={}&as={client}", hex("t")));
     assert_eq!(reply.status, 200, "{}", reply.text());
     String::from_utf8(reply.body).unwrap()
 }
 
-/// Whether the text has a line that begins and ends like this.
+/// Returns whether a line of the text begins with `begin` and ends with `end`.
 fn has(text: &str, begin: &str, end: &str) -> bool {
     text.lines().map(str::trim).any(|line| line.starts_with(begin) && line.ends_with(end))
 }
@@ -73,11 +73,11 @@ fn each_peer_is_given_or_not_for_a_reason() {
     assert_eq!(home.matches("as 203.0.113.1:6881, the external address of its network").count(), 1, "{home}");
     let same = "the client gets another peer at the same external address and port";
     assert_eq!(home.matches(same).count(), 1, "{home}");
-    // A client on the internet.
+    // A client on the internet gets only peers with public addresses.
     let outside = text(&server, "8.8.8.8");
     assert!(has(&outside, "gets      leecher 9.9.9.9:6881", ""), "{outside}");
     assert!(has(&outside, "not given leecher 192.168.0.1:6881", unreachable), "{outside}");
-    // The seed itself.
+    // A client does not get itself as a peer.
     let seed = text(&server, "10.1.0.1");
     assert!(has(&seed, "It is the seed at port 6881, in zone office.", ""), "{seed}");
     assert!(has(&seed, "not given seed 10.1.0.1:6881", "it is the client itself"), "{seed}");
@@ -101,7 +101,7 @@ fn nothing_changes() {
     }
     assert_eq!(upstream.visits(), before.0);
     let reply = server.get(announce("t", "b").at("10.1.0.2").port(1).target());
-    assert_eq!(reply.counts()[1], 2, "no client was recorded: {}", reply.text());
+    assert_eq!(reply.counts()[1], 2, "/explain recorded a client: {}", reply.text());
 }
 
 #[test]
@@ -120,8 +120,9 @@ fn forwarders_say_what_they_gave_and_when_they_are_asked_next() {
     let (server, _folder) = network(&entries, &[]);
     assert!(text(&server, "10.1.0.9").contains("No client has been announced there for this torrent."));
     server.get(announce("t", "a").at("10.1.0.1").target());
-    let office =
-        eventually("both have answered", || Some(text(&server, "10.1.0.2")).filter(|text| text.contains("last error")));
+    let office = eventually("both upstreams have answered", || {
+        Some(text(&server, "10.1.0.2")).filter(|text| text.contains("last error"))
+    });
     assert!(has(&office, "good: circuit closed.", ""), "{office}");
     assert!(has(&office, "Our clients that are announced there: 1; the next one is due in ", "min."), "{office}");
     // Of the four peers, 10.1.0.1 is our own client, and 172.16.0.1 is in no network of the office.
@@ -150,7 +151,7 @@ fn access_rules_have_their_say() {
     assert!(other.contains("The access rules refuse this torrent."), "{other}");
 }
 
-/// A reply of an upstream with these entries of four and two bytes.
+/// Returns an upstream's reply with these entries: four bytes of address and two of port.
 fn upstream_reply(entries: &[[u8; 6]]) -> Vec<u8> {
     let list = entries.concat();
     let body = [format!("d8:intervali1800e5:peers{}:", list.len()).as_bytes(), &list, b"e"].concat();
@@ -164,7 +165,8 @@ fn peers_of_a_forwarder_that_are_not_kept_are_counted_by_reason() {
         [45, 45, 1, 1, high, low]
     };
     let mut entries: Vec<[u8; 6]> = (1..=203).map(public).collect();
-    // The client itself; two repeats; port 0, loopback and an address on no network.
+    // The list has more entries than the tracker keeps, our own client, two repeats, and three addresses or ports that no
+    // peer can have.
     entries.push([10, 1, 0, 1, 0x1a, 0xe1]);
     entries.extend([public(1), public(2)]);
     entries.extend([[45, 45, 1, 1, 0, 0], [127, 0, 0, 1, 0, 9], [0, 0, 0, 0, 0, 9]]);
@@ -221,7 +223,7 @@ fn a_program_and_a_token_make_the_verdict_definite() {
         let reply = String::from_utf8(server.get(target).body).unwrap();
         assert!(has(&reply, expected, ""), "{client} {token}: {reply}");
     }
-    // The command says the same.
+    // `retracker explain` gives the same verdicts.
     let file = folder.path().join("token");
     fs::write(&file, format!("{right}\n")).unwrap();
     let of_file = ["--token-file", file.to_str().unwrap()];
@@ -234,8 +236,8 @@ fn a_program_and_a_token_make_the_verdict_definite() {
     assert!(exit.code == Some(2) && exit.stderr[0].contains("expected a JWT in one line"), "{exit:?}");
     let exit = explain(&server, &[&hex("t"), "--client", ""]);
     assert!(exit.code == Some(2) && exit.stderr[0].contains("expected the beginning of a peer id"), "{exit:?}");
-    // An unknown key of an announce would make the tracker fetch the keys again.
-    assert_eq!((keys.requests().len(), refusals()), (fetched, before), "asking changes nothing");
+    // If an announce has a token with an unknown key, the tracker fetches the keys again. `/explain` must not cause that.
+    assert_eq!((keys.requests().len(), refusals()), (fetched, before), "/explain changes nothing");
     assert!(!server.log().iter().any(|line| line.contains(&right)), "no token is logged");
 }
 
@@ -276,7 +278,7 @@ fn wrong_questions_say_what_is_expected() {
     assert_eq!(Server::start(&[]).get(target).status, 404, "the operator's pages are switched off");
 }
 
-/// Runs `retracker explain` with these arguments, for the instance of a server.
+/// Runs `retracker explain` with these arguments. The command asks this server.
 fn explain(server: &Server, args: &[&str]) -> Exit {
     retracker(&[&["explain"], args].concat()).env("LISTEN_ADDR", &server.addresses()[0]).run()
 }

@@ -1,5 +1,5 @@
-//! An upstream tracker that runs a script for each connection. It knows nothing of HTTP: it sends bytes and keeps the
-//! requests.
+//! An upstream tracker that runs a script for each connection. The tracker knows nothing of HTTP: it sends the script's
+//! bytes and keeps the requests.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -57,7 +57,7 @@ pub(crate) fn drips(bytes: impl Into<Vec<u8>>, pace: Duration) -> Script {
     let bytes = bytes.into();
     script(move |visit| {
         visit.read();
-        // When the client closes, the script ends at once, because there is no pause at the end.
+        // The script ends at the first write that fails, because the client has closed.
         for byte in &bytes {
             if !visit.write(&[*byte]) {
                 return;
@@ -84,16 +84,16 @@ pub(crate) struct Visit {
     stream: TcpStream,
     seen: Arc<Seen>,
     reset: bool,
-    /// How many connections came before this one.
+    /// How many connections the tracker got before this one.
     pub(crate) number: usize,
     /// Where the tracker listens.
     pub(crate) address: SocketAddr,
-    /// The request, after [`Self::read`].
+    /// The request. Empty before [`Self::read`].
     pub(crate) request: String,
 }
 
 impl Visit {
-    /// Reads the request's head, and the bytes that arrived with its end.
+    /// Reads the request's head, and any bytes that arrive with the end of the head.
     pub(crate) fn read(&mut self) {
         let mut request = Vec::new();
         let mut space = [0; 4096];
@@ -128,7 +128,7 @@ impl Visit {
         eventually("the test waits for the end", || self.seen.is_awaited.load(SeqCst).then_some(()));
     }
 
-    /// Makes the connection end with a reset, so that the other side sees an error.
+    /// Makes the connection end with a reset, so that the client sees an error.
     pub(crate) fn reset(&mut self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
         self.reset = true;
@@ -166,7 +166,7 @@ impl FakeTracker {
         Self::start_on(Ipv4Addr::LOCALHOST.into(), script).unwrap()
     }
 
-    /// Starts a tracker on a port of this address; `None` if the host does not have the address.
+    /// Starts a tracker on a port of this address. Returns `None` if the host does not have the address.
     pub(crate) fn start_on(ip: IpAddr, script: Script) -> Option<Self> {
         let listener = TcpListener::bind((ip, 0)).ok()?;
         let address = listener.local_addr().unwrap();
@@ -200,7 +200,7 @@ impl FakeTracker {
         self.address
     }
 
-    /// The requests that the tracker has read, with the bytes that arrived with their heads.
+    /// Returns the requests that the tracker has read, with the bytes that arrived with their heads.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
@@ -210,12 +210,12 @@ impl FakeTracker {
         eventually("the tracker gets the request", || self.requests().get(number - 1).cloned())
     }
 
-    /// The number of connections to the tracker so far.
+    /// Returns the number of connections to the tracker so far.
     pub(crate) fn visits(&self) -> usize {
         self.seen.visits.load(SeqCst)
     }
 
-    /// The number of bytes that the tracker has sent.
+    /// Returns the number of bytes that the tracker has sent.
     pub(crate) fn written(&self) -> usize {
         self.seen.written.load(SeqCst)
     }
@@ -251,7 +251,7 @@ impl Refusing {
     }
 }
 
-/// A port whose backlog is full, and whose connections are never accepted. On Linux, further attempts to connect get no
+/// A port that accepts no connection and whose backlog is full. On Linux, further attempts to connect get no
 /// answer.
 pub(crate) struct Deaf {
     listener: Socket,

@@ -9,7 +9,7 @@ use crate::dsl::{DEADLINE, eventually};
 /// The connection id that the tracker issues.
 const CONNECTION_ID: [u8; 8] = *b"\x01connect";
 
-/// A received announce, parsed by offsets.
+/// A received announce. Each field is read at its offset in the packet.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedUdpAnnounce {
     pub(crate) info_hash: [u8; 20],
@@ -81,7 +81,7 @@ impl FakeUdpTracker {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let tracker = Self { address: socket.local_addr().unwrap(), announces: Arc::default() };
         let (announces, answer) = (Arc::clone(&tracker.announces), Arc::new(answer));
-        // The thread ends when no packet has come for this long. A pause of this length comes only after the test.
+        // The thread ends when no packet has come for this time. No test has a pause of this length.
         socket.set_read_timeout(Some(DEADLINE * 2)).unwrap();
         thread::spawn(move || {
             let mut packet = [0; 4096];

@@ -15,14 +15,14 @@ use crate::service::ONE_PEER;
 
 const PEER: &str = "10.0.0.7:6881";
 
-/// A file with this text.
+/// Writes a text to a file.
 pub(crate) fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-/// A server with this file of forwarders and a long timeout.
+/// Starts a server with this file of forwarders and a long timeout.
 fn server(text: &str) -> Server {
     retracker(&["-t", "30", "-p", "-d", "-f", file(text).path().to_str().unwrap()]).start()
 }
@@ -35,7 +35,7 @@ fn good() -> FakeTracker {
     FakeTracker::start(sends(ONE_PEER))
 }
 
-/// The info-hash of a torrent in hexadecimal digits.
+/// Returns the info-hash of a torrent in hexadecimal digits.
 fn hex(torrent: &str) -> String {
     id(torrent).iter().fold(String::new(), |mut out, byte| {
         write!(out, "{byte:02x}").unwrap();
@@ -43,7 +43,7 @@ fn hex(torrent: &str) -> String {
     })
 }
 
-/// The values of a parameter in the requests that a tracker got. A missing value is empty.
+/// Returns the value of a parameter in each request that a tracker got. A missing value is empty.
 pub(crate) fn values(tracker: &FakeTracker, name: &str) -> Vec<String> {
     let value = |request: &String| {
         let query = request.split(' ').nth(1).unwrap().split_once('?').unwrap().1.to_owned();
@@ -93,8 +93,8 @@ fn an_upstream_over_udp() {
     for announce in announces {
         assert_eq!((announce.info_hash, announce.peer_id, announce.port), (id("t"), id("a"), 51413));
         assert_eq!((announce.ip.to_string().as_str(), announce.key), ("192.168.1.15", 0x00C0_FFEE));
-        // First an option of type 2 with its length (BEP 41), then retracker's own option, which other retrackers
-        // recognise.
+        // The first option has type 2 and a length (BEP 41). The second one is retracker's own option, which other
+        // retrackers recognise.
         let (url_data, via) = announce.options.split_at(26);
         assert_eq!(url_data, b"\x02\x18/announce?passkey=sEcReT");
         assert!(via.len() == 32 && via.starts_with(b"v\x1e1.1 retracker-"), "{}", via.escape_ascii());
@@ -121,8 +121,7 @@ fn torrents_that_an_entry_leaves_out_are_not_announced() {
         for event in ["started", "stopped"] {
             server.announce(&client(torrent, "a").event(event));
         }
-        // The reply to an announce does not wait until `stopped` has been sent upstream. So the test must wait for
-        // that.
+        // The client may get its reply before `stopped` is sent upstream. So the test waits for `stopped`.
         sees(&all, &["started", "stopped"].repeat(n + 1));
     }
     let torrents = |tracker: &FakeTracker, names: &[&str]| {
@@ -266,7 +265,7 @@ fn forwarders_as_json() {
     assert!(good["last_error"].is_null() && good["next_probe_in_seconds"].is_null(), "{good}");
     assert_eq!((&gone["state"], &gone["exchanges"]), (&"open".into(), &serde_json::json!({ "connect": 3 })));
     let probe = gone["next_probe_in_seconds"].as_f64().unwrap();
-    // On a busy machine the probe may already be due.
+    // The probe is due within six seconds. On a busy machine it may already be due.
     assert!((0.0..=6.0).contains(&probe), "{gone}");
     let error = gone["last_error"]["text"].as_str().unwrap();
     assert!(error.starts_with("it cannot be reached: "), "{error}");
@@ -302,12 +301,12 @@ fn hup_reads_the_file_again() {
     assert!(server.logged("reloaded").contains("forwarders now: 2"));
     server.announce(&client("t", "a"));
     sees(&added, &["started"]);
-    // The sessions of the forwarder `kept` stay, so the client is not announced to it again.
+    // The sessions of the forwarder `kept` stay. So the client is not announced to `kept` again.
     server.announce(&client("t", "a").event("stopped"));
     sees(&kept, &["started", "started", "stopped"]);
     counts(&server, "retracker_forward_sessions{forwarder=\"kept\"} 1");
     sees(&added, &["started", "stopped"]);
-    // An upstream that is no longer configured gets `stopped` and nothing else.
+    // The upstream that is no longer configured gets a `stopped` for each of the two clients, and nothing else.
     eventually("stopped is sent", || {
         let events = values(&removed, "event");
         (events.iter().filter(|event| *event == "stopped").count() == 2).then_some(())
@@ -339,8 +338,8 @@ fn a_changed_setting_that_an_upstream_does_not_see_keeps_its_sessions() {
     fs::write(file.path(), entry(&format!(", name: another, timeout: 5, numwant: 7, except: [{}]", hex("u")))).unwrap();
     server.signal("HUP");
     server.logged("reloaded");
-    // `stopped` is sent for the torrent `u`, which the entry now excludes. Nothing is sent for the torrent `t` until a
-    // client announces.
+    // The upstream gets `stopped` for the torrent `u`, which the entry now excludes. It gets nothing for the torrent `t`
+    // until a client announces.
     sees(&tracker, &["started", "started", "stopped"]);
     server.announce(&client("t", "a"));
     server.announce(&client("u", "a"));
@@ -390,7 +389,7 @@ fn check(text: &str, args: &[&str]) -> Exit {
     retracker(&[&["check", "-f", file(text).path().to_str().unwrap()], args].concat()).run()
 }
 
-/// The cells of a row of the table.
+/// Returns the words of a row of the table that `retracker check` prints.
 fn row<'a>(exit: &'a Exit, name: &str) -> Vec<&'a str> {
     let row = exit.stdout.lines().find(|line| line.starts_with(name));
     row.unwrap_or_else(|| panic!("{name} is not in {exit:?}")).split_whitespace().collect()

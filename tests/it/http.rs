@@ -2,7 +2,7 @@
 
 use crate::dsl::{Server, TestConnection, announce, id, observer, request};
 
-/// A server with one peer at 10.0.0.1, and an announce that gets it.
+/// Starts a server with one peer at 10.0.0.1. Returns also the target of an announce that gets this peer.
 fn with_one_peer() -> (Server, String) {
     let server = Server::start(&[]);
     server.announce(&announce("t", "a").at("10.0.0.1"));
@@ -149,7 +149,7 @@ fn a_request_gets_the_same_answer_whole_split_and_between_others() {
             let mut connection = server.connect();
             head.chunks(1).for_each(|byte| connection.send(byte));
             check(&mut connection, "byte by byte");
-            // The request comes between other requests on one connection.
+            // The request is sent between other requests on one connection.
             for other in [health, &plain] {
                 let mut connection = server.connect();
                 connection.send([other, &head, other, b"\r\n\r\n", other].concat());
@@ -225,7 +225,7 @@ fn long_uris() {
 #[test]
 fn requests_with_a_body_are_answered_and_the_body_is_not_taken_for_a_request() {
     let (server, target) = with_one_peer();
-    // The body looks like a request.
+    // The body looks like a request. The server must not answer it.
     let smuggled = request("GET", announce("t", "smuggled").at("10.6.6.6").target(), &[]);
     let length = smuggled.len().to_string();
     let chunked = [format!("{:x}\r\n", smuggled.len()).as_bytes(), &smuggled, b"\r\n0\r\n\r\n"].concat();

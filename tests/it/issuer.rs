@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use crate::dsl::id;
 use crate::fake_tracker::{FakeTracker, script};
 
-/// The issuer and the audience of its tokens.
+/// The `iss` of the registry's tokens.
 pub(crate) const ISSUER: &str = "quay";
+/// The `aud` of the registry's tokens.
 pub(crate) const AUDIENCE: &str = "http://tracker.example/announce";
 
-/// A key with which tokens are signed.
+/// A key that signs tokens.
 pub(crate) struct SigningKey {
     name: String,
     pair: Pair,
@@ -35,7 +36,7 @@ pub(crate) fn encoded(bytes: impl AsRef<[u8]>) -> String {
 }
 
 impl SigningKey {
-    /// The only RSA key of the tests. It is in a file, because ring cannot generate RSA keys.
+    /// Returns the only RSA key of the tests. The key is in a file, because ring cannot generate RSA keys.
     pub(crate) fn rsa(name: &str) -> Self {
         let key = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("issuer/rsa.pem")).unwrap();
         let pair = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
@@ -56,7 +57,7 @@ impl SigningKey {
         Self { name: name.to_owned(), pair: Pair::Ed25519(pair) }
     }
 
-    /// The public key (RFC 7517).
+    /// Returns the public key as a JWK (RFC 7517).
     pub(crate) fn public(&self) -> Value {
         let mut key = match &self.pair {
             Pair::Rsa(pair) => {
@@ -75,7 +76,7 @@ impl SigningKey {
         key
     }
 
-    /// The algorithm of this key's signatures.
+    /// Returns the name of the algorithm of this key's signatures.
     fn algorithm(&self) -> &'static str {
         match &self.pair {
             Pair::Rsa(_) => "RS256",
@@ -88,7 +89,7 @@ impl SigningKey {
         json!({ "alg": self.algorithm(), "typ": "JWT", "kid": self.name })
     }
 
-    /// Signs any header and claims.
+    /// Makes a token with this header and these claims, and signs it.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()));
         let random = SystemRandom::new();
@@ -104,30 +105,30 @@ impl SigningKey {
         format!("{message}.{}", encoded(signature))
     }
 
-    /// A token for a torrent of the tests, as Quay issues it: without expiry.
+    /// Makes a token for a torrent of the tests, as Quay does: without expiry.
     pub(crate) fn token(&self, torrent: &str) -> String {
         self.sign(&self.header(), &claims(torrent))
     }
 }
 
-/// The claims of a token for a torrent.
+/// Returns the claims of a token for a torrent.
 pub(crate) fn claims(torrent: &str) -> Value {
     json!({ "iss": ISSUER, "aud": AUDIENCE, "infohash": hex(torrent) })
 }
 
-/// The info-hash of a torrent of the tests.
+/// Returns the info-hash of a torrent of the tests, in hexadecimal digits.
 pub(crate) fn hex(torrent: &str) -> String {
     tracker_protocol::InfoHash(id(torrent)).to_string()
 }
 
-/// Publishes a JWK set, which may change.
+/// A server that publishes a JWK set. The test can replace the set.
 pub(crate) struct KeyServer {
     keys: Arc<Mutex<Option<Value>>>,
     server: FakeTracker,
 }
 
 impl KeyServer {
-    /// Starts a server with these keys. With `None` it answers with an error.
+    /// Starts a server with these keys. With `None` the server answers with an error.
     pub(crate) fn start(keys: Option<&[&SigningKey]>) -> Self {
         let keys = Arc::new(Mutex::new(keys.map(set)));
         let published = Arc::clone(&keys);
@@ -160,7 +161,7 @@ impl KeyServer {
         format!("http://{}/keys/services/quay/keys", self.server.address())
     }
 
-    /// The section `jwt` of access rules with the keys of this server.
+    /// Returns the section `jwt` of access rules with the keys of this server.
     pub(crate) fn rules(&self) -> String {
         rules(&self.url())
     }
@@ -170,12 +171,12 @@ impl KeyServer {
     }
 }
 
-/// The section `jwt` of access rules with the keys at this place.
+/// Returns the section `jwt` of access rules. `keys` is the URL or the file of the keys.
 pub(crate) fn rules(keys: &str) -> String {
     format!("jwt:\n  keys: {keys}\n  issuer: {ISSUER}\n  audience: [other, '{AUDIENCE}']\n")
 }
 
-/// A JWK set with these keys, and with a key of a kind that does not exist.
+/// Returns a JWK set with these keys, and with a key of a kind that does not exist.
 pub(crate) fn set(keys: &[&SigningKey]) -> Value {
     let keys: Vec<_> = keys.iter().map(|key| key.public()).collect();
     let mut set = json!({ "keys": keys });

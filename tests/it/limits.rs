@@ -1,20 +1,20 @@
-//! The number of connections is limited, and active clients are still served.
+//! The limits on the number of connections, at which active clients are still served.
 
 use crate::dsl::{Server, TestConnection, announce, eventually, may_open, observer, request, retracker_with_files};
 use crate::fake_tracker::{FakeTracker, sends_when_told};
 use crate::service::{ONE_PEER, forwarders};
 
-/// The value of a metric.
+/// Returns the value of a metric without labels.
 fn metric(server: &Server, name: &str) -> i64 {
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// The largest number of connections if the process may open 256 files: three quarters of 256.
+/// The limit on connections if the process may open 256 files: three quarters of 256.
 const ROOM: usize = 192;
 
-/// A connection on which one request was answered.
+/// Opens a connection, and sends a request that is answered.
 fn kept(server: &Server) -> TestConnection {
     let mut connection = server.connect();
     connection.announce(&observer("t"));
@@ -42,12 +42,12 @@ fn the_oldest_idle_connection_is_closed_for_a_new_one() {
     }
     let server = retracker_with_files(256, 256, &["-p", "--max-connections-per-address", "192"]).start();
     let mut kept: Vec<_> = (0..ROOM - 10).map(|_| kept(&server)).collect();
-    // The first connection has sent another request, so the second one is now the oldest.
+    // After this request on the first connection, the second one has been idle longest.
     kept[0].announce(&observer("t"));
     for _ in 0..50 {
         kept.push(self::kept(&server));
     }
-    eventually("the oldest are closed", || kept[1].is_closed().then_some(()));
+    eventually("the oldest connections are closed", || kept[1].is_closed().then_some(()));
     eventually("the excess connections are closed", || {
         (kept.iter_mut().filter_map(|connection| connection.is_closed().then_some(())).count() >= 40).then_some(())
     });
@@ -82,7 +82,7 @@ fn unfinished_requests_take_nothing_from_other_clients() {
                 assert_eq!(server.get("/health").status, 200, "{begun:?}");
             }
         }
-        // The server never stopped accepting, so the requests for /health were served at once.
+        // The server logs this line if it cannot accept a connection.
         assert!(!server.log().iter().any(|line| line.contains("no connection can be accepted")), "{begun:?}");
     }
 }
@@ -115,7 +115,7 @@ fn an_address_has_its_share_and_a_trusted_proxy_any_number() {
     let mut neighbour = connect(4);
     let mut proxied: Vec<_> = (0..20).map(|_| connect(3)).collect();
     let mut greedy: Vec<_> = (0..20).map(|_| connect(2)).collect();
-    // If two requests came at about the same time, either may count as the older one. So the test checks how many
+    // If two requests come at about the same time, either of them may count as the older one. So the test checks how many
     // connections are closed, but not which.
     eventually("the excess connections are closed", || {
         greedy.retain_mut(|connection| !connection.is_closed());
@@ -141,8 +141,8 @@ fn a_connection_whose_request_is_being_answered_is_never_closed() {
             connection
         })
         .collect();
-    // A connection whose request is not read yet may be closed. So the test waits until all three requests are
-    // forwarded.
+    // The server may close a connection before it has read a request. So the test waits until the server has forwarded
+    // all three requests.
     upstream.request(3);
     eventually("a new connection is refused", || server.raw(request("GET", "/health", &[])).is_empty().then_some(()));
     answer.send(()).unwrap();

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSo
 
 use crate::dsl::{Server, TestConnection, announce, eventually, retracker};
 
-/// Whether this host has IPv6, which most of these tests need.
+/// Returns whether this host has IPv6, which most of these tests need.
 fn has_ipv6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
@@ -14,8 +14,8 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// A port that is free for TCP and UDP over both families. If another process takes the port first, the server does not
-/// start, and the test tries another port.
+/// Finds a port that is free for TCP and UDP over both families. Another process may take the port before the server
+/// does. Then the server does not start, and the test tries another port.
 fn free_port() -> u16 {
     eventually("a free port", || {
         let tcp =
@@ -120,7 +120,7 @@ fn connects(address: SocketAddr) {
     assert_eq!(reply[..8], *b"\0\0\0\0\0\0\0\x07");
 }
 
-/// The addresses of `localhost`.
+/// Returns the addresses of `localhost`.
 fn localhost() -> Vec<std::net::IpAddr> {
     let mut found: Vec<_> = ("localhost", 0).to_socket_addrs().unwrap().map(|address| address.ip()).collect();
     found.sort_unstable();
@@ -168,7 +168,7 @@ fn a_name_is_healthy_when_all_of_its_addresses_answer() {
 
 #[test]
 fn the_health_check_of_a_silent_listener_times_out() {
-    // A server that accepts connections and sends nothing.
+    // The kernel accepts connections for this listener, and no program answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let exit = retracker(&["healthcheck", "-l", &address]).run();
@@ -185,7 +185,7 @@ fn an_unknown_name_ends_the_start_after_a_while() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_can_listen_on_an_address_that_the_host_gets_later() {
-    // Addresses for documentation (RFC 5737, RFC 3849), which no host has.
+    // No host has these addresses, which are for documentation (RFC 5737, RFC 3849).
     for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
         if address.starts_with('[') && !has_ipv6() {
             continue;

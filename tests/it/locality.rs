@@ -1,4 +1,4 @@
-//! Which peers a client gets, and under which addresses: over private networks, zones and the internet. If there are
+//! Which peers a client gets, and at which addresses: in private networks, in zones and on the internet. If there are
 //! enough local seeds, a client gets fewer upstream peers.
 
 use std::io::Write as _;
@@ -9,14 +9,15 @@ use crate::dsl::{Server, TestConnection, announce, retracker};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::service::forwarders;
 
-/// Announces a client whose address is in a proxy's header. The peer id is derived from the address, so that all peers
-/// differ.
+/// Announces a client whose address is in a proxy's header, and returns the peers that it gets. The peer id is derived
+/// from the address, so that each address has its own peer id.
 fn joins(connection: &mut TestConnection, ip: &str, port: u16) -> Vec<String> {
     let name: String = ip.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     connection.announce_with(&announce("t", &name).port(port), &[("X-Real-IP", ip)]).peers()
 }
 
-/// Announces `peers`, and then a new client at the address `asks`. Returns the peers that the new client gets.
+/// Announces a client at each address of `peers`, and then one at the address `asks`. Returns the peers that the last
+/// client gets.
 fn peers_for(server: &Server, asks: &str, peers: &[&str]) -> Vec<String> {
     let mut connection = server.connect();
     for (peer, port) in peers.iter().zip(1..) {

@@ -1,6 +1,6 @@
-//! Tests of the product from outside: every test starts the binary, speaks to it over a socket and reads its output.
-//! Modules and tests are numbered after the sections of `docs/protocol.md`: the client's request (1), the reply (2),
-//! the scrape (3), addresses (4), upstream trackers (5), UDP (6).
+//! Tests of the product from outside. Most tests start the binary, speak to it over a socket and read its output.
+//! The tests of the protocol are numbered after the sections of `docs/protocol.md`: the client's request (1), the reply
+//! (2), the scrape (3), addresses (4), upstream trackers (5), UDP (6), access (7).
 
 #![allow(
     clippy::unwrap_used,

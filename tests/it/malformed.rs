@@ -1,4 +1,4 @@
-//! Bad input: a bencoded failure names the parameter that is wrong, and the client's next request is served.
+//! Bad input: the reply is a bencoded failure that names the wrong parameter, and the client's next request is served.
 
 use crate::dsl::{Reply, Server, announce, escape, observer, request};
 
@@ -126,7 +126,8 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_refused(&connection.get(&target), "info_hash is given more than 200 times in one scrape", "a long scrape");
     let target = format!("/announce?{}", hash.repeat(1000));
     assert_refused(&connection.get(&target), "peer_id is missing", "a long announce");
-    // If a request exceeds every limit, the server refuses it and closes the connection.
+    // Each of these requests is longer than the server allows. The server refuses the request with a bencoded failure and
+    // closes the connection.
     let longer = "x".repeat(1 << 16);
     let reason = "the request is too long: 65536 bytes and 256 header lines at most";
     for request in [
@@ -145,8 +146,8 @@ fn parameters_that_are_too_long_are_refused_by_name() {
     assert_eq!(connection.reply().status, 431);
 }
 
-/// Bytes that are not HTTP, or bad HTTP. The server may answer with an error or close the connection; other clients
-/// must not notice.
+/// Sends bytes that are not HTTP, or bad HTTP. The server may answer with an error or close the connection, but other
+/// connections must still be served.
 #[test]
 fn garbage_costs_its_connection_only() {
     let announce = announce("t", "a").query();

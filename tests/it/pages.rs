@@ -3,7 +3,7 @@
 use crate::dsl::{Reply, Server, TestConnection, announce, observer, retracker};
 use crate::issuer::hex;
 
-/// Sends GET with this host name.
+/// Sends GET with this host name in `Host`.
 fn under(server: &Server, host: &str, path: &str) -> Reply {
     let mut connection = server.connect();
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -14,7 +14,7 @@ fn text(reply: &Reply) -> String {
     String::from_utf8(reply.body.clone()).unwrap()
 }
 
-/// Makes the front page warn about many clients at one address.
+/// Announces many clients at one address, so that the front page warns about them.
 fn make_notice(server: &Server) {
     let mut connection = server.connect();
     for n in (0..3).flat_map(|_| 1..=5) {
@@ -113,12 +113,12 @@ fn pages_of_other_sites_read_nothing() {
         "/forwarders",
         "/dashboard",
     ] {
-        // A name that a stranger's server resolves to this tracker: then the stranger's page has the same origin.
+        // A stranger can let a name of a web site resolve to this tracker. Then a page of that site has the tracker's origin.
         let rebound = under(&server, "evil.example", path);
         let is_static = path == "/dashboard";
         assert_eq!(rebound.status, if is_static { 200 } else { 403 }, "{path}");
         assert!(is_static || !text(&rebound).contains(&hash), "{path}: {}", rebound.text());
-        // The browser reads a reply for a page of another origin only if these headers allow that.
+        // A browser shows a reply to a page of another origin only if one of these headers allows it.
         for origin in ["http://evil.example", "null"] {
             let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors")];
             let reply = server.connect().get_with(path, &headers);
@@ -147,7 +147,7 @@ fn the_front_page_loads_only_its_own_script() {
     let body = text(&page);
     assert_eq!(body.matches("<script").count(), 1, "{body}");
     assert!(body.contains("<script src=\"copy.js\" defer></script>"), "{body}");
-    // Without the script there are no buttons, and both URLs can be read.
+    // If the script does not run, the buttons stay hidden, and both URLs can still be read.
     assert_eq!((body.matches("<button").count(), body.matches("<button type=\"button\" hidden>").count()), (2, 2));
     assert_eq!((body.matches("http://").count(), body.matches("udp://").count()), (1, 1), "{body}");
     let script = server.get("/copy.js");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::addresses::known;
 use crate::dsl::{Server, TestConnection, announce, observer, request, retracker};
 
-/// A server for proxies on a port of 127.0.0.1, and its address.
+/// Starts a server for proxies on a port of 127.0.0.1. Returns also its address.
 fn server(args: &[&str]) -> (Server, String) {
     let server = Server::start(&[&["-l", "proxy+tcp://127.0.0.1:0"], args].concat());
     let address = server.addresses()[0].strip_prefix("proxy+tcp://").unwrap().to_owned();
@@ -22,7 +22,7 @@ fn version_2(source: &str, tlvs: &[u8]) -> Vec<u8> {
     version_2_of(1, source, tlvs)
 }
 
-/// A version 2 header for a stream (transport 1) or for datagrams (2).
+/// Returns a version 2 header for a stream (transport 1) or for datagrams (2).
 pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> {
     let source: SocketAddr = source.parse().unwrap();
     let (family, addresses) = match source.ip() {
@@ -36,8 +36,8 @@ pub(crate) fn version_2_of(transport: u8, source: &str, tlvs: &[u8]) -> Vec<u8> 
 
 pub(crate) const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// The address that the tracker uses for a client whose connection begins with this PROXY header. Two requests on the
-/// connection must get the same address.
+/// Opens a connection that begins with this PROXY header, and sends two announces. Returns the address that the tracker
+/// uses for the client, which must be the same for both announces.
 fn known_as(address: &str, header: &[u8], headers: &[(&str, &str)]) -> String {
     let mut connection = TestConnection::to(address);
     let announce = request("GET", announce("t", "a").target(), headers);
@@ -112,14 +112,15 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let header = version_1("203.0.113.5:6881");
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1"]);
     assert_eq!(known_as(&address, &header, &[]), "203.0.113.5");
-    // If the proxy is untrusted, its own address is not recorded as the client's address either.
+    // If the proxy is untrusted, the tracker does not record the proxy's address as the client's address.
     let (server_of_others, address) = server(&["--trusted-proxies", "10.0.0.0/8"]);
     let mut connection = TestConnection::to(&address);
     connection.send([&header[..], &request("GET", announce("t", "a").at("10.0.0.9").target(), &[])].concat());
     let warning = connection.reply().string("warning message").unwrap();
     assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
     server_of_others.logged("TRUSTED_PROXIES");
-    // There are two proxies. The PROXY protocol names the first proxy, and that proxy's HTTP header names the client.
+    // The request goes through two proxies. The second proxy's PROXY header names the first proxy, and the first proxy's
+    // HTTP header names the client.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
     assert_eq!(known_as(&address, &header, &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")]), "203.0.113.5");

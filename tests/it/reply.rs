@@ -217,7 +217,7 @@ fn s2_6_the_choice_of_peers_is_random() {
     }
     let seed = "10.0.0.200:6881";
     connection.announce(&announce("t", "the only seed").at("10.0.0.200").seed().numwant(0));
-    // Each peer is chosen with probability 1/5. The chance that any peer is in none of the 500 replies is 1 in 10^46.
+    // A peer is in a reply with probability 1/5. The chance that some peer is in none of the 500 replies is 1 in 10^46.
     let mut listed = HashSet::new();
     for _ in 0..500 {
         listed.extend(connection.announce(&observer("t").numwant(20)).peers());
@@ -263,7 +263,7 @@ fn s2_8_warnings_do_not_read_like_failures() {
     let unreachable = warned(8, &[("X-Real-IP", "224.0.0.1")]);
     for warning in [shared, page, unclear, unreachable] {
         let warning = warning.unwrap().to_lowercase();
-        // rTorrent takes these words for failures.
+        // rTorrent takes a warning with these words for a failure.
         for words in ["unregistered", "not registered", "torrent cannot be found"] {
             assert!(!warning.contains(words), "{warning}");
         }
@@ -272,8 +272,8 @@ fn s2_8_warnings_do_not_read_like_failures() {
 
 #[test]
 fn s2_9_an_early_announce_is_answered_like_any_other() {
-    // libtorrent announces again after 300 s at the earliest, aria2 at `min interval`, other clients after a second.
-    // The tracker accepts early announces, and does not count them twice.
+    // Some clients announce again long before `interval`: libtorrent after 300 s, aria2 after `min interval`, others after
+    // a second. The tracker accepts early announces, and does not count the client twice.
     let server = Server::start(&["-i", "3600"]);
     let client = announce("t", "a").at("10.0.0.1").with("key", escape(b"\x00\xff"));
     for _ in 0..5 {

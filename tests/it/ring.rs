@@ -1,4 +1,4 @@
-//! Retrackers that forward to each other in a ring. An announce goes round once.
+//! Retrackers that forward to each other in a ring. An announce goes round the ring only once.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -22,8 +22,8 @@ struct Ring {
 
 impl Ring {
     fn of(length: usize) -> Self {
-        // Every server must know the address of the next server before it starts. So it gets the address of a link, and
-        // the link later gets the address of the next server.
+        // A server needs the address of the next server before the next server has started. So it gets the address of a
+        // link, and the link later gets the address of the next server.
         let targets: Vec<_> = (0..length).map(|_| Arc::new(OnceLock::<String>::new())).collect();
         let links: Vec<_> = targets.iter().map(|target| link_to(Arc::clone(target))).collect();
         let servers: Vec<_> = (0..length).map(|n| patient(&links[(n + 1) % length])).collect();
@@ -33,13 +33,13 @@ impl Ring {
         Self { servers, links }
     }
 
-    /// Requests that have gone over each link.
+    /// Returns how many requests have gone over each link.
     fn requests(&self) -> Vec<usize> {
         self.links.iter().map(FakeTracker::visits).collect()
     }
 }
 
-/// Relays every request to a server, and the reply back.
+/// Starts a link that relays every request to a server, and the server's reply back.
 fn link_to(target: Arc<OnceLock<String>>) -> FakeTracker {
     FakeTracker::start(script(move |visit| {
         visit.read();
@@ -59,7 +59,7 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
         for (n, server) in ring.servers.iter().enumerate() {
             let client = announce("t", &format!("client{n}")).at(&format!("10.0.0.{}", n + 1));
             server.announce(&client);
-            eventually("it has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
+            eventually("the announce has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
         // A client gets all clients from every retracker. The clients that the retracker already knows come at once.
         // Clients that only the neighbour's neighbour knows come after ten seconds, when the retracker asks its
@@ -84,10 +84,10 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
     }
 }
 
-/// Forwards every UDP announce to a server over HTTP without `Via`. This imitates a tracker that stands between two
-/// servers and does not know our option. A repeated datagram is not relayed, because a slow answer may be the only
-/// cause of the repetition. An announce on its second round would also look like a repeated datagram. In that case, the
-/// count of the server that sent the announce (`passed_on`) would be too high.
+/// Starts a link that relays every UDP announce to a server over HTTP without `Via`. The link imitates a tracker between
+/// two servers that does not know retracker's option. The link does not relay a repeated datagram, because a server
+/// repeats a datagram if the answer is slow. An announce on its second round looks like a repeated datagram too, but
+/// [`passed_on`] counts it.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -107,9 +107,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// The number of announces that a server has forwarded, successfully or not. `None` while an announce is under way. The
-/// count is that of the sending server, because on a busy machine the next server's count would include repeated
-/// datagrams.
+/// Returns how many announces a server has forwarded, successfully or not. `None` while an announce is under way. The
+/// sending server counts, because on a busy machine the next server would count repeated datagrams too.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {
@@ -137,7 +136,7 @@ fn a_ring_over_udp_settles_too() {
             target.set(server.addresses()[0].clone()).unwrap();
         }
         let went_round = |times: usize| {
-            eventually("it has gone round, and not once more", || {
+            eventually("the announce has gone round, and not once more", || {
                 servers.iter().all(|server| passed_on(server) == Some(times)).then_some(())
             });
         };
@@ -198,7 +197,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let via: Vec<_> = sent.lines().filter(|line| line.to_ascii_lowercase().starts_with("via:")).collect();
     let name = via[0].strip_prefix("Via: 1.1 a, 1.1 b, 1.1 c, 1.1 retracker-").unwrap();
     assert!(via.len() == 1 && name.len() == 16, "{via:?}");
-    // The server recognises its own name. The test takes the name from a request of the server.
+    // The server does not forward an announce with its own name in `Via`. The test takes the name from a request of the
+    // server.
     let own = format!("1.1 retracker-{name}");
     assert_eq!(ask(&[("Via", own.as_str())]).peers(), [""; 0]);
     assert_eq!(upstream.visits(), 1);

@@ -13,14 +13,14 @@ use crate::fake_tracker::{FakeTracker, script, sends_when_told};
 pub(crate) const ONE_PEER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nd8:intervali60e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
 
-/// A file of forwarders with one entry.
+/// Writes a file of forwarders with one entry.
 pub(crate) fn forwarders(upstream: &FakeTracker) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     writeln!(file, "- uri: http://{}/announce", upstream.address()).unwrap();
     file
 }
 
-/// A server that waits up to a minute for this upstream tracker.
+/// Starts a server that waits up to a minute for this upstream tracker.
 pub(crate) fn patient(upstream: &FakeTracker) -> Server {
     // The server reads the file before it listens, so the file may be deleted after `start`.
     retracker(&["-t", "60"]).env("FORWARDS_FILE", forwarders(upstream).path()).start()
@@ -160,8 +160,7 @@ fn process_metrics_have_the_usual_names() {
     assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_resident_memory_bytes") > 0.0);
     let before = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = value("process_start_time_seconds");
-    // The start time is not exact: the kernel counts it in ticks from the boot time, and rounds the boot time to
-    // seconds.
+    // The start time is not exact, because the kernel counts it from the boot time, which the kernel rounds to seconds.
     assert!((before - 10.0..before + 60.0).contains(&started), "{started} is not about {before}");
 }
 
@@ -204,7 +203,8 @@ fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
 
     server.signal("TERM");
     let health = eventually("health reports the shutdown", || {
-        // A connection that is opened just before the signal may be closed, like any idle connection.
+        // If the server accepts the connection just before the signal, it closes the connection as an idle one, and the
+        // answer is empty. Then the attempt is repeated.
         let answer = String::from_utf8(server.raw(request("GET", "/health", &[]))).unwrap();
         answer.starts_with("HTTP/1.1 503 ").then_some(answer)
     });
@@ -221,7 +221,7 @@ fn requests_under_way_are_finished_and_new_connections_learn_of_the_end() {
 fn stopped_reaches_the_upstream_although_no_client_waits_for_it() {
     let (go_on, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
-    // The request is still under way when the server is told to stop.
+    // The exchange that sends `stopped` is still under way when the server gets SIGTERM.
     let upstream = FakeTracker::start(script(move |visit| {
         visit.read();
         if visit.number == 1 {
@@ -332,7 +332,7 @@ fn bytes_from_the_network_are_escaped_in_the_log() {
     let evil = b"\x1b[2J\r\n\0\x07\xff\xc2\x9b31m evil-";
     let query = announce("t", "a").at("10.0.0.1").with("peer_id", escape(evil));
     let query = query.with("key", escape(evil)).event(&escape(evil)).with("ipv6", escape(evil));
-    // HTTP allows all bytes of this value in a header.
+    // HTTP allows all bytes of this value in a header, but a terminal would obey some of them.
     let header = "\u{fc}\u{9b}31m evil\t";
     connection.announce_with(&query, &[("X-Real-IP", header), ("User-Agent", header)]);
     connection.get(query.clone().with("port", escape(evil)).target());

@@ -8,7 +8,7 @@ use crate::service::ONE_PEER;
 
 const REFUSAL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\nd14:failure reason7:no porte";
 
-/// A server that forwards to this tracker.
+/// Starts a server that forwards to this tracker.
 fn server(tracker: &FakeTracker, more: &str) -> Server {
     let entry = format!("- uri: http://{}/announce\n{more}", tracker.address());
     retracker(&["-x", "-t", "30", "-f", file(&entry).path().to_str().unwrap()]).start()
@@ -18,7 +18,7 @@ fn announces(server: &Server, from: &str, announce: &AnnounceQuery) {
     server.connect().announce_with(announce, &[("X-Real-IP", from)]);
 }
 
-/// The event and another parameter of each request that the tracker got.
+/// Returns the event and another parameter of each request that the tracker got.
 fn requests_with(tracker: &FakeTracker, name: &str) -> Vec<(String, String)> {
     values(tracker, "event").into_iter().zip(values(tracker, name)).collect()
 }
@@ -28,11 +28,12 @@ fn wait_for_requests(tracker: &FakeTracker, name: &str, expected: &[(&str, &str)
     eventually(&format!("the tracker gets {expected:?}"), || (requests_with(tracker, name) == expected).then_some(()));
 }
 
-/// Sends an announce, and waits until the tracker gets it. The announce goes upstream after all earlier announces.
+/// Announces a client of another torrent, and waits until the tracker gets this announce. Because announces go upstream
+/// in order, the tracker has then got all earlier announces too.
 fn marker(server: &Server, tracker: &FakeTracker) {
     let before = tracker.requests().len();
     announces(server, "10.0.0.200", &announce("marker", &format!("m{before}")).port(1));
-    eventually("the marker", || (tracker.requests().len() > before).then_some(()));
+    eventually("the tracker gets the marker", || (tracker.requests().len() > before).then_some(()));
 }
 
 #[test]
@@ -77,8 +78,8 @@ fn clients_behind_a_nat_with_one_port_are_announced_once_each() {
             .filter(|(event, id)| event == "started" && *id == expected(name))
             .count()
     };
-    // At first each id seems to replace the previous id. When the first id announces again, the server knows that all
-    // ids are in use.
+    // A new id at an endpoint at first seems to replace the previous id. When an earlier id announces again, the server
+    // knows that several clients share the endpoint.
     for (name, times) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2)] {
         announces(&server, "10.0.0.1", &announce("t", name));
         eventually(name, || (started(name) == times).then_some(()));
@@ -102,7 +103,7 @@ fn a_client_that_shares_the_endpoint_of_a_stopped_one_is_announced_again() {
     }
     assert_eq!(requests_with(&tracker, "peer_id"), so_far.map(|(event, name)| (event.to_owned(), expected(name))));
     announces(&server, "10.0.0.1", &announce("t", "a").event("stopped"));
-    eventually("the other", || (tracker.requests().len() == so_far.len() + 2).then_some(()));
+    eventually("the tracker gets two more announces", || (tracker.requests().len() == so_far.len() + 2).then_some(()));
     let all = [("stopped", "a"), ("started", "b")].map(|(event, name)| (event.to_owned(), expected(name)));
     assert_eq!(requests_with(&tracker, "peer_id")[so_far.len()..], all, "an upstream may know endpoints and not ids");
 }
@@ -113,8 +114,8 @@ fn when_a_new_id_takes_an_endpoint_stopped_is_sent_for_the_old_one_first() {
     let server = server(&tracker, "");
     for name in ["a", "b", "c"] {
         announces(&server, "10.0.0.5", &announce("t", name));
-        // The test waits for each announce, because the server skips an id that is replaced before its announce goes
-        // upstream.
+        // The test waits for each announce. Otherwise the server would skip an id that is replaced before its announce
+        // goes upstream.
         eventually(name, || {
             requests_with(&tracker, "peer_id").contains(&("started".into(), expected(name))).then_some(())
         });
@@ -236,6 +237,8 @@ fn a_flood_from_one_source_delays_no_other() {
         flood.announce_with(&announce(&format!("f{n}"), &format!("f{n}")).numwant(0), &[("X-Real-IP", "10.0.0.66")]);
     }
     announces(&server, "10.0.0.5", &announce("real", "real").numwant(0));
-    eventually("the other source", || values(&tracker, "peer_id").contains(&expected("real")).then_some(()));
+    eventually("the tracker gets the other source's announce", || {
+        values(&tracker, "peer_id").contains(&expected("real")).then_some(())
+    });
     assert!(tracker.requests().len() < 400, "the real announce overtook announces of the flood");
 }

@@ -1,7 +1,7 @@
-//! Every setting is declared once, in a file under `src/config/settings/`. The tests here give each setting in every
-//! possible way, and compare the files that list all settings with the declarations.
+//! Every setting is declared once, in a file under `src/config/settings/`. The tests here give each setting a value by its
+//! flags and by its variable. They also compare the files that list all settings with the declarations.
 //!
-//! `UPDATE_SETTINGS=1 cargo test --test it settings` writes those files.
+//! `UPDATE_SETTINGS=1 cargo test --test it settings` writes the files that list all settings.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::dsl::{TestAuthority, retracker};
 
 // --- Values ---------------------------------------------------------------------------------------------------
 
-/// The configuration that these arguments and variables give, or the error.
+/// Returns the configuration that these arguments and variables give, as text, or the error.
 fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     let args = std::iter::once(OsString::from("retracker")).chain(args.iter().map(OsString::from));
     let value = |name: &str| env.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into());
@@ -36,13 +36,14 @@ fn read(args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
     Ok(text)
 }
 
-/// The ways to give a setting this value on the command line.
+/// Returns the ways to give a setting this value on the command line.
 fn ways(flag: Flag, value: &str) -> Vec<String> {
     let long = format!("--{}={value}", flag.long);
     std::iter::once(long).chain(flag.short.map(|short| format!("-{short}={value}"))).collect()
 }
 
-/// Settings that this setting depends on: a trusted proxy, a forwarder, shared blobs, a shared server, or a listener for TLS with its certificate.
+/// Returns the settings that this setting needs: a trusted proxy, a forwarder, shared blobs, a URL to share through, or a
+/// listener for TLS with its certificate.
 fn beside(setting: &About) -> Vec<(&'static str, &'static str)> {
     let mut others =
         vec![("TRUSTED_PROXIES", "127.0.0.1"), ("FORWARDS_FILE", "forwarders.example.yml"), ("TORRENTS", "true")];
@@ -59,8 +60,8 @@ fn is_of_certificate(setting: &About) -> bool {
     ["TLS_CERT_FILE", "TLS_KEY_FILE"].contains(&setting.variable)
 }
 
-/// The paths of a certificate and its key. The declarations of these settings have no example, because a certificate or
-/// a key would be too long.
+/// Returns the paths of a certificate and its key. The declarations of the two settings have no example, because a
+/// certificate or a key would be too long.
 fn certificate() -> [&'static str; 2] {
     static FILES: LazyLock<[String; 2]> = LazyLock::new(|| {
         let (certificate, key) = TestAuthority::new().issue();
@@ -73,8 +74,8 @@ fn certificate() -> [&'static str; 2] {
     FILES.each_ref().map(String::as_str)
 }
 
-/// The setting's example. If the example is the content of a file, this writes the file and returns its path. The file
-/// exists until the returned `NamedTempFile` is dropped.
+/// Returns the example of a setting. If the example is the content of a file, writes the file and returns its path. The
+/// file exists until the returned `NamedTempFile` is dropped.
 fn example(setting: &About) -> (Option<NamedTempFile>, String) {
     if setting.takes != Takes::File {
         return (None, setting.example.to_owned());
@@ -98,7 +99,7 @@ fn every_setting_can_be_given_by_flag_and_by_variable() {
             read(args, &env)
         };
         let (_file, example) = example(&setting);
-        // A certificate without its key is an error.
+        // If the setting is a certificate or a key, the others have only its counterpart, which is an error.
         let unset = read(&[], &others);
         assert!(unset.is_ok() || is_of_certificate(&setting), "{variable}: {unset:?}");
         let set = with(&example, &[]);
@@ -128,7 +129,7 @@ fn a_bad_value_of_any_setting_is_named() {
         }
         for (name, result) in results {
             let error = result.expect_err(&format!("{name} may be {value:?}"));
-            // An error is logged, so it does not show a secret that has a character too many.
+            // The error is logged. So it does not show the wrong value of a secret, which may be nearly right.
             let is_secret = matches!(setting.takes, Takes::Secret(_));
             let shown = if is_secret { SECRET } else { value };
             for part in [name.as_str(), shown, "expected "] {
@@ -205,7 +206,7 @@ fn row(setting: &About) -> String {
     format!("| {flag}| `{}` | {effect} | {default} |", setting.variable)
 }
 
-/// A setting of docker-compose.yml that the program does not have.
+/// The effect of a variable that only docker-compose.yml has, not the program.
 const HOST_PORT: &str = "Docker only: the port on the host";
 
 #[test]
@@ -221,7 +222,8 @@ fn the_settings_of_the_debian_package_explain_every_variable() {
     compare("contrib/debian/retracker.default", "shows the default.\n", "", &entries);
 }
 
-/// A commented entry: the package starts with all defaults. The files that settings name are in `/etc/retracker`.
+/// Returns the entry of a setting in the package's file. The entry is a comment, because the package starts with all
+/// defaults. The files that settings name are in `/etc/retracker`.
 fn debian_entry(setting: &About) -> String {
     let (value, unset) = match setting.default {
         Fallback::Is(value) => (value, String::new()),
@@ -282,7 +284,7 @@ fn docker_compose_passes_every_variable() {
 
 // --- Manual page and completions ------------------------------------------------------------------------------
 
-/// The output of a command.
+/// Returns the output of a command.
 fn printed(args: &[&str]) -> String {
     let exit = retracker(args).run();
     assert_eq!((exit.code, exit.stderr.len()), (Some(0), 0), "{args:?}: {exit:?}");

@@ -1,6 +1,8 @@
 //! Several instances that share their swarms through a Redis. Each test starts a `redis-server` of its own on a Unix
 //! socket. On a host without it, the tests print a message and are skipped.
 
+mod forwarding;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 use crate::dsl::{AnnounceQuery, CertificateFiles, DEADLINE, Reply, Server, announce, eventually, observer, retracker};
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// A Redis. Dropping it kills the process.
+/// A process of `redis-server`. Dropping this value kills the process.
 struct TestRedis {
     folder: TempDir,
     args: Vec<String>,
@@ -20,7 +22,7 @@ struct TestRedis {
 }
 
 impl TestRedis {
-    /// Starts a Redis that keeps nothing on disk. `None` if this host has none.
+    /// Starts a Redis that keeps nothing on disk. If `redis-server` is not installed, prints a message and returns `None`.
     fn start(args: &[&str]) -> Option<Self> {
         let has_redis = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !has_redis {
@@ -30,7 +32,7 @@ impl TestRedis {
         Some(Self::start_in(tempfile::tempdir().unwrap(), args))
     }
 
-    /// Starts a Redis that exists on this host, in this folder.
+    /// Starts a Redis in this folder. `redis-server` must be installed.
     fn start_in(folder: TempDir, args: &[&str]) -> Self {
         let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = Self::spawn(&folder, &args);
@@ -76,7 +78,7 @@ impl TestRedis {
         line.trim_end().to_owned()
     }
 
-    /// The whole reply to a command, which is the only one of its connection.
+    /// Sends one command on a connection of its own. Returns the whole reply.
     fn whole_reply(&self, command: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -97,7 +99,7 @@ impl TestRedis {
         self.process.wait().unwrap();
     }
 
-    /// Starts it again at the same place, with nothing in it.
+    /// Starts a killed Redis again at the same socket. It is empty then.
     fn start_again(&mut self) {
         self.process = Self::spawn(&self.folder, &self.args);
         self.wait_until_it_answers();
@@ -112,14 +114,14 @@ impl Drop for TestRedis {
     }
 }
 
-/// An instance that shares through this Redis and has caught up.
+/// Starts an instance that shares through this Redis, and waits until it has caught up.
 fn instance(redis: &TestRedis, args: &[&str]) -> Server {
     let server = unready_instance(&redis.url(), args);
     until_ready(&server);
     server
 }
 
-/// An instance that takes its time to be ready, unless it catches up.
+/// Starts an instance that is ready only after it has caught up, because its warm-up lasts an hour.
 fn unready_instance(url: &str, args: &[&str]) -> Server {
     retracker(&[&["-x", "-p", "--share-warm-up=3600"], args].concat()).env("SHARE_URL", url).start()
 }
@@ -133,7 +135,7 @@ fn from(server: &Server, host: &str, announce: &AnnounceQuery) -> Reply {
     server.connect().announce_with(announce, &[("X-Real-IP", host)])
 }
 
-/// The peers that a new client gets, which is not listed itself.
+/// Returns the peers that a client without a port gets.
 fn peers(server: &Server, torrent: &str) -> Vec<String> {
     let mut peers = from(server, "192.168.1.200", &observer(torrent)).peers();
     peers.sort();
@@ -144,7 +146,7 @@ fn until_peers(server: &Server, torrent: &str, expected: &[&str]) {
     eventually(&format!("the peers {expected:?}"), || (peers(server, torrent) == expected).then_some(()));
 }
 
-/// The value of a metric. `name` includes its labels. 0 if the metric is not there.
+/// Returns the value of a metric. `name` includes the labels. 0 if the metric is not there.
 fn metric(server: &Server, name: &str) -> i64 {
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -181,7 +183,7 @@ fn what_one_instance_hears_the_other_tells() {
     until_peers(&b, "t", &all);
     assert_eq!(from(&a, "192.168.1.200", &observer("t")).counts(), [2, 0, 1], "both addresses are of one client");
     assert_eq!(from(&b, "192.168.1.200", &observer("t")).counts(), [2, 0, 1]);
-    // A client may tell any instance that it leaves.
+    // A client may send `stopped` to any instance.
     from(&b, "192.168.1.5", &announce("t", "a").event("stopped"));
     until_peers(&a, "t", &all[1..]);
     for (server, instances) in [(&a, 2), (&b, 2)] {
@@ -199,8 +201,8 @@ fn instances_accept_the_connection_ids_of_each_other() {
     let Some(redis) = TestRedis::start(&[]) else { return };
     let args = ["--udp-listen=127.0.0.1:0"];
     let [a, b] = [instance(&redis, &args), instance(&redis, &args)];
-    // Each takes over the key of all instances in its own time, and has a key of its own until then.
-    eventually("both have the same key", || {
+    // An instance begins with a key of its own. It takes some time until it uses the key of all instances.
+    eventually("both instances have the same key", || {
         let id = UdpClient::of(&a).id;
         let reply = UdpClient::of(&b).ask(&udp_announce("t", "a").packet(id));
         (reply[..4] == [0, 0, 0, 1]).then_some(())
@@ -236,7 +238,7 @@ fn an_instance_that_starts_knows_all_peers_before_it_is_ready() {
         from(&a, &format!("192.168.2.{n}"), &announce(&format!("torrent {}", n % 20), "a").port(1000 + n));
     }
     until_metric(&a, "retracker_share_pending", |pending| pending == 0);
-    // What is written when the last announce is answered may still be on its way.
+    // The last records may still be on their way to the Redis.
     let b = instance(&redis, &[]);
     until_peers(&b, "torrent 19", &peers(&a, "torrent 19").iter().map(String::as_str).collect::<Vec<_>>());
     let c = instance(&redis, &[]);
@@ -258,7 +260,7 @@ fn a_redis_that_is_killed_and_comes_back_empty_costs_no_peer() {
     until_alone(&b);
     assert_eq!(from(&a, "192.168.1.6", &announce("t", "b")).peers(), ["192.168.1.5:6881"]);
     assert_eq!(peers(&b, "t"), ["192.168.1.5:6881"]);
-    // The connection is lost first, and then cannot be opened.
+    // The first error is that the connection is lost. The test waits for the second error: no connection can be opened.
     eventually("the page says why", || {
         let (status, body) = health(&a);
         assert_eq!(status, 200);
@@ -271,7 +273,7 @@ fn a_redis_that_is_killed_and_comes_back_empty_costs_no_peer() {
     let both = ["192.168.1.5:6881", "192.168.1.6:6881"];
     until_peers(&b, "t", &both);
     assert_eq!(health(&a).1, "ok\n");
-    // The Redis has forgotten the first peer. The peer is shared once more when it announces next.
+    // The Redis has forgotten the first peer. The instance shares this peer once more at the peer's next announce.
     from(&a, "192.168.1.5", &announce("t", "a"));
     let c = instance(&redis, &[]);
     until_peers(&c, "t", &both);
@@ -378,7 +380,7 @@ fn the_last_announces_before_a_stop_are_shared() {
     assert_eq!(exit.code, Some(0));
     assert!(!exit.stderr.join("\n").contains("were not written"), "{:?}", exit.stderr);
     until_peers(&b, "t", &hosts.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(redis.ask(&["HLEN retracker:{0}:instances"]), ":1", "it has signed off");
+    assert_eq!(redis.ask(&["HLEN retracker:{0}:instances"]), ":1", "the instance has signed off");
 }
 
 #[test]
@@ -429,7 +431,7 @@ fn instances_share_over_tls_with_a_server_that_they_trust() {
     let (files, port) = (CertificateFiles::new(), free_port().to_string());
     let [chain, key] = [files.chain(), files.key()].map(|path| path.display().to_string());
     let tls = ["--tls-port", &port, "--tls-auth-clients", "no", "--tls-cert-file", &chain, "--tls-key-file", &key];
-    // Redis wants an authority although it asks clients for no certificate.
+    // Redis needs the file of an authority for clients, although it asks clients for no certificate.
     let Some(_redis) = TestRedis::start(&[&tls[..], &["--tls-ca-cert-file", &chain]].concat()) else { return };
     let authority = files.folder().join("authority.pem");
     std::fs::write(&authority, files.authority.pem()).unwrap();
@@ -452,12 +454,13 @@ fn instances_share_over_tls_with_a_server_that_they_trust() {
 
 // --- Sentinel -------------------------------------------------------------------------------------------------
 
-/// A port that is free now. Sentinel knows servers only by their ports, and a Redis cannot choose one itself.
+/// Returns a port that is free now. A test with Sentinel or TLS must choose the ports, because a Redis cannot choose a
+/// free port itself.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A Sentinel of the primary at this place, which listens on this port and has these settings.
+/// Starts a Sentinel of the primary at this place, which listens on this port and has these settings.
 fn sentinel_of(primary: &str, port: u16, settings: &str) -> TestRedis {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sentinel.conf");
@@ -475,7 +478,7 @@ fn sentinel_of(primary: &str, port: u16, settings: &str) -> TestRedis {
     sentinel
 }
 
-/// Two servers, and a Sentinel that decides which one is the primary.
+/// Two Redis servers, and a Sentinel that decides which of them is the primary.
 struct TestSentinel {
     servers: [TestRedis; 2],
     ports: [u16; 2],
@@ -500,7 +503,7 @@ impl TestSentinel {
         Some(set_up)
     }
 
-    /// Waits until this server has what the other one has, and the Sentinel could let it become the primary.
+    /// Waits until server `n` has copied all data of the other server, and the Sentinel could make it the primary.
     fn until_replica(&self, n: usize) {
         let from = format!("master_port:{}\r\n", self.ports[1 - n]);
         eventually("the server is a replica", || {
@@ -513,7 +516,7 @@ impl TestSentinel {
         });
     }
 
-    /// Waits until this server is the primary.
+    /// Waits until server `n` is the primary.
     fn until_primary(&self, n: usize) {
         let port = format!("\r\n{}\r\n", self.ports[n]);
         eventually("the other server is the primary", || {
@@ -524,7 +527,7 @@ impl TestSentinel {
     }
 
     fn url(&self) -> String {
-        // Nothing listens at the first one.
+        // No program listens at the first address, so that the instances must ask the second.
         format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/mymaster", free_port(), self.port)
     }
 }
@@ -537,19 +540,19 @@ fn instances_follow_the_primary_that_sentinel_names() {
     until_ready(&b);
     from(&a, "192.168.1.5", &announce("t", "a"));
     until_peers(&b, "t", &["192.168.1.5:6881"]);
-    // Planned: the old primary stays up as a replica.
+    // A planned failover: the old primary stays up, as a replica.
     assert_eq!(sentinel.sentinel.ask(&["SENTINEL FAILOVER mymaster"]), "+OK");
     sentinel.until_primary(1);
     from(&a, "192.168.1.6", &announce("t", "b"));
     until_peers(&b, "t", &["192.168.1.5:6881", "192.168.1.6:6881"]);
-    // The new primary is killed.
+    // An unplanned failover: the new primary is killed.
     sentinel.until_replica(0);
     sentinel.servers[1].kill();
     from(&b, "192.168.1.7", &announce("t", "c"));
     let all = ["192.168.1.5:6881", "192.168.1.6:6881", "192.168.1.7:6881"];
     until_peers(&a, "t", &all);
-    // Sentinel lets the old primary take writes for some seconds more, and they are lost. Each peer is shared once more
-    // when it announces next.
+    // During a failover, Sentinel lets the old primary accept writes for some seconds. These writes are lost. So an instance
+    // shares each peer once more at the peer's next announce.
     for (host, peer) in [("192.168.1.5", "a"), ("192.168.1.6", "b"), ("192.168.1.7", "c")] {
         from(&a, host, &announce("t", peer));
     }

@@ -14,14 +14,14 @@ use torrent_cache::server::CacheServer;
 
 use crate::dsl::{Server, eventually};
 
-/// The length of a blob: several pieces, and the last one is shorter.
+/// The length of a blob. A blob has several pieces, and the last piece is shorter.
 const LENGTH: usize = 3_000_000;
 
 fn blob(seed: u8) -> Vec<u8> {
     (0..LENGTH).map(|at| (at / 251 + at % 251 * usize::from(seed)) as u8).collect()
 }
 
-/// A registry with one blob. It sends the blob only as far as the test allows.
+/// A registry with one blob. It sends only as many bytes of the blob as the test allows.
 struct TestRegistry {
     address: SocketAddr,
     blob: Arc<GatedBlob>,
@@ -32,7 +32,7 @@ struct GatedBlob {
     /// How many bytes of the blob may be sent.
     open: Mutex<usize>,
     opened: Condvar,
-    /// How many requests for bytes came.
+    /// How many requests for bytes of the blob the registry has got.
     fetches: AtomicUsize,
 }
 
@@ -67,7 +67,8 @@ impl TestRegistry {
 }
 
 impl GatedBlob {
-    /// Answers one request with the whole blob, or with its part from a byte on. Stops when the client leaves.
+    /// Answers one request with the whole blob, or with the rest of the blob from a byte on. Stops if the client
+    /// disconnects.
     fn serve(&self, mut stream: &TcpStream) {
         let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
         let request = lines.next().unwrap_or_default();
@@ -122,7 +123,7 @@ impl CachingHost {
             })
         };
         let CacheTask::Serve { mut config, .. } = config::read(["torrent-cache".into()], env).unwrap() else {
-            panic!("the task is not to serve")
+            panic!("the variables do not start a server")
         };
         // The peer port is any free port, because tests have no fixed ports.
         config.swarm.ports = 0..=0;
@@ -189,7 +190,7 @@ fn until_one_fetch_is_enough(mut attempt: impl FnMut(&TestRegistry, u8)) {
         attempt(&registry, 2 * seed + 1);
         registry.fetches() == 1
     });
-    assert!(enough.is_some(), "hosts share nothing");
+    assert!(enough.is_some(), "no attempt caused a single fetch");
 }
 
 #[test]
@@ -214,7 +215,8 @@ fn hosts_that_pull_at_once_are_one_fetch_and_get_its_bytes_as_they_come() {
     until_one_fetch_is_enough(|registry, seed| {
         let hosts = [CachingHost::start(registry, &tracker), CachingHost::start(registry, &tracker)];
         let mut replies = hosts.each_ref().map(|host| host.get(&registry.path()));
-        // The first half contains two whole pieces. They arrive at both hosts while the registry holds back the rest.
+        // The registry sends half of the blob, which contains two whole pieces. Both hosts get these pieces while the
+        // registry holds back the rest.
         let (begun, rest) = (&blob(seed)[..(1 << 20) - 1], &blob(seed)[(1 << 20) - 1..]);
         for reply in &mut replies {
             let mut bytes = vec![0; begun.len()];

@@ -29,7 +29,7 @@ impl Unread {
         let child = command.spawn().unwrap();
         let path = folder.path().join("socket");
         let connects = || std::os::unix::net::UnixStream::connect(&path).ok();
-        eventually("it listens", connects);
+        eventually("the server listens", connects);
         Self { child, address, _folder: folder }
     }
 
@@ -61,7 +61,7 @@ impl Unread {
     }
 
     fn ends_with_0(&mut self) {
-        let status = eventually("it ends", || self.child.try_wait().unwrap());
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
         assert_eq!(status.code(), Some(0), "{status:?}");
     }
 }
@@ -100,7 +100,7 @@ fn a_log_that_is_read_again_has_the_number_of_missing_lines() {
         eventually(text, || log.lock().unwrap().iter().find(|line| line.contains(text)).cloned());
     };
     logged("lines of the log were dropped");
-    // From now on the log is complete again.
+    // From now on no line of the log is dropped.
     let dropped = server.dropped();
     TestConnection::to(&server.address).announce(&announce("after", "a"));
     // The torrent's name in hexadecimal digits.
@@ -150,8 +150,8 @@ fn signals_are_handled_from_the_start() {
         command.env_clear().args(["-l", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let process = procfs::process::Process::new(child.id().cast_signed()).unwrap();
-        // SIGINT's handler is installed last.
-        eventually("it catches signals", || {
+        // SIGINT's handler is installed last, so all other handlers are installed too.
+        eventually("the process catches signals", || {
             let caught = process.status().unwrap().sigcgt;
             (caught & 1 << (rustix::process::Signal::INT.as_raw() - 1) != 0).then_some(())
         });
@@ -161,7 +161,7 @@ fn signals_are_handled_from_the_start() {
             assert!(lines.any(|line| line.unwrap().contains("listening on")), "{name}");
             signal(child.id(), "TERM");
         }
-        let status = eventually("it ends", || child.try_wait().unwrap());
+        let status = eventually("the process ends", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(0), "{name}: {status:?}");
     }
 }
@@ -181,7 +181,7 @@ fn a_check_ends_at_once_when_it_is_interrupted() {
         let (mut connection, _) = silent.accept().unwrap();
         let _ = connection.read(&mut [0; 1]);
         signal(child.id(), name);
-        let status = eventually("it ends", || child.try_wait().unwrap());
+        let status = eventually("the process ends", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(code), "{name}");
     }
 }

@@ -54,7 +54,7 @@ fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     let reply = server.announce(&announce("t", "d").at("10.0.0.3"));
     assert_eq!((reply.peers(), reply.int("incomplete")), (vec![], 1));
     assert_eq!(client.refused(&udp_announce("t", "c").packet(client.id)), "connection id has expired");
-    // Peers that announce after the sleep have not expired. Sleep before the start of a server does not count.
+    // Peers that have announced after the sleep have not expired. A server that starts after the sleep does not count it.
     assert_eq!(server.announce(&announce("t", "e").at("10.0.0.4")).peers(), ["10.0.0.3:6881"]);
     let late = start();
     late.announce(&announce("t", "a").at("10.0.0.1"));
@@ -62,7 +62,7 @@ fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     assert!(!late.log().iter().any(|line| line.contains("slept")));
 }
 
-/// An upstream reply with the peer 10.0.0.7:6881 and an interval of half an hour.
+/// A reply of an upstream with the peer 10.0.0.7:6881 and an interval of half an hour.
 const FOR_HALF_AN_HOUR: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\x00\x00\x07\x1a\xe1e";
 
@@ -77,13 +77,13 @@ fn upstream_announces_are_due_after_the_host_has_slept() {
     let server = setup.env("LD_PRELOAD", &library).env("SLEPT", &slept).start();
     assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
     assert!(upstream.request(1).contains("event=started"));
-    // Nothing is sent upstream: half an hour has not passed.
+    // The upstream gets nothing before half an hour has passed.
     for _ in 0..5 {
         assert_eq!(server.announce(&announce("t", "a")).peers(), ["10.0.0.7:6881"]);
     }
     fs::write(&slept, "").unwrap();
     server.logged("the host has slept for");
     server.announce(&announce("t", "a"));
-    // `stopped` may come first, because the client was silent for long.
+    // The second request may be a `stopped`, because the client was silent for longer than the peer age.
     upstream.request(2);
 }

@@ -7,7 +7,7 @@ fn from(connection: &mut TestConnection, host: &str, announce: &AnnounceQuery) -
     connection.announce_with(announce, &[("X-Real-IP", host)])
 }
 
-/// The peers that a new client gets. The client then leaves again.
+/// Returns the peers that a new client gets. The client then leaves again.
 fn seen(connection: &mut TestConnection) -> Vec<String> {
     let reply = from(connection, "192.168.1.200", &observer("t"));
     let mut peers = reply.peers();
@@ -34,7 +34,7 @@ fn one_client_with_several_addresses_counts_once() {
     let all = from(&mut connection, "192.168.1.9", &announce("t", "c").port(1)).peers();
     assert_eq!(all.len(), 5, "{all:?}");
     let left = from(&mut connection, "192.168.1.5", &announce("t", "a").event("stopped"));
-    assert_eq!(left.counts(), [2, 1, 0], "its other address counts from now on");
+    assert_eq!(left.counts(), [2, 1, 0], "the client still counts, with its other addresses");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `/api/v1/…`: how the tracker does, as JSON.
+//! `/api/v1/…`: the tracker's state as JSON.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn every_setting_is_there_with_its_origin() {
         let found = setting(variable);
         assert_eq!(json!({ "value": found["value"], "from": found["from"] }), value, "{variable}");
     }
-    // A test of all settings proves that there are no others.
+    // The reply has every setting.
     assert!(settings::all().all(|about| setting(about.variable)["variable"] == about.variable));
 }
 
@@ -137,13 +137,13 @@ fn peers_are_counted_by_zone() {
     assert_eq!((&found["peers_by_zone"], &found["peers_in_no_zone"]), (&json!({}), &counts(0, 1)));
 }
 
-/// The limits whose effects are counted: the name, and how often each had an effect.
+/// Returns the limits that had an effect: the name, and how often the limit had one.
 fn bites(status: &Value) -> Vec<(&str, u64)> {
     let limits = status["limits"].as_array().unwrap().iter();
     let bites = limits.map(|limit| {
         let count = limit["bites"].as_u64().unwrap();
         let remedy = &limit["remedy"];
-        // A remedy is a sentence.
+        // A limit has a remedy if and only if it had an effect. A remedy is a sentence.
         assert_eq!(count > 0, remedy.as_str().is_some_and(|text| text.ends_with('.')), "{limit}");
         (limit["limit"].as_str().unwrap(), count)
     });
@@ -162,7 +162,7 @@ fn every_limit_is_there_with_its_value_and_use() {
     for limit in status["limits"].as_array_mut().unwrap() {
         let (value, in_use) = (limit["value"].as_u64(), limit["in_use"].as_u64());
         assert!(in_use.is_none_or(|in_use| Some(in_use) <= value), "{limit}");
-        // How much is in use changes from moment to moment, and the host says how many descriptors there may be.
+        // The snapshot must not depend on the moment (`in_use`) or on the host (the limit on descriptors).
         limit["in_use"] = json!(in_use.is_some());
         if limit["limit"] == "descriptors" {
             limit["value"] = json!(value.is_some());
@@ -203,7 +203,7 @@ fn a_scrape_of_too_many_torrents_is_a_limit_of_a_chihaya_file() {
     assert!(bites(&scrape(&["t"])).is_empty());
     let status = scrape(&["t", "u"]);
     assert_eq!(bites(&status), [("torrents_per_scrape", 1)]);
-    // What the file replaces comes from the file.
+    // Settings that Chihaya's file replaces have no value of their own.
     let settings = status["settings"].as_array().unwrap();
     let setting = |variable: &str| settings.iter().find(|setting| setting["variable"] == variable).unwrap();
     let from_file = |variable: &str| json!({ "variable": variable, "value": null, "from": "CHIHAYA_CONFIG" });
@@ -269,13 +269,14 @@ fn no_setting_shows_a_secret() {
         ("SHARE_PASSWORD_FILE", file("share.txt", SECRET.to_owned())),
         ("SHARE_SENTINEL_PASSWORD_FILE", file("sentinel.txt", SECRET.to_owned())),
     ];
-    // Chihaya's file replaces some of the others. Its private key is no setting.
+    // The test gives every setting that names a file, except Chihaya's file, which replaces some of the others.
     let is_given = |variable: &str| variable == "CHIHAYA_CONFIG" || files.iter().any(|(name, _)| *name == variable);
     assert!(settings::all().filter(|setting| setting.takes == Takes::File).all(|file| is_given(file.variable)));
     let key = fs::read_to_string(certificate.key()).unwrap();
     let proxy = format!("http://{SECRET}:{SECRET}@127.0.0.1:1");
     let proxies = ["http_proxy", "https_proxy", "all_proxy"].map(|variable| (variable, proxy.as_str()));
-    // With rules about tokens, whose keys cannot be fetched, no announce reaches a forwarder.
+    // The second server has access rules whose keys cannot be fetched, so no announce reaches its forwarder. The first
+    // server has no access rules, so that the exchange with the forwarder fails.
     for has_rules in [false, true] {
         let mut setup = retracker(&["-p", "-l", "127.0.0.1:0", "-l", "tls://127.0.0.1:0"]).listeners(2);
         for (variable, path) in files.iter().filter(|(variable, _)| has_rules || *variable != "ACCESS_FILE") {
@@ -331,7 +332,7 @@ fn the_history_begins_with_the_process() {
 #[test]
 fn the_largest_torrents_come_first() {
     let server = Server::start(&["-p"]);
-    // `a` has 3 seeds and 1 other, `b` 1 and 5, `c` 2 and 0.
+    // `a` has 3 seeds and 1 leecher, `b` has 1 seed and 5 leechers, and `c` has 2 seeds.
     for (torrent, seeds, others) in [("a", 3, 1), ("b", 1, 5), ("c", 2, 0)] {
         for n in 0..seeds + others {
             let announce = announce(torrent, &format!("{torrent}{n}")).at(&format!("10.0.{n}.1"));
@@ -463,5 +464,5 @@ fn the_pages_are_the_operators() {
         assert_eq!(operator.get(page).status, 200, "{page}");
         assert_eq!(operator.get_with(page, &[("Host", "evil.example")]).status, 403, "{page}");
     }
-    assert_eq!(Server::start(&[]).get("/api/v1/status").status, 404, "they are switched off");
+    assert_eq!(Server::start(&[]).get("/api/v1/status").status, 404, "the operator's pages are switched off");
 }

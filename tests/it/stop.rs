@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::dsl::{DEADLINE, Server, announce, eventually, request};
 use crate::udp_client::{UdpClient, udp_announce};
 
-/// Half of the time that a stopping server waits for a request on a new connection.
+/// Late clients must send their requests within this time after SIGTERM. It is half of the time that a stopping server waits
+/// for a request on a new connection.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// Connections wait in the backlog of a suspended server when the server gets SIGTERM.
@@ -35,7 +36,7 @@ fn all_are_answered(listen: &str, late: bool) -> bool {
     let mut waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
     let mut ask = || {
         for (n, connection) in waiting.iter_mut().enumerate() {
-            // This fails when the listener is closed.
+            // Sending fails if the server has closed its listener.
             let _ = connection.try_send(request("GET", announce("t", &format!("p{n}")).target(), &[]));
         }
     };
@@ -116,7 +117,8 @@ fn no_connection_that_was_opened_is_left_without_a_reply() {
     }
 }
 
-/// Whether a complete reply arrives. `None` if no connection can be opened.
+/// Sends a request on a connection of its own. Returns whether a complete reply arrives. `None` if no connection can be
+/// opened.
 fn ask(address: &str, request: &[u8]) -> Option<bool> {
     let mut reply = Vec::new();
     if let Some(path) = address.strip_prefix("unix:") {

@@ -21,7 +21,7 @@ fn with_certificate(files: &CertificateFiles, args: &[&str]) -> ServerSetup {
     retracker(args).env("TLS_CERT_FILE", files.chain()).env("TLS_KEY_FILE", files.key())
 }
 
-/// A server at a port for TLS.
+/// Starts a server with a listener for TLS.
 fn start(files: &CertificateFiles, args: &[&str]) -> Server {
     with_certificate(files, &[&["-l", "tls://127.0.0.1:0"], args].concat()).start()
 }
@@ -30,7 +30,7 @@ fn connect(server: &Server, files: &CertificateFiles) -> TestConnection {
     TestConnection::over_tls(&server.addresses()[0], files.authority.client()).unwrap()
 }
 
-/// A connection without a handshake.
+/// Opens a connection without a handshake.
 fn without_tls(server: &Server) -> TestConnection {
     TestConnection::to(server.addresses()[0].strip_prefix("tls://").unwrap())
 }
@@ -113,7 +113,7 @@ fn large_replies_arrive_whole_although_the_client_reads_late() {
     connection.send(&requests);
     let replies: Vec<_> = (0..1500).map(|_| connection.reply()).collect();
     let bytes: usize = replies.iter().map(|reply| reply.body.len()).sum();
-    // This is more than the socket buffers of any system can hold.
+    // The replies are too long for the socket buffers of any system. So the server had to wait for the client.
     assert!(bytes > 6_000_000, "{bytes}");
     assert!(replies.iter().all(|reply| reply.status == 200 && reply.body.ends_with(b"\n")));
 }
@@ -164,11 +164,11 @@ fn what_is_no_tls_is_closed_and_counted() {
         assert!(answer.len() <= 7 && !answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
     }
     server.logged("the TLS handshake of 127.0.0.1 failed: ");
-    // A client that does not trust the certificate.
+    // This client does not trust the server's authority.
     let stranger = TestConnection::over_tls(&server.addresses()[0], TestAuthority::new().client());
     assert_eq!(stranger.err().unwrap().kind(), ErrorKind::InvalidData);
     let mut connection = connect(&server, &files);
-    eventually("four are counted", || {
+    eventually("four failed handshakes are counted", || {
         (metric(&mut connection, "retracker_tls_handshakes_failed_total") == 4).then_some(())
     });
     assert_eq!(connection.announce(&announce("t", "b")).int("incomplete"), 1, "no other announce was read");
@@ -207,7 +207,7 @@ fn unfinished_handshakes_take_little_memory_together() {
     let mut silent: Vec<_> = (0..1100).map(|_| without_tls(&server)).collect();
     let mut connection = connect(&server, &files);
     let shed = "retracker_connections_shed_total{reason=\"memory\"}";
-    eventually("some are closed", || (metric(&mut connection, shed) >= 1100 - 1024).then_some(()));
+    eventually("some connections are closed", || (metric(&mut connection, shed) >= 1100 - 1024).then_some(()));
     assert_eq!(metric(&mut connection, "retracker_connections_shed_total{reason=\"full\"}"), 0);
     assert!(silent[0].is_closed(), "the oldest is closed first");
 }
@@ -246,7 +246,7 @@ fn a_stop_answers_connections_that_wait_and_ends_idle_ones() {
         assert_eq!(idle.rest_until_closed().unwrap(), b"");
         let exit = server.wait();
         assert_eq!(exit.code, Some(0));
-        // The server stopped before the time limit, because it does not wait for a silent client.
+        // The server stopped before its time limit, because it does not wait for silent clients.
         assert!(!exit.stderr.concat().contains("shutdown: closed"), "{exit:?} after {:?}", start.elapsed());
     });
     drop(silent);
@@ -304,8 +304,8 @@ fn hup_with_wrong_files_keeps_the_certificate() {
 #[test]
 fn every_kind_of_key_is_read() {
     for commands in [
-        // In turn, the commands make a PKCS#8 key, a PKCS#1 key, a SEC1 key after its curve parameters, and one file
-        // with a certificate and its key.
+        // These commands make, in this order, a PKCS#8 key, a PKCS#1 key, a SEC1 key after its curve parameters, and one
+        // file with a certificate and its key.
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl genrsa -traditional -out privkey.pem 2048 && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",
         "openssl ecparam -genkey -name prime256v1 -out privkey.pem && openssl req -x509 -key privkey.pem -out fullchain.pem -subj /CN=localhost",

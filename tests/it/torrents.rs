@@ -24,7 +24,7 @@ fn start() -> Server {
     Server::start(&ARGS)
 }
 
-/// A host of the network. It sends its requests to one address of the server.
+/// A host of the network, with the one listener of the server to which it sends its requests.
 #[derive(Clone)]
 struct BlobHost {
     address: String,
@@ -190,14 +190,14 @@ fn a_host_learns_whether_its_port_is_reached() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         body(&reply)
     };
-    // No other program has ports at 127.0.7.1.
+    // The test uses 127.0.7.1, because no other program listens there.
     let listener = TcpListener::bind("127.0.7.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     assert_eq!(ask("127.0.7.1", port), json!({ "address": format!("127.0.7.1:{port}"), "reached": true }));
     // The tracker connected and sent nothing.
     let (mut stream, from) = listener.accept().unwrap();
     assert_eq!((stream.read_to_end(&mut Vec::new()).unwrap(), from.ip()), (0, IpAddr::from([127, 0, 0, 1])));
-    // At the address of another host nothing listens on this port.
+    // 127.0.7.2 is another host's address. No program listens there on this port.
     assert_eq!(ask("127.0.7.2", port), json!({ "address": format!("127.0.7.2:{port}"), "reached": false }));
     drop(listener);
     assert_eq!(ask("127.0.7.1", port)["reached"], false);
@@ -249,7 +249,7 @@ fn a_torrent_file_may_have_a_megabyte() {
     assert_eq!(host.get("/torrents/a").body, largest);
     let form = format!("value={}", escape(STANDARD.encode(&largest).as_bytes()));
     assert_eq!(host.status("PUT", "/v2/keys/torrents/a", form), 200);
-    // The tracker refuses the length, before any byte of the body comes.
+    // The tracker refuses a body for its length, before any byte of the body arrives.
     let mut connection = TestConnection::to(&host.address);
     connection.send(format!(
         "PUT /torrents/b HTTP/1.1\r\nX-Real-IP: 10.0.0.1\r\nContent-Length: {}\r\n\r\n",
@@ -297,7 +297,7 @@ fn a_body_without_a_clear_length_is_refused() {
         let reply = connection.reply();
         assert_eq!((reply.status, reply.header("connection")), (status, Some("close")), "{lines}");
     }
-    // A client that goes away in the middle of a body changes nothing.
+    // If a client disconnects in the middle of a body, the tracker stores no torrent file.
     let host = BlobHost::at(&server, "10.0.0.1");
     let bytes = host.bytes("PUT", "/torrents/a", &file("a"));
     assert!(server.raw(&bytes[..bytes.len() - 1]).is_empty());
@@ -361,7 +361,7 @@ fn a_dead_holder_is_replaced_within_15_seconds() {
     let reply = other.get("/leases/a?wait=30");
     assert_eq!(reply.status, 404, "{}", reply.text());
     assert!(other.claim("a") > first);
-    // The tracker must not give the lease away earlier, because the holder might have come back.
+    // The tracker must not give the lease away earlier, because the holder may come back within its 15 seconds.
     assert!(start.elapsed() >= Duration::from_secs(14), "{:?}", start.elapsed());
 }
 
@@ -374,7 +374,7 @@ fn a_holder_whose_heartbeats_stop_is_replaced_within_3_seconds() {
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 1}"#), 204);
     let ask = || (other.status("POST", "/leases/a", r#"{"port": 6881}"#) == 201).then_some(());
     eventually("the other host holds the lease", ask);
-    // The tracker's clock counts whole tenths of a second, so 3 seconds can be 2.9 here.
+    // The tracker's clock counts whole tenths of a second. So the test may measure only 2.9 of the 3 seconds.
     assert!(start.elapsed() > Duration::from_millis(2900), "{:?}", start.elapsed());
     assert_eq!(holder.status("PUT", &lease, r#"{"have": 2}"#), 409);
     assert_eq!(body(&holder.get("/leases/a"))["leader"], "10.0.0.2:6881");
@@ -395,7 +395,7 @@ fn a_long_poll_ends_when_something_changes() {
     let waiting = polls();
     holder.call("PUT", "/torrents/a", file("a"));
     assert!(all(waiting).iter().all(|reply| reply.status == 200 && body(reply)["torrent"] == true));
-    // Neither a lease nor a long poll has timed out.
+    // The polls were answered because the lease changed, not because the lease or a poll timed out.
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
@@ -414,8 +414,7 @@ fn a_stop_answers_long_polls() {
     let server = start();
     BlobHost::at(&server, "10.0.0.1").claim("a");
     let mut poll = BlobHost::at(&server, "10.0.0.2").send("GET", "/leases/a?wait=30", b"");
-    // If one thread serves both connections, the reply to this later request shows that the server has read the long
-    // poll.
+    // If the same worker serves both connections, the server has read the long poll before it answers this request.
     let mut other = server.connect();
     assert_eq!(other.get_with("/leases/a", &[("X-Real-IP", "10.0.0.3")]).status, 200);
     let start = Instant::now();
@@ -476,7 +475,7 @@ fn each_zone_has_its_own_lease() {
         assert_eq!((refused.status, &body(&refused)["leader"]), (409, &leader), "{ip}");
         assert_eq!(body(&host(ip).get("/leases/x"))["leader"], leader, "{ip}");
     }
-    // A host outside gets no private address.
+    // A host outside of the private networks gets no private address of a leader.
     let outside = host("8.8.8.8").get("/leases/x");
     assert_eq!((outside.status, &body(&outside)["leader"]), (200, &json!(null)));
 }
@@ -528,7 +527,7 @@ fn torrent_files_have_the_form_of_etcd_too() {
     }
     let read = host.get(key);
     assert_eq!((read.status, body(&read)), (200, json!({ "action": "get", "node": node })));
-    // Both forms read and write the same torrent files.
+    // etcd's requests and the tracker's own requests read and write the same torrent files.
     assert_eq!(host.get("/torrents/sha256:0a").body, file("a"));
     host.call("PUT", "/torrents/b", file("b"));
     assert_eq!(body(&host.get("/v2/keys/torrents/b"))["node"]["value"], json!(STANDARD.encode(file("b"))));
@@ -637,7 +636,7 @@ const READS: [&str; 3] = ["/torrents/w", "/leases/w", "/v2/keys/torrents/w"];
 fn hosts_outside_private_networks_may_read_only() {
     let server = start();
     for (ip, may_write) in [("192.168.1.1", true), ("127.0.0.1", false), ("8.8.8.8", false), ("100.64.0.1", false)] {
-        // 127.0.0.1 is the trusted proxy itself, so a header with this address names no host.
+        // 127.0.0.1 is the trusted proxy itself. So if `X-Real-IP` has this address, the tracker does not know the host.
         let host = BlobHost::at(&server, ip);
         for (method, target, body) in writes() {
             assert_eq!(host.status(method, target, body) != 403, may_write, "{ip}: {method} {target}");

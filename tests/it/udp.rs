@@ -9,7 +9,7 @@ pub(crate) fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "127.0.0.1:0"], args].concat())
 }
 
-/// A server on `::1`. On a host without IPv6, prints a message and returns `None`.
+/// Starts a server on `::1`. On a host without IPv6, prints a message and returns `None`.
 fn server_on_ipv6(args: &[&str]) -> Option<Server> {
     Server::start_on_ipv6(&[&["-u", "[::1]:0"], args].concat())
 }
@@ -80,8 +80,8 @@ fn s6_1_one_socket_for_both_families() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_1_the_reply_comes_from_the_address_that_was_asked() {
-    // This host has several addresses, because all of 127/8 belongs to it. The client accepts replies only from the
-    // address to which it sent its request.
+    // This host has several addresses, because all of 127/8 belongs to it. The client accepts a reply only from the
+    // address to which the client sent its request.
     for listen in [":0", "0.0.0.0:0"] {
         let server = Server::start(&["-u", listen]);
         let port = server.udp_address().port();
@@ -199,7 +199,7 @@ fn s6_2_path_and_query_of_the_announce_url() {
         b"\x01\x02\x04/ann\x01\x02\x05ounce",
         b"\x02\x01/",
         b"\x02\x12/announce?passkey=",
-        // As over HTTP, additional slashes, case and escapes make no difference.
+        // As over HTTP, additional slashes, upper case and escapes in the path make no difference.
         b"\x02\x0a//announce",
         b"\x02\x0a/announce/",
         b"\x02\x0e///announce/?x",

@@ -15,7 +15,8 @@ pub(crate) struct UdpClient {
     pub(crate) id: [u8; 8],
     /// The PROXY header before each packet. Empty without a proxy.
     header: Vec<u8>,
-    /// Whether the client uses IPv4. Behind a proxy, whether it reaches the proxy over IPv4.
+    /// Whether the client uses IPv4, which decides the form of the peers in a reply. Behind a proxy, it says whether the
+    /// client reaches the proxy over IPv4.
     v4: bool,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct UdpAnnounce {
     pub(crate) options: Vec<u8>,
 }
 
-/// An announce of a leecher on port 6881.
+/// Returns an announce of a leecher on port 6881.
 pub(crate) fn udp_announce(torrent: &str, peer: &str) -> UdpAnnounce {
     UdpAnnounce {
         torrent: id(torrent),
@@ -99,13 +100,13 @@ impl UdpClient {
         Self::open(source, server, Vec::new(), source.is_ipv4())
     }
 
-    /// A client at `source` behind a proxy. The proxy has a socket for each client.
+    /// Makes a client at `source` behind a proxy, and gets an id. The proxy has a socket for each client.
     pub(crate) fn behind(proxy: IpAddr, server: SocketAddr, source: &str) -> Self {
         let v4 = source.parse::<SocketAddr>().unwrap().ip().to_canonical().is_ipv4();
         Self::open(proxy, server, version_2_of(2, source, b""), v4)
     }
 
-    /// A client behind a proxy that sends this header before each datagram.
+    /// Makes a client behind a proxy that sends this header before each datagram, and gets an id.
     pub(crate) fn with_header(proxy: IpAddr, server: SocketAddr, header: Vec<u8>) -> Self {
         Self::open(proxy, server, header, proxy.is_ipv4())
     }
@@ -142,9 +143,9 @@ impl UdpClient {
         self.receive()
     }
 
-    /// The replies to a packet, possibly none. The server handles a client's packets in order, so the reply to a later
-    /// connect request shows that no more replies will come. This does not work for announces that may wait for
-    /// upstream trackers.
+    /// Sends a packet and returns the replies to it, possibly none. The server handles a client's packets in order. So the
+    /// reply to a later connect request shows that no more replies will come. This does not work for announces that may
+    /// wait for upstream trackers.
     pub(crate) fn answers(&self, packet: &[u8]) -> Vec<Vec<u8>> {
         let last = *b"last";
         self.send(packet);
@@ -172,7 +173,7 @@ pub(crate) struct UdpReply {
     pub(crate) interval: u32,
     pub(crate) leechers: u32,
     pub(crate) seeders: u32,
-    /// Sorted.
+    /// The peers, sorted.
     pub(crate) peers: Vec<String>,
 }
 

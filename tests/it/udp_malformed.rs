@@ -1,5 +1,5 @@
-//! Bad datagrams (section 6). They cause no crash, and take no memory. The reply to a datagram without a valid id is at
-//! most as large as the datagram.
+//! Bad datagrams (section 6). They cause no crash, and the server keeps nothing of them. The reply to a datagram without
+//! a valid id is at most as large as the datagram.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn s6_6_packets_cut_at_every_length() {
     (0..connect.len()).for_each(|length| silent(&connect[..length]));
     let announce = udp_announce("t", "a").packet(client.id);
     (0..announce.len()).for_each(|length| silent(&announce[..length]));
-    // A scrape without a complete hash is refused; the source has a valid id, so the source gets the error.
+    // A scrape without a complete hash is refused. The client gets the error, because its id is valid.
     let scrape = scrape_packet(client.id, &[id("t")]);
     (0..16).for_each(|length| silent(&scrape[..length]));
     (16..scrape.len())
@@ -30,7 +30,7 @@ fn s6_6_packets_cut_at_every_length() {
         let announce = UdpAnnounce { options: options[..length].to_vec(), ..udp_announce("t", "a") };
         assert_eq!(client.answers(&announce.packet(client.id)).len(), 1, "{length} bytes of options");
     }
-    // The longest datagram.
+    // 60,000 bytes of options are read.
     let announce = UdpAnnounce { options: vec![1; 60_000], ..udp_announce("t", "a") };
     assert_eq!(client.answers(&announce.packet(client.id)).len(), 1);
 }
@@ -59,8 +59,8 @@ fn s6_6_hundreds_of_thousands_of_random_datagrams() {
     for n in 0..COUNT {
         client.send(&random.packet());
         if n % 100 == 0 {
-            // The test waits for the answers after every hundredth packet, so few packets are lost. Without a valid id,
-            // a reply is at most as large as its request.
+            // The test waits for the answers after every hundredth packet, so that few packets are lost. A reply to a
+            // request without a valid id is at most as large as the request.
             for answer in client.answers(&random.packet()) {
                 assert!(answer.len() <= 33, "{}", answer.escape_ascii());
             }
@@ -93,9 +93,9 @@ fn s6_6_no_answer_is_larger_than_what_an_unknown_client_sent() {
 #[cfg(target_os = "linux")]
 fn idles(server: &Server, client: &UdpClient) {
     client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    eventually("it idles", || {
+    eventually("the server idles", || {
         let before = server.processor_ticks();
-        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "a datagram without a request");
+        assert!(client.socket.recv(&mut [0; 2048]).is_err(), "the server sent a datagram without a request");
         (server.processor_ticks() - before <= 1).then_some(())
     });
 }
@@ -111,7 +111,7 @@ impl Random {
         self.0
     }
 
-    /// A packet of random bytes. Half of the packets have the head of a request, but none has an issued id.
+    /// Returns a packet of random bytes. Half of the packets have the head of a request, but none has an issued id.
     pub(crate) fn packet(&mut self) -> Vec<u8> {
         let length = usize::try_from(self.next() % 140).unwrap();
         let mut packet: Vec<u8> = std::iter::repeat_with(|| self.next().to_be_bytes()[3]).take(length).collect();

@@ -1,4 +1,4 @@
-//! 6. Each datagram begins with a PROXY header, which has the client's address.
+//! 6.8. Listeners on which each datagram begins with a PROXY header, which has the client's address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ fn server(args: &[&str]) -> Server {
     Server::start(&[&["-u", "proxy+udp://127.0.0.1:0", "-p"], args].concat())
 }
 
-/// A client behind a proxy on this host.
+/// Makes a client behind a proxy on this host, and gets an id.
 fn client(server: &Server, source: &str) -> UdpClient {
     let address = server.udp_address();
     let proxy = if address.is_ipv4() { LOOPBACK } else { address.ip() };
@@ -81,8 +81,8 @@ fn s6_8_an_id_is_valid_for_one_client() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_8_an_id_is_valid_through_one_proxy() {
-    // If an id were valid through another proxy, an attacker that can reach this listener could have long lists sent to
-    // any address.
+    // An attacker that can reach this listener acts as a proxy and gets an id. If the id were valid through other proxies,
+    // the attacker could forge a proxy's address, and the server would send long lists to that address.
     let server = server(&[]);
     let attacker = client(&server, "203.0.113.5:1000");
     let victim = UdpClient::behind([127, 0, 0, 2].into(), server.udp_address(), "203.0.113.5:1000");
@@ -140,7 +140,7 @@ fn s6_8_datagrams_without_a_header_are_dropped_and_logged_once() {
         is_dropped(&client, datagram);
     }
     assert_eq!(dropped(&server), wrong.len());
-    // A bad request after a correct header is treated like any bad request.
+    // A bad request after a correct header is dropped too, but does not count as a datagram without a header.
     is_dropped(&client, &header);
     is_dropped(&client, &[&header[..], &header, &connect].concat());
     assert_eq!(dropped(&server), wrong.len());
@@ -167,7 +167,7 @@ fn s6_8_only_trusted_proxies_count_if_there_are_any() {
     for sent in [[&header[..], &connect_packet(TRANSACTION)].concat(), connect_packet(TRANSACTION)] {
         socket.send(&sent).unwrap();
     }
-    eventually("both are dropped", || (dropped(&server) == 2).then_some(()));
+    eventually("both datagrams are dropped", || (dropped(&server) == 2).then_some(()));
     socket.set_nonblocking(true).unwrap();
     assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
@@ -217,7 +217,7 @@ fn s6_8_beside_a_listener_for_clients() {
     direct.announce(&udp_announce("t", "a").at([10, 0, 0, 1]));
     let behind = UdpClient::behind(LOOPBACK, proxied, "10.0.0.2:1000");
     assert_eq!(behind.announce(&UdpAnnounce { port: 1, ..udp_announce("t", "b") }).peers, ["10.0.0.1:6881"]);
-    // At an ordinary listener a PROXY header is not a request. An id is valid only at the listener that issued it.
+    // An ordinary listener drops datagrams with a PROXY header. An id is valid only at the listener that issued the id.
     is_dropped(&direct, &[version_2_of(2, "10.0.0.3:1", b""), connect_packet(TRANSACTION)].concat());
     assert_eq!(behind.refused(&udp_announce("t", "c").packet(direct.id)), "connection id has expired");
 }

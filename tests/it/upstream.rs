@@ -1,8 +1,8 @@
 //! 5. Upstream trackers over HTTP: the replies that they send, including odd replies, and the requests that they get.
 //!
 //! Most tests are tables of [`case::Case`]s. In each case, one tracker does what the case says, a second tracker is
-//! correct, and a client announces. Whatever the first tracker does, the client gets the peers of the second one in
-//! time.
+//! correct, and a client announces. Whatever the first tracker does, the client gets the peers of the correct tracker
+//! in time.
 
 mod case;
 mod replies;

@@ -15,7 +15,7 @@ use super::bench::Bench;
 use super::program::{Program, TrackerProcess};
 use super::rounds::{self, Measured, ROUNDS, by_turns, ours_and};
 
-/// The length of a round. A round must be long, because the kernel counts CPU time in hundredths of a second.
+/// The length of a round. A short round would be inexact, because the kernel counts CPU time in hundredths of a second.
 pub(super) const LENGTH: Duration = Duration::from_secs(4);
 
 pub(super) const COST: &str = "CPU s/1 M";
@@ -38,8 +38,8 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared(figure, COST, &ours, theirs.as_ref(), 1.0), most])
 }
 
-/// Other programs on the host disturb the measurement in some seconds, whichever tracker is measured then. Therefore the
-/// trackers take turns of one second many times, and the median counts.
+/// Measures latencies. The trackers take turns of one second many times, and the median counts, because other programs
+/// on the host disturb the measurement in some seconds.
 pub(super) fn latency(bench: &Bench) -> Result<Vec<Row>, String> {
     const SECONDS: usize = 20;
     let programs: Vec<_> = iter::once(Program::retracker()).chain(bench.opentracker.clone()).collect();
@@ -72,7 +72,7 @@ fn latency_of(server: &TrackerProcess, requests: &mut PreparedRequests, rate: f6
     let load = HttpLoad { rate: Some(rate), ..HttpLoad::new(server.address, Duration::from_secs(1)) };
     let mut alone = true;
     let Measured { outcome, spent } = rounds::measure(server, || {
-        // The load runs on its own thread, so that later measurements run without real-time priority.
+        // The load runs on a thread of its own, which gets real-time priority. So later measurements run without it.
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 let alone = Priority::Process(server.pid()).raise() && Priority::ThisThread.raise();
@@ -84,7 +84,7 @@ fn latency_of(server: &TrackerProcess, requests: &mut PreparedRequests, rate: f6
         })
     })?;
     if !alone {
-        eprintln!("  measured without real-time priority, which needs root and chrt");
+        eprintln!("  latencies were measured without real-time priority, which needs root and chrt");
     }
     let noisy = !alone || spent.is_disturbed();
     Ok(Sample { value: outcome.quantile(0.99), aside: outcome.quantile(0.5), noisy })
@@ -107,8 +107,8 @@ pub(super) fn against(figure: &str, ours: &Samples, other: &Samples, goal: f64) 
     row.ratio(ours.over(other), goal).noisy(ours.is_noisy() || other.is_noisy())
 }
 
-/// Compares two trackers: one has far more swarms than fit in the CPU's caches, the other has few. Both are filled
-/// once, and then measured by turns.
+/// Compares two instances of retracker: one has far more swarms than fit in the CPU's caches, the other has few. Both
+/// are filled once, and then measured by turns.
 pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     let start = |crowd| {
         let server = Program::retracker().start(&bench.cores, Placement::Server, &["--max-peers", "20000000"]);
@@ -124,7 +124,8 @@ pub(super) fn growth(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![against("announces of 10 M peers in 1 M swarms, against 100 k in 10 k", &many, &few, 1.25)])
 }
 
-/// The Go retracker returns all peers of a swarm, so popular swarms make its announces expensive.
+/// Compares retracker with the Go retracker: first with swarms of the usual size, then with some very large swarms,
+/// because the Go retracker returns all peers of a swarm.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| {
         let server = warm(bench, program, Placement::Server)?;
@@ -135,7 +136,7 @@ pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| {
         let server = program.start(&bench.cores, Placement::Server, &[]);
         fill(&server, crowd)?;
-        // Many swarms have one peer only, which gets an empty list.
+        // A reply may have an empty list, because many swarms have only one peer.
         let load = HttpLoad { expect: Expect::Anything, ..HttpLoad::new(server.address, LENGTH) };
         let mut requests = PreparedRequests::announces(crowd, &RequestStyle::new(server.address));
         rounds::measure(&server, || load.run(&mut requests)).map(|measured| sample(&measured))

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the benchmark.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use super::soak::SoakArguments;
 pub(super) struct Arguments {
     /// The parts to measure [default: all].
     pub(super) parts: Vec<String>,
-    /// How many times a round is run at most if other programs disturb it.
+    /// Run a round at most this many times if other programs disturb it.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) tries: u8,
     #[command(subcommand)]
@@ -42,13 +42,13 @@ impl Arguments {
     }
 }
 
-/// Every peer announces once; then the load begins.
+/// Announce every peer once, and then run the load.
 #[derive(clap::Args)]
 pub(super) struct LoadArguments {
     /// The tracker's announce URL; it begins with http:// unless --udp is given.
     #[arg(long)]
     url: Url,
-    /// The tracker's process id: its CPU time is measured.
+    /// Measure the CPU time of the process with this id, which must be the tracker's.
     #[arg(long)]
     pid: Option<u32>,
     #[arg(long, default_value_t = 5)]
@@ -135,9 +135,9 @@ impl LoadArguments {
         let clock = self.pid.map(|pid| CpuClock::start(&[pid]));
         let outcome = run();
         let spent = clock.map(|clock| clock.stop());
-        println!("{} right replies, {:.0} /s; errors: {:?}", outcome.replies, outcome.per_second(), outcome.errors);
+        println!("{} correct replies, {:.0} /s; errors: {:?}", outcome.replies, outcome.per_second(), outcome.errors);
         if self.udp {
-            println!("{} lost", outcome.lost);
+            println!("{} announces without a reply", outcome.lost);
         }
         if self.rate.is_some() {
             let [p50, p99, max] = [0.5, 0.99, 1.0].map(|fraction| outcome.quantile(fraction));
@@ -145,7 +145,10 @@ impl LoadArguments {
         }
         if let Some(spent) = spent {
             let cost = spent.tracker.as_secs_f64() / outcome.replies as f64 * 1e6;
-            println!("{cost:.2} CPU s per million; others used {:.0} % of a core", spent.others * 100.0);
+            println!(
+                "{cost:.2} CPU s per million replies; other programs used {:.0} % of a core",
+                spent.others * 100.0
+            );
         }
         outcome.verdict()
     }

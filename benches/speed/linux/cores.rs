@@ -1,8 +1,8 @@
 //! The cost of a second worker.
 //!
-//! The load generator has no core of its own here, so it competes with the two workers for the two cores. It competes
-//! in the same way with two processes that have one worker and one core each. So one process costs more than two
-//! processes for two reasons only: its workers share data, and the kernel moves its workers between cores.
+//! A process with two workers is compared with two processes that have one worker and one core each. In both cases the
+//! load generator uses the same two cores, so it disturbs both alike. One process can cost more than two processes for
+//! only two reasons: its workers share data, and the kernel moves its workers between cores.
 
 use std::thread;
 
@@ -17,7 +17,7 @@ use super::bench::Bench;
 use super::program::Program;
 use super::rounds::{self, by_turns};
 
-/// One thread of the load generator for each core.
+/// Threads of the load generator: one for each core.
 const LOADS: usize = 2;
 
 /// Connections of each thread.

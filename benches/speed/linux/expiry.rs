@@ -1,4 +1,4 @@
-//! The latency of announces while very many peers expire at once.
+//! The latency of announces while half a million peers expire at once.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::announces::fill;
 use super::bench::Bench;
 use super::program::Program;
 
-/// The peer age in minutes: longer than filling takes.
+/// The peer age in minutes. It is longer than the tracker takes to fill, so that no peer expires before the measurement.
 const AGE: &str = "0.5";
 
-/// How long to watch: from before the first peer expires until all are removed.
+/// The length of the load. It begins before the first peer expires, and ends after all expired peers are removed.
 const WATCH: Duration = Duration::from_secs(50);
 
 const RATE: f64 = 1000.0;
@@ -28,14 +28,14 @@ pub(super) fn together(bench: &Bench) -> Result<Vec<Row>, String> {
         .into_iter()
         .map(|(what, crowd)| {
             let figure = format!("slowest announce of 1000 /s while 500 k peers in {what} expire");
-            // If one of the two measurements fails, the other is still shown.
+            // If one of the two measurements fails, the table still shows the other.
             Ok(slowest(bench, &figure, crowd).unwrap_or_else(|why| Row::failed(&figure, &why)))
         })
         .collect()
 }
 
-/// Measures the slowest announce of the peers that stay while all other peers expire. The staying peers are in swarms of
-/// the expiring peers and in further swarms.
+/// Measures the slowest announce while all peers of `crowd` expire, except those that go on announcing. Some of these are
+/// in swarms of `crowd`, and others are in swarms of their own.
 fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     let server = Program::retracker().start(&bench.cores, Placement::Server, &["-a", AGE]);
     fill(&server, crowd)?;
@@ -52,7 +52,7 @@ fn slowest(bench: &Bench, figure: &str, crowd: Crowd) -> Result<Row, String> {
     outcome.verdict().map_err(|why| format!("{text}, but {why}"))?;
     let left = server.peers_of(crowd, 1);
     if left > staying.peers || full < crowd.peers {
-        return Err(format!("{text}, but {left} of {full} peers are left: the expected ones did not expire"));
+        return Err(format!("{text}, but {left} of the {full} peers of a swarm are left, so the peers did not expire"));
     }
     Ok(Row::new(figure, &text).goal(&format!("≤ {GOAL} ms"), most <= GOAL).noisy(spent.is_disturbed()))
 }

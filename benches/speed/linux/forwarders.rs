@@ -1,4 +1,4 @@
-//! The cost of forwarders while no upstream announce is due, which is the usual case.
+//! The cost of forwarders for announces that are not due upstream, as most announces are not.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const UPSTREAMS: usize = 5;
 /// Announces per second while all peers are announced upstream. The limit on exchanges under way allows this rate.
 const PACE: f64 = 500.0;
 
-/// How long announcing all peers upstream may take.
+/// How long it may take to announce all peers upstream.
 const FILL_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -44,7 +44,7 @@ pub(super) fn warm(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![against(figure, &with, &without, 1.15)])
 }
 
-/// Repeats all announces until every upstream tracker has got every peer.
+/// Announces all peers again and again, until every upstream tracker has got every peer.
 fn announce_upstream(server: &TrackerProcess, upstreams: &[FakeUpstream]) -> Result<(), String> {
     let load =
         HttpLoad { rate: Some(PACE), relaxed: true, expect: Expect::Anything, ..HttpLoad::filling(server.address) };
@@ -56,7 +56,7 @@ fn announce_upstream(server: &TrackerProcess, upstreams: &[FakeUpstream]) -> Res
             return Ok(());
         }
         if start.elapsed() > FILL_TIMEOUT {
-            return Err(format!("an upstream tracker got {started:?} peers of {}", CROWD.size()));
+            return Err(format!("an upstream tracker got only {started:?} of {} peers", CROWD.size()));
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(vec![Row::compared("memory per peer, 1 M peers in 100 k swarms", "B", &ours, theirs.as_ref(), 1.0)])
 }
 
-/// Compares with the Go retracker. It is slow, so it gets fewer peers.
+/// Compares memory with the Go retracker. Both trackers get fewer peers, because the Go retracker is slow.
 pub(super) fn go_retracker(bench: &Bench) -> Result<Vec<Row>, String> {
     const CROWD: Crowd = Crowd::new(20_000, 10);
     let (ours, theirs) = ours_and(bench.go_retracker.as_ref(), |program| filled(bench, program, CROWD))?;
@@ -36,7 +36,7 @@ pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<S
     const ASKED: u64 = 50;
     let server = program.start(&bench.cores, Placement::Server, &[]);
     // A tracker listens before its start is complete, and the kernel loads code into memory when the code first runs.
-    // That memory must not count as memory of the peers, so one peer announces before the first reading.
+    // This memory must not count as memory of the peers. So one peer announces before the first reading.
     fill(&server, Crowd::new(1, 1))?;
     thread::sleep(SETTLING);
     let before = resident(server.pid());
@@ -45,7 +45,7 @@ pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd) -> Result<S
     let after = resident(server.pid());
     let (there, expected) = (server.peers_of(crowd, ASKED), ASKED * crowd.peers);
     if there != expected {
-        return Err(format!("{there} peers of {expected} are there"));
+        return Err(format!("the tracker has {there} of {expected} peers"));
     }
     let value = after.saturating_sub(before) as f64 / crowd.size() as f64;
     Ok(Sample { value, aside: after as f64, noisy: false })

@@ -1,4 +1,4 @@
-//! The benchmark, which needs Linux.
+//! The parts of the benchmark. They need Linux.
 
 mod announces;
 mod arguments;
@@ -7,6 +7,7 @@ mod cores;
 mod expiry;
 mod forwarders;
 mod memory;
+mod pages;
 mod program;
 mod rounds;
 mod soak;
@@ -36,6 +37,7 @@ const PARTS: &[Part] = &[
     ("forwarders", "announces with forwarders", forwarders::warm),
     ("growth", "announces of very many peers", announces::growth),
     ("expiry", "announces while peers expire", expiry::together),
+    ("pages", "announces while browsers show the dashboard", pages::open),
     ("go", "announces, beside the Go retracker", announces::go_retracker),
     ("gomemory", "memory per peer, beside the Go retracker", memory::go_retracker),
 ];

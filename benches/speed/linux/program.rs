@@ -26,7 +26,7 @@ pub(crate) enum ProgramKind {
     AquaticUdp,
 }
 
-/// A tracker that is installed here.
+/// A tracker that is installed on this host.
 #[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) kind: ProgramKind,
@@ -71,7 +71,7 @@ impl Program {
         server
     }
 
-    /// Starts the tracker on the core for trackers, with UDP on the same port.
+    /// Starts the tracker on the core for trackers, with UDP on the same port as HTTP.
     pub(crate) fn start_udp(&self, cores: &Cores) -> Result<TrackerProcess, String> {
         let address = free_address();
         let mut command = self.command(address);

@@ -11,17 +11,17 @@ use super::program::{Program, TrackerProcess};
 
 pub(crate) const ROUNDS: usize = 3;
 
-/// How many times a round is run at most if it is disturbed; `--tries` sets this number.
+/// A disturbed round is run at most this many times. `--tries` sets the number.
 pub(crate) static TRIES: AtomicUsize = AtomicUsize::new(6);
 
-/// A load and its CPU time.
+/// The outcome of a load, and the CPU time that the load took.
 pub(crate) struct Measured {
     pub(crate) outcome: LoadOutcome,
     pub(crate) spent: CpuUsage,
 }
 
 impl Measured {
-    /// CPU seconds of the tracker per million replies.
+    /// Returns the tracker's CPU seconds per million replies.
     pub(crate) fn cost(&self) -> f64 {
         self.spent.tracker.as_secs_f64() / self.outcome.replies as f64 * 1e6
     }
@@ -54,7 +54,7 @@ pub(crate) fn measure_all(
     best.ok_or_else(|| "nothing was measured".to_owned())
 }
 
-/// Measures once.
+/// Runs the load once, and measures the CPU time of these processes.
 fn once(name: &str, pids: &[u32], run: impl FnOnce() -> LoadOutcome) -> Result<Measured, String> {
     let clock = CpuClock::start(pids);
     let outcome = run();

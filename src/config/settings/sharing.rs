@@ -1,4 +1,4 @@
-//! Several instances with the same swarms.
+//! The settings of several instances that share their swarms.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ settings! {
         default: Unset("none, the instance keeps its swarms to itself"),
         example: "redis://redis.lan:6379",
         expected: "a URL such as redis://host:6379, rediss://host:6379, redis+sentinel://host1,host2/mymaster or \
-                   redis+unix:///run/redis.sock; special characters of a password as %40",
+                   redis+unix:///run/redis.sock; special characters of a password in percent-encoding, such as %40",
         parse: value,
     };
 
@@ -36,9 +36,9 @@ settings! {
         takes: Takes::File,
         help: "With `--share`, the file with the password for the server. Other users of the host can read a password in a \
                flag.",
-        details: "White space around the password does not count.",
+        details: "White space around the password is ignored.",
         docker: "This is a path inside the container, such as /run/secrets/share.",
-        default: Unset("none, the password is in the URL, or there is none"),
+        default: Unset("none, the password is in the URL, or the server needs no password"),
         example: "a password",
         expected: "a file with one line, the password",
         parse: value,
@@ -63,7 +63,7 @@ settings! {
         flag: Some(Flag::long_global("share-name")),
         variable: "SHARE_NAME",
         takes: Takes::Value("NAME"),
-        help: "With `--share`, begin all keys with this name. Instances with the same name share their swarms.",
+        help: "With `--share`, begin all keys in the server with this name. Instances with the same name share their swarms.",
         details: "",
         docker: "",
         default: Is("retracker"),
@@ -81,7 +81,7 @@ settings! {
                clocks may differ by a minute.",
         details: "Other users of the host can read a flag, so the variable is better.",
         docker: "",
-        default: Unset("instances that share swarms have a random one in common, others each have their own"),
+        default: Unset("none, instances that share swarms agree on a random key, any other instance makes its own"),
         example: "0123456789abcdef0123456789abcdef",
         expected: "16 to 256 characters without white space, such as the output of openssl rand -hex 16",
         parse: secret,

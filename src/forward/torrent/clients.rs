@@ -1,6 +1,7 @@
 //! The clients of one torrent that are announced upstream.
 
-use std::collections::HashSet;
+mod elsewhere;
+
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -16,11 +17,10 @@ use crate::forward::announce::{ClientKey, UpstreamAnnounce};
 use crate::forward::client::ForwardedClient;
 use crate::forward::forwarder::{Exchange, Forwarder};
 use crate::forward::headers::PassedHeaders;
-use crate::forward::list::OwnPeers;
+use crate::forward::own_peers::OwnPeers;
 use crate::forward::queue::RequestSource;
 use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
-use tracker_protocol::upstream::UpstreamReply;
 
 /// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there,
 /// because more clients are of no use to any upstream.
@@ -237,16 +237,20 @@ impl Clients {
             if client.host_left(ip, Some((request, is_claim)), Some(open_stops), now) {
                 // A `stopped` that cannot be sent now is sent by one of the next sweeps.
                 client.begin_stops(self.torrent, now, &mut exchanges);
-                let is_gone = client.is_gone();
-                self.vacate(key, ip);
-                if is_gone {
-                    self.remove(key);
-                } else {
-                    self.announce_other_again(key, ip);
-                }
+                self.after_leaving(key, ip);
             }
         }
         exchanges
+    }
+
+    /// Removes a client that has left this address, unless its `stopped` has still to be sent.
+    fn after_leaving(&mut self, key: ClientKey, ip: IpAddr) {
+        self.vacate(key, ip);
+        if self.by_key.get(&key).is_some_and(|client| client.is_gone()) {
+            self.remove(key);
+        } else {
+            self.announce_other_again(key, ip);
+        }
     }
 
     /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless.
@@ -295,24 +299,10 @@ impl Clients {
         exchanges
     }
 
-    /// Returns our own clients that may be among the peers of a reply. The upstream may list them under their own
-    /// addresses or under `addresses`, our own addresses as the upstream knows them.
-    pub(super) fn own_peers(&self, reply: &UpstreamReply, addresses: &[IpAddr]) -> OwnPeers {
-        let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
-        let ports: HashSet<_> = v4.iter().map(|peer| peer.endpoint.port).collect();
-        let ports: HashSet<_> = v6.iter().map(|peer| peer.endpoint.port).chain(ports).collect();
-        let ids = v4.iter().filter_map(|peer| peer.id).chain(v6.iter().filter_map(|peer| peer.id));
-        let ids: HashSet<PeerId> = ids.collect();
-        let mut own = OwnPeers::default();
+    /// Adds the clients to our own clients that a reply may list.
+    pub(super) fn add_to(&self, own: &mut OwnPeers) {
         for (ClientKey { peer_id, port }, client) in &self.by_key {
-            if ids.contains(peer_id) {
-                own.ids.insert(*peer_id);
-            }
-            if ports.contains(port) {
-                let hosts = client.hosts().iter().map(|host| &host.ip);
-                own.endpoints.extend(hosts.chain(addresses).map(|&ip| (ip, *port)));
-            }
+            own.add(Some(*peer_id), *port, client.hosts().iter().map(|host| host.ip));
         }
-        own
     }
 }

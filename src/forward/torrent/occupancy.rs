@@ -62,6 +62,11 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).map(|occupancy| occupancy.current)
     }
 
+    /// Returns the occupant of a key. `None` if the key is free or shared.
+    pub(super) fn sole(&self, key: &K) -> Option<T> {
+        self.0.get(key).filter(|occupancy| !occupancy.is_shared).map(|occupancy| occupancy.current)
+    }
+
     /// Returns all occupants that a key may have now: several if the key is shared.
     pub(super) fn all(&self, key: &K) -> impl Iterator<Item = T> + '_ {
         self.0.get(key).into_iter().flat_map(Occupancy::all)

@@ -1,5 +1,5 @@
-//! The keys of connection ids. An instance that shares its swarms begins with a key of its own, and adopts the key that
-//! all instances have as soon as it knows it.
+//! The keys of connection ids. An instance that shares its swarms begins with a key of its own. It adopts the key that
+//! all instances share as soon as it knows that key.
 
 use std::io;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use tracker_protocol::udp::ConnectionId;
 #[derive(Debug)]
 pub struct ConnectionIds {
     first: ConnectionIdKey,
-    /// Whether the operator has set the key.
+    /// Whether the operator has set the first key.
     is_set: bool,
     adopted: OnceLock<AdoptedKey>,
 }
@@ -20,11 +20,11 @@ pub struct ConnectionIds {
 #[derive(Debug)]
 struct AdoptedKey {
     key: ConnectionIdKey,
-    /// The second, by the clock of the first key, until which ids of the first key are valid.
+    /// Ids of the first key are valid until this second, by the clock of the first key.
     grace: u64,
 }
 
-/// The present second by the clocks of the keys.
+/// The present second by the clock of each key. `adopted` is 0 if no key was adopted.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct IdTime {
     first: u64,
@@ -32,7 +32,7 @@ pub(in crate::frontend) struct IdTime {
 }
 
 impl ConnectionIds {
-    /// Ids with a new random key, so ids of a previous run are invalid.
+    /// Makes a new random key. So ids of a previous run are invalid.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -40,7 +40,7 @@ impl ConnectionIds {
         ConnectionIdKey::own().map(|key| Self::of(key, false))
     }
 
-    /// Ids with a key that the operator has set, and that other instances may have, too.
+    /// Uses a key that the operator has set. Other instances may have the same key.
     pub fn shared(key: &SharedKey) -> Self {
         Self::of(ConnectionIdKey::shared(key), true)
     }
@@ -49,8 +49,8 @@ impl ConnectionIds {
         Self { first, is_set, adopted: OnceLock::new() }
     }
 
-    /// Issues ids with this key from now on. Ids that were issued before stay valid for their time. Only the first call
-    /// has an effect. A key that the operator has set stays.
+    /// Issues ids with this key from now on. Earlier ids stay valid until they expire. Only the first call has an effect,
+    /// and no call has an effect if the operator has set a key.
     pub fn adopt(&self, key: &SharedKey) {
         if self.is_set {
             return;
@@ -59,21 +59,21 @@ impl ConnectionIds {
         self.adopted.get_or_init(|| AdoptedKey { key: ConnectionIdKey::shared(key), grace });
     }
 
-    /// The present second.
+    /// Returns the present second by the clock of each key.
     pub(in crate::frontend) fn now(&self) -> IdTime {
         IdTime { first: self.first.now(), adopted: self.adopted.get().map_or(0, |adopted| adopted.key.now()) }
     }
 
     /// Issues an id for this sender.
     pub(in crate::frontend) fn issue(&self, sender: Sender, now: IdTime) -> ConnectionId {
-        // Without a time by its clock, the key has been adopted since `now`.
+        // If `now.adopted` is 0, the key was adopted after `now` was read. Then the first key issues the id.
         match self.adopted.get().filter(|_| now.adopted > 0) {
             Some(adopted) => adopted.key.issue(sender, now.adopted),
             None => self.first.issue(sender, now.first),
         }
     }
 
-    /// Whether an id was issued to this sender no longer than two minutes ago.
+    /// Returns whether an id was issued to this sender within the last two minutes.
     pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: IdTime) -> bool {
         match self.adopted.get() {
             None => self.first.verify(id, sender, now.first),

@@ -8,7 +8,7 @@ fn port(port: u16) -> NonZeroU16 {
     NonZeroU16::new(port).unwrap()
 }
 
-/// Every kind of record.
+/// Returns a batch with every kind of record.
 fn example() -> RecordBatch {
     let stays = |port, role, completed| PeerNews::Stays { port, role, completed };
     let v4: IpAddr = Ipv4Addr::new(192, 168, 1, 5).into();
@@ -41,7 +41,7 @@ fn encoded(batch: &RecordBatch) -> Vec<u8> {
     bytes
 }
 
-/// The head in a line, then each record in a line.
+/// Returns the bytes in hexadecimal. Each line has as many bytes as `lengths` says: first the head, then each record.
 fn hex(bytes: &[u8], lengths: &[usize]) -> String {
     let mut rest = bytes;
     let mut text = String::new();
@@ -80,7 +80,7 @@ fn malformed_records_are_dropped_and_the_others_are_read() {
         bytes[at..at + to.len()].copy_from_slice(to);
         RecordBatch::decode(&bytes).unwrap()
     };
-    // Role 3; the two highest bits; a peer that has left and completed.
+    // Role 3 has no meaning, and neither have the two highest bits. A peer that has left has neither completed nor a role.
     for kind in [3, 0x40, 0x80, LEFT | COMPLETED, LEFT | 1] {
         let DecodedBatch { batch, faults } = changed(place(1), &[kind]);
         assert_eq!((batch.records.len(), faults), (5, Faults { kind: 1, ..Faults::default() }), "{kind:#x}");
@@ -99,7 +99,7 @@ fn a_batch_of_another_version_is_not_read() {
         bytes[0] = version;
         assert_eq!(RecordBatch::decode(&bytes), Err(BatchError::Version(version)));
     }
-    assert_eq!(RecordBatch::decode(&[2]), Err(BatchError::Version(2)), "whatever else it has");
+    assert_eq!(RecordBatch::decode(&[2]), Err(BatchError::Version(2)), "whatever the other bytes are");
     assert_eq!(RecordBatch::decode(&[]), Err(BatchError::Short));
 }
 

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
-/// The engine's time when the test begins. It is no multiple of anything.
+/// The engine's time when the test begins. It is not a round number, so it is on no boundary.
 const START: u64 = 1_764_293_371_123;
 
 fn endpoint(n: u32) -> SocketAddr {
@@ -19,19 +19,19 @@ fn unchanged(at: u64, silence: u64) -> Hearing {
 struct Instances {
     gate: ShareGate,
     endpoint: SocketAddr,
-    /// When each instance has heard of the peer last.
+    /// When each instance last heard of the peer.
     seen: Vec<u64>,
     /// How far each instance's idea of the engine's time is off.
     skews: Vec<u64>,
 }
 
 impl Instances {
-    /// All have heard that the peer joined, at 0.
+    /// All instances have heard at 0 that the peer joined.
     fn new(peer_age: Duration, n: u32, skews: Vec<u64>) -> Self {
         Self { gate: ShareGate::new(peer_age), endpoint: endpoint(n), seen: vec![0; skews.len()], skews }
     }
 
-    /// The peer announces at an instance. Returns whether that is shared: then all instances hear of it.
+    /// Lets the peer announce at an instance. Returns whether the announce is shared. If so, all instances hear of it.
     fn announces_at(&mut self, instance: usize, now: u64) -> bool {
         let hearing = unchanged(now, now - self.seen[instance]);
         let at = EngineTime(START + now + self.skews[instance]);
@@ -55,7 +55,8 @@ proptest! {
         let (peer_age, interval) = (Duration::from_secs(peer_age), Duration::from_secs(interval));
         let retention = millis(ShareGate::retention(peer_age, interval));
         prop_assert!(retention <= millis(peer_age));
-        // A client may announce every half an hour, however often it is asked to. The instances' clocks differ.
+        // Some clients announce only every half hour, whatever the interval is. The five seconds are a margin, because
+        // the instances' clocks differ.
         let longest = interval.max(Duration::from_mins(30)).min((peer_age / 4 * 3).saturating_sub(Duration::from_secs(5)));
         let mut instances = Instances::new(peer_age, n.into(), skews);
         let (mut now, mut shared) = (0, 0);
@@ -97,14 +98,14 @@ fn changes_are_always_shared() {
     assert_eq!(gate.reason(&unchanged(1000, 0), EngineTime(START), endpoint(1), None), None);
 }
 
-/// How many of 100 announces are shared, apart from those with which peers join.
+/// Returns how many of 100 announces are shared. The announces with which peers join do not count.
 fn shared_of_100(interval: Duration, instances: usize) -> f64 {
     const PEER_AGE: Duration = Duration::from_hours(3);
     let (mut all, mut shared) = (0, 0);
     for n in 0..200 {
         let mut instances = Instances::new(PEER_AGE, n, vec![0; instances]);
         let mut now = 0;
-        // A day and a half.
+        // The peer announces for a day and a half.
         for round in 0_u32.. {
             if interval * round >= 12 * PEER_AGE {
                 break;
@@ -131,13 +132,14 @@ fn few_announces_are_shared_however_many_instances_there_are() {
 #[test]
 fn endpoints_have_their_boundaries_at_different_moments() {
     let gate = ShareGate::new(Duration::from_hours(3));
-    // All peers announce at the same moment, every 30 seconds. They are shared over the whole quarter.
+    // All peers announce at the same moments, every 30 seconds. The announces that are shared are spread over the whole
+    // quarter.
     let due = |round: u64| {
         let hearing = unchanged(round * 30_000, 30_000);
         let is_due = |n: &u32| gate.reason(&hearing, EngineTime(START + round * 30_000), endpoint(*n), None).is_some();
         (0..9000).filter(is_due).count()
     };
     let counts: Vec<_> = (1..=90).map(due).collect();
-    assert_eq!(counts.iter().sum::<usize>(), 9000, "each once in a quarter of three hours");
+    assert_eq!(counts.iter().sum::<usize>(), 9000, "each peer once in a quarter of three hours");
     assert!(counts.iter().all(|count| (50..200).contains(count)), "{counts:?}");
 }

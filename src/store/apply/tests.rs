@@ -35,7 +35,7 @@ fn completed(announcement: &Announcement) -> Announcement {
     Announcement { role: Role::Seed, action: Action::Stay { completed: true }, ..*announcement }
 }
 
-/// The announce as another instance tells of it.
+/// Returns the record that another instance makes of an announce.
 fn record(announcement: &Announcement, downloaded: u32) -> PeerRecord {
     let &Announcement { place, is_claim, port, peer_id, role, action, .. } = announcement;
     let news = match action {
@@ -53,12 +53,12 @@ fn apply(store: &Store, now: Timestamp, ago: Duration, record: &PeerRecord) -> R
     store.apply(now, ago, &Topology::default(), TORRENT, None, record)
 }
 
-/// Tells the store of an announce that was heard some seconds ago.
+/// Applies the record of an announce that another instance heard `ago` seconds ago.
 fn tell(store: &Store, now: Timestamp, ago: u64, announcement: &Announcement) -> Result<Applied, RecordRefusal> {
     apply(store, now, Duration::from_secs(ago), &record(announcement, 0))
 }
 
-/// The peers that a client gets when it only reads the swarm.
+/// Returns the peers that a client gets when it only reads the swarm.
 fn peers(store: &Store, now: Timestamp) -> BTreeSet<String> {
     let asks = Announcement { action: Action::Peek, want: 1000, ..from("10.99.99.99:9") };
     let picked = announce(store, now, &asks).peers;
@@ -70,8 +70,8 @@ fn set<const N: usize>(addresses: [&str; N]) -> BTreeSet<String> {
     addresses.into_iter().map(str::to_owned).collect()
 }
 
-/// One step of the test: the host, the client, whether it uses IPv4, whether it claims the address, what it does, and how
-/// much time has passed.
+/// Returns one step of the test: the host, the client, whether the client uses IPv4, whether the client claims the
+/// address, what the client does, and how many seconds have passed.
 fn any_step() -> impl Strategy<Value = (u8, u8, bool, bool, u8, u64)> {
     (0..4_u8, 0..4_u8, any::<bool>(), any::<bool>(), 0..7_u8, prop_oneof![0..60_u64, 0..700_u64])
 }
@@ -101,8 +101,8 @@ proptest! {
         }
     }
 
-    /// Records of the same client from several instances come in any order. What was heard last stays. Many are heard
-    /// within a tick.
+    /// Records of the same client come in any order. The announce that was heard last decides. Many of the announces
+    /// were heard within the same tick.
     #[test]
     fn records_may_come_in_any_order(
         peer_age in prop_oneof![Just(AGE), Just(Duration::from_hours(3))],
@@ -113,7 +113,7 @@ proptest! {
         let announce_interval = Duration::from_secs(30);
         let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 1000 }).shared();
         (0..others).for_each(|n| drop(announce(&store, at(0), &from(&format!("10.1.0.{n}:1")))));
-        // In tenths of a second.
+        // Moments are in tenths of a second.
         let now = Timestamp::from_tenths(3000);
         let mut heard = 0;
         let mut records: Vec<_> = news.drain(..).map(|(stays, is_seed, pause)| {
@@ -170,7 +170,7 @@ fn what_was_heard_last_stays() {
     assert_eq!(store.scrape(at(150), TORRENT).complete, 1);
     assert_eq!(tell(&store, at(160), 10, &peer), Ok(Applied::Recorded));
     assert_eq!(store.scrape(at(160), TORRENT).incomplete, 1);
-    // Another client at the same endpoint.
+    // The same is true for another client at the same endpoint.
     let other = Announcement { peer_id: PeerId([9; 20]), ..seed };
     assert_eq!(tell(&store, at(160), 40, &other), Ok(Applied::Outdated));
     assert_eq!(tell(&store, at(160), 5, &other), Ok(Applied::Recorded));
@@ -186,7 +186,7 @@ fn a_peer_lives_from_the_moment_at_which_it_was_heard() {
         for n in 0..others {
             announce(&store, at(400), &from(&format!("10.1.{}.{}:1", n / 250, n % 250)));
         }
-        // The swarm has been swept, and does not expect that a peer expires soon.
+        // The swarm has been swept, and expects that no peer expires soon.
         let count = |seconds| peers(&store, at(seconds)).len() - others;
         assert_eq!(count(400), 1);
         assert_eq!(tell(&store, at(400), 100, &renewed), Ok(Applied::Recorded));
@@ -208,7 +208,7 @@ fn the_counts_of_a_swarm_are_without_what_has_expired() {
 
 #[test]
 fn records_go_on_with_the_sweep_of_a_long_list() {
-    // Ticks are as short as they can be: the time until a peer expires is as many of them as possible.
+    // The peer age has as many ticks as possible.
     let options = StoreOptions {
         peer_age: Duration::from_millis(409_600),
         announce_interval: Duration::from_secs(30),
@@ -222,7 +222,7 @@ fn records_go_on_with_the_sweep_of_a_long_list() {
         tell(&store, at(420 + seconds), 0, &peer(1000)).unwrap();
     }
     let [[_, left], _] = store.totals().peers;
-    assert!(left < 1100, "{left} are left of 1000");
+    assert!(left < 1100, "{left} peers are left, 1000 of them alive");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_leave_removes_only_what_was_not_heard_since() {
     announce(&store, at(0), &client);
     announce(&store, at(120), &client);
     assert_eq!(tell(&store, at(130), 20, &leave(&client)), Ok(Applied::Left));
-    assert_eq!(peers(&store, at(130)), set(["10.0.0.5:1"]), "it has announced again since");
+    assert_eq!(peers(&store, at(130)), set(["10.0.0.5:1"]), "the client has announced again since");
     assert_eq!(tell(&store, at(130), 10, &leave(&client)), Ok(Applied::Left));
     assert_eq!(peers(&store, at(130)), set([]));
 
@@ -251,7 +251,7 @@ fn a_leave_removes_only_what_was_not_heard_since() {
     let other_port = Announcement { port: NonZeroU16::new(2), ..peer };
     announce(&store, at(100), &peer);
     announce(&store, at(120), &other_port);
-    assert_eq!(tell(&store, at(130), 31, &leave(&peer)), Ok(Applied::Outdated), "it joined after this");
+    assert_eq!(tell(&store, at(130), 31, &leave(&peer)), Ok(Applied::Outdated), "the peer joined after this");
     assert_eq!(tell(&store, at(130), 20, &leave(&from("10.0.0.9:1"))), Ok(Applied::Left), "an unknown peer");
     assert_eq!(peers(&store, at(130)), set(["10.0.0.1:1", "10.0.0.1:2"]));
     let nameless = Announcement { port: None, ..leave(&peer) };
@@ -269,7 +269,7 @@ fn a_peer_that_has_left_is_not_brought_back_by_what_was_heard_before() {
     assert_eq!(tell(&store, at(130), 10, &leave(&peer)), Ok(Applied::Left));
     assert_eq!(tell(&store, at(131), 15, &peer), Ok(Applied::Outdated));
     assert_eq!(peers(&store, at(131)), set([]));
-    assert_eq!(tell(&store, at(131), 5, &peer), Ok(Applied::Recorded), "it has come back");
+    assert_eq!(tell(&store, at(131), 5, &peer), Ok(Applied::Recorded), "the peer has come back");
     assert_eq!(peers(&store, at(131)), set(["10.0.0.1:1"]));
 }
 
@@ -281,16 +281,16 @@ fn a_download_counts_once_wherever_it_was_announced() {
     announce(&store, at(0), &one);
     announce(&store, at(0), &two);
     assert_eq!(announce(&store, at(0), &completed(&one)).counts.downloaded, 1);
-    // The other instance has counted the second one only, because it has not heard of the first one.
+    // The other instance has counted only the second download, because it has not heard of the first download.
     for _ in 0..3 {
         assert_eq!(apply(&store, at(0), Duration::ZERO, &record(&completed(&two), 1)), Ok(Applied::Recorded));
-        assert_eq!(downloaded(), 2, "a record that comes again does not count again");
+        assert_eq!(downloaded(), 2, "a record that comes again adds no download");
     }
-    // The clients repeat the event here.
+    // The clients repeat `completed` at this instance.
     announce(&store, at(0), &completed(&one));
     announce(&store, at(0), &completed(&two));
     assert_eq!(downloaded(), 2);
-    // Another instance knows more, even if the record is outdated otherwise.
+    // Another instance may have counted more downloads. Its count is used even if the record is outdated.
     let seed = Announcement { role: Role::Seed, ..one };
     apply(&store, at(0), Duration::ZERO, &record(&seed, 7)).unwrap();
     assert_eq!(downloaded(), 7);
@@ -333,7 +333,7 @@ fn a_claim_that_another_instance_tells_changes_nothing_about_a_peer_that_announc
         assert_eq!(tell(&store, at(10), 0, &other), Err(RecordRefusal::Claimed));
         assert_eq!(tell(&store, at(11), 0, &leave(&claim)), Ok(Applied::Left));
         assert_eq!(store.scrape(at(11), TORRENT).incomplete, 1);
-        // A claimed peer makes room for one that announces itself.
+        // When the peer has expired, a claim of its address counts, until a peer itself announces from there.
         tell(&store, at(600), 0, &other).unwrap();
         assert_eq!(store.scrape(at(600), TORRENT).complete, 1);
         tell(&store, at(601), 0, &victim).unwrap();
@@ -383,23 +383,27 @@ fn an_announce_tells_what_other_instances_must_hear() {
     assert_eq!(
         hears(30, &again),
         told(30, Some(0), Some(PeerChange::Joined)),
-        "another instance may have heard it leave"
+        "another instance may have heard the peer leave"
     );
     assert_eq!(hears(70, &completed(&peer)), told(70, Some(40), Some(PeerChange::Completed)));
-    assert_eq!(hears(80, &completed(&peer)), told(80, Some(10), None), "it repeats itself");
+    assert_eq!(hears(80, &completed(&peer)), told(80, Some(10), None), "the client repeats `completed`");
     assert_eq!(hears(90, &peer), told(90, Some(10), Some(PeerChange::Changed)), "the role");
     assert_eq!(hears(95, &seed), told(95, Some(5), Some(PeerChange::Changed)));
     assert_eq!(hears(99, &other), told(99, Some(4), Some(PeerChange::Changed)), "the id");
-    // What another instance has heard counts.
+    // A record of another instance counts as an announce.
     tell(&store, at(120), 10, &other).unwrap();
     assert_eq!(hears(130, &other), told(130, Some(20), None));
     assert_eq!(hears(140, &leave(&other)), told(140, None, Some(PeerChange::Left)));
-    assert_eq!(hears(150, &leave(&other)), told(150, None, Some(PeerChange::Left)), "others may know it");
-    assert_eq!(hears(160, &from("10.0.0.1:0")), None, "it is not recorded");
+    assert_eq!(
+        hears(150, &leave(&other)),
+        told(150, None, Some(PeerChange::Left)),
+        "other instances may know the peer"
+    );
+    assert_eq!(hears(160, &from("10.0.0.1:0")), None, "the peer is not recorded");
     assert_eq!(hears(160, &Announcement { action: Action::Peek, ..peer }), None);
     assert_eq!(hears(170, &peer), told(170, None, Some(PeerChange::Joined)));
     assert_eq!(hears(180, &Announcement { is_claim: true, ..seed }), None, "the peer announces itself");
-    // In a swarm that does not exist.
+    // The swarm does not exist any more.
     store.remove(TORRENT);
     assert_eq!(hears(190, &Announcement { action: Action::Peek, ..peer }), None);
     assert_eq!(hears(190, &leave(&peer)), told(190, None, Some(PeerChange::Left)));

@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 use tracker_protocol::{Endpoint, Peer, PeerId, Role};
 
-/// The key of the nth peer. Each is in a subnet of its own.
+/// Returns the key of the nth peer. Each peer is in a subnet of its own.
 fn key(n: u16) -> PeerKey<Ipv4Addr> {
     let [a, b] = n.to_be_bytes();
     PeerKey { endpoint: Endpoint { ip: Ipv4Addr::new(10, a, b, 0), port: NonZeroU16::MIN }, zone: None }
@@ -41,7 +41,7 @@ fn remove(peers: &mut Peers<Ipv4Addr>, n: u16, names_port: bool) -> Option<Role>
     removed
 }
 
-/// The peers that are picked from those for which `is_visible` is true.
+/// Picks peers for which `is_visible` returns true.
 fn picked(
     peers: &Peers<Ipv4Addr>,
     want: usize,
@@ -59,7 +59,7 @@ fn far(_: &Entry<Ipv4Addr>) -> Nearness {
     Nearness::Elsewhere
 }
 
-/// The id of the nth client. All ids have the same prefix.
+/// Returns the id of the nth client. All ids have the same prefix.
 fn id(n: u16) -> ClientId {
     let [a, b] = n.to_be_bytes();
     let mut id = [7; 20];
@@ -81,7 +81,7 @@ fn any_role() -> impl Strategy<Value = Role> {
 
 proptest! {
     /// Any mix of joins, role changes, departures and expiries leaves the same peers as a plain map does. Some lists of
-    /// peers are short and have no index; others are long and have one.
+    /// peers are short and have no index. Others are long and have an index.
     #[test]
     fn behaves_like_a_map(
         steps in proptest::collection::vec((0..200_u16, 0..10_u8, any_role(), 0..3_u64), 0..600),
@@ -144,7 +144,7 @@ proptest! {
         }
     }
 
-    /// Few near peers, or few visible ones, are found among many, at any position.
+    /// The search finds a few near or visible peers among many others, at any position of the list.
     #[test]
     fn few_eligible_peers_are_found_among_many(
         total in 1..512_u16, few in proptest::collection::hash_set(0..512_u16, 0..40), want in 1..60_usize,

@@ -18,13 +18,13 @@ fn addresses_of(peers: &PeerLists) -> Vec<String> {
     v4.chain(peers.v6.iter().map(|peer| SocketAddr::from(peer.endpoint).to_string())).collect()
 }
 
-/// A client at this address that listens on port 1.
+/// Makes a client at this address that listens on port 1.
 fn client(topology: &Topology, ip: &str, want: usize) -> Recipient {
     let place = topology.zoned(ip.parse().unwrap());
     Recipient { place, outside: None, port: NonZeroU16::new(1), want, counts: true }
 }
 
-/// The peers that a client at 10.0.0.1:1 gets when it wants `want` peers.
+/// Returns the peers that a client at 10.0.0.1:1 gets when it wants `want` peers.
 fn merged(local: &[&str], upstream: &[&[&str]], want: usize) -> Vec<String> {
     let topology = Topology::default();
     let client = client(&topology, "10.0.0.1", want);
@@ -63,7 +63,10 @@ fn local_first_then_each_in_turn_without_repeats() {
         ["10.0.0.2:2", "1.1.1.1:1", "2.2.2.2:1", "1.1.1.1:2", "1.1.1.1:3", "[2001:db8::1]:1"]
     );
     let three = merged(local, &[&a[..2], &b[..1]], 3);
-    assert!(three.len() == 3 && three[0] == local[0] && three[2] == b[0], "one of each: {three:?}");
+    assert!(
+        three.len() == 3 && three[0] == local[0] && three[2] == b[0],
+        "one local peer and one of each list: {three:?}"
+    );
     assert_eq!(merged(local, &[a, b], 1), ["10.0.0.2:2"]);
     assert_eq!(merged(local, &[], 50), ["10.0.0.2:2"]);
 }
@@ -103,7 +106,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
     ][..];
     assert_eq!(merged(&[], &[upstream], 50), ["10.0.0.1:2", "9.9.9.9:1"]);
     assert!(merged(&[], &[&["127.0.0.1:5"]], 50).is_empty());
-    // The client does not get itself under its outside address either.
+    // The client does not get its own outside address as a peer either.
     let topology = Topology::default();
     let client = Recipient { outside: "9.9.9.9".parse().ok(), ..client(&topology, "10.0.0.1", 50) };
     let mut peers = PeerLists::default();

@@ -6,18 +6,19 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug)]
 pub(crate) struct AnnounceQuery(Vec<(String, String)>);
 
-/// An announce of a leecher on port 6881. [`id`] turns the names into ids.
+/// Returns an announce of a leecher on port 6881. [`id`] makes the info-hash and the peer id from the names.
 pub(crate) fn announce(torrent: &str, peer: &str) -> AnnounceQuery {
     let announce = AnnounceQuery(Vec::new()).with("info_hash", escape(&id(torrent))).with("peer_id", escape(&id(peer)));
     announce.port(6881).with("left", "1")
 }
 
-/// A client on the LAN without a port. It gets up to 200 peers, and is not listed as a peer.
+/// Returns an announce without a port, from an address on the LAN. Its sender gets up to 200 peers, and is not listed as
+/// a peer.
 pub(crate) fn observer(torrent: &str) -> AnnounceQuery {
     announce(torrent, "observer").at("10.99.99.99").without("port").numwant(200)
 }
 
-/// Twenty bytes that begin with a name.
+/// Returns twenty bytes that begin with this name.
 pub(crate) fn id(name: &str) -> [u8; 20] {
     let mut id = [b'-'; 20];
     id[..name.len()].copy_from_slice(name.as_bytes());
@@ -35,7 +36,7 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
 }
 
 impl AnnounceQuery {
-    /// The same announce with the parameter `ip`, which replaces the test's own address.
+    /// Sets the parameter `ip`, so that the tracker does not use the test's own address.
     pub(crate) fn at(self, ip: &str) -> Self {
         self.with("ip", ip)
     }

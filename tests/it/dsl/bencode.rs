@@ -66,7 +66,7 @@ impl Bencode {
         }
     }
 
-    /// The peers in `peers` (either form) and `peers6`, sorted. Compact lists must have a correct length.
+    /// Returns the peers in `peers` (either form) and `peers6`, sorted. Compact lists must have a correct length.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
         let mut peers: Vec<SocketAddr> = match self.get("peers").expect("peers is always there") {
             Self::List(peers) => peers
@@ -93,6 +93,6 @@ impl Bencode {
 
 fn entries<const LENGTH: usize>(list: &[u8]) -> impl Iterator<Item = [u8; LENGTH]> {
     let (entries, rest) = list.as_chunks::<LENGTH>();
-    assert!(rest.is_empty(), "{} bytes of compact peers", list.len());
+    assert!(rest.is_empty(), "the last of the compact peers is incomplete: {} bytes", list.len());
     entries.iter().copied()
 }

@@ -23,19 +23,19 @@ impl TestAuthority {
         self.0.pem()
     }
 
-    /// A certificate for `localhost`, and its key.
+    /// Issues a certificate for `localhost`, and returns it with its key.
     pub(crate) fn issue(&self) -> (Certificate, KeyPair) {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 
-    /// Clients that trust this authority and speak HTTP/1.1.
+    /// Returns the TLS configuration of a client that trusts this authority and speaks HTTP/1.1.
     pub(crate) fn client(&self) -> ClientConfig {
         self.client_of(&[&TLS13, &TLS12])
     }
 
-    /// Clients that trust this authority and have only these versions of TLS.
+    /// Returns the configuration of a client that trusts this authority and has only these versions of TLS.
     pub(crate) fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -47,7 +47,7 @@ impl TestAuthority {
     }
 }
 
-/// A certificate and its key in files that a server of ours can read.
+/// A certificate and its key, in the files that the settings of a server name.
 pub(crate) struct CertificateFiles {
     folder: TempDir,
     pub(crate) authority: TestAuthority,
@@ -72,7 +72,7 @@ impl CertificateFiles {
         self.folder.path()
     }
 
-    /// The file with the certificate and the authority's certificate.
+    /// Returns the path of the file with the certificate and the authority's certificate.
     pub(crate) fn chain(&self) -> PathBuf {
         self.folder().join("fullchain.pem")
     }

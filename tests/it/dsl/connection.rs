@@ -14,10 +14,10 @@ use super::announce::AnnounceQuery;
 use super::reply::Reply;
 use super::wait::DEADLINE;
 
-/// The prefix of the path of a Unix socket whose clients send a PROXY header with their address.
+/// An address with this prefix is a Unix socket whose clients first send a PROXY header with their address.
 pub(super) const UNIX: &str = "proxy+unix:";
 
-/// The PROXY header that clients of a `UNIX` socket send. It has the address of this host.
+/// The PROXY header that [`TestConnection::to`] sends first at a [`UNIX`] address. It has the address of this host.
 const FROM_THIS_HOST: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 80\r\n";
 
 /// A connection for any number of requests.
@@ -64,15 +64,15 @@ impl Write for TestStream {
 }
 
 impl TestConnection {
-    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`. The server's certificate must be
-    /// for `localhost`. The handshake may fail.
+    /// Connects to an address as the server logs it, such as `tls://127.0.0.1:8443`, and performs a handshake. Returns
+    /// an error if the handshake fails, for example because the server's certificate is not for `localhost`.
     pub(crate) fn over_tls(address: &str, config: ClientConfig) -> std::io::Result<Self> {
         Self::to(address.strip_prefix("tls://").unwrap()).handshake(config)
     }
 
     /// Performs a handshake on this open connection.
     pub(crate) fn handshake(self, config: ClientConfig) -> std::io::Result<Self> {
-        let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("it has TLS") };
+        let TestStream::Plain(mut socket) = self.0.into_inner() else { panic!("the connection has TLS already") };
         let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
@@ -80,11 +80,11 @@ impl TestConnection {
         Ok(Self(BufReader::new(TestStream::Tls(Box::new(StreamOwned::new(session, socket))))))
     }
 
-    /// The TLS state of the connection.
+    /// Returns the TLS state of the connection.
     pub(crate) fn session(&self) -> &ClientConnection {
         match self.0.get_ref() {
             TestStream::Tls(stream) => &stream.conn,
-            TestStream::Plain(_) => panic!("it has no TLS"),
+            TestStream::Plain(_) => panic!("the connection has no TLS"),
         }
     }
 
@@ -129,7 +129,7 @@ impl TestConnection {
         self.get_with(target, &[])
     }
 
-    /// Sends GET with these headers beside `Host`.
+    /// Sends GET with `Host` and these headers.
     pub(crate) fn get_with(&mut self, target: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Reply {
         self.send(request("GET", target, headers));
         self.reply()
@@ -156,12 +156,12 @@ impl TestConnection {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Like [`Self::send`], but returns the error, because the server may have closed the connection.
+    /// Sends bytes as [`Self::send`] does, but returns an error if the server has closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.0.get_mut().write_all(bytes.as_ref())
     }
 
-    /// The next complete reply.
+    /// Reads the next reply and its body.
     pub(crate) fn reply(&mut self) -> Reply {
         let mut reply = self.reply_head();
         match reply.header("content-length").map(|length| length.parse().unwrap()) {
@@ -174,7 +174,7 @@ impl TestConnection {
         reply
     }
 
-    /// The status and the headers of the next reply, which has no body.
+    /// Reads the status and the headers of the next reply, which has no body.
     pub(crate) fn head_of_reply(&mut self) -> Reply {
         self.reply_head()
     }
@@ -200,7 +200,7 @@ impl TestConnection {
         line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the connection ends after {line:?}")).to_owned()
     }
 
-    /// Whether the server has closed the connection.
+    /// Returns whether the server has closed the connection.
     pub(crate) fn is_closed(&mut self) -> bool {
         let stream = self.0.get_mut();
         stream.socket().set_nonblocking(true).unwrap();
@@ -209,14 +209,14 @@ impl TestConnection {
         !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Everything until the server closes the connection. Over TLS, the function fails if the server closes without the
-    /// TLS message `close_notify`.
+    /// Reads everything until the server closes the connection. Over TLS, returns an error if the server closes without
+    /// the TLS message `close_notify`.
     pub(crate) fn rest_until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).map(|_| rest)
     }
 
-    /// Everything until the server closes or resets the connection.
+    /// Reads everything until the server closes or resets the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         if let Err(error) = self.0.read_to_end(&mut rest) {
@@ -231,7 +231,7 @@ impl TestConnection {
     }
 }
 
-/// A request without a body, as a client sends it.
+/// Returns a request without a body, as a client sends it.
 pub(crate) fn request(method: &str, target: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = [method.as_bytes(), b" ", target.as_ref(), b" HTTP/1.1\r\nHost: retracker.local\r\n"].concat();
     headers.iter().for_each(|(name, value)| write!(bytes, "{name}: {value}\r\n").unwrap());

@@ -8,7 +8,7 @@ use super::bencode::Bencode;
 pub(crate) struct Reply {
     pub(crate) version: String,
     pub(crate) status: u16,
-    /// Names in lower case, in the order of the reply.
+    /// The names (in lower case) and the values, in the order of the reply.
     pub(super) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -18,29 +18,30 @@ impl Reply {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body in printable form.
+    /// Returns the body in printable form.
     pub(crate) fn text(&self) -> String {
         self.body.escape_ascii().to_string()
     }
 
-    /// The body as a BitTorrent client reads it. The status must be 200, and the type must be plain text. The bencode
-    /// must be canonical (keys sorted and unique, no leading zeros), without trailing bytes.
+    /// Reads the body as bencode. The status must be 200, and the content type must be plain text. The bencode must be
+    /// canonical (keys sorted and unique, no leading zeros) and have no trailing bytes, because every BitTorrent client
+    /// can read this form.
     pub(crate) fn tree(&self) -> Bencode {
         assert_eq!((self.status, self.header("content-type")), (200, Some("text/plain")), "{}", self.text());
         Bencode::read(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The peers of an announce reply, sorted.
+    /// Returns the peers of an announce reply, sorted.
     pub(crate) fn peers(&self) -> Vec<String> {
         self.tree().peers().into_iter().map(|peer| peer.to_string()).collect()
     }
 
-    /// One of the numbers of an announce reply.
+    /// Returns the number at this key of an announce reply.
     pub(crate) fn int(&self, key: &str) -> i64 {
         self.tree().get(key).unwrap_or_else(|| panic!("{key} is not in {}", self.text())).int()
     }
 
-    /// The `external ip` of an announce reply.
+    /// Returns the `external ip` of an announce reply.
     pub(crate) fn external_ip(&self) -> String {
         match self.tree().get("external ip").unwrap().bytes() {
             bytes if bytes.len() == 4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).unwrap()).to_string(),
@@ -48,12 +49,12 @@ impl Reply {
         }
     }
 
-    /// A text of an announce reply.
+    /// Returns the text at this key of an announce reply.
     pub(crate) fn string(&self, key: &str) -> Option<String> {
         Some(String::from_utf8(self.tree().get(key)?.bytes().to_vec()).unwrap())
     }
 
-    /// `complete`, `incomplete` and `downloaded` of an announce reply.
+    /// Returns `complete`, `incomplete` and `downloaded` of an announce reply.
     pub(crate) fn counts(&self) -> [i64; 3] {
         ["complete", "incomplete", "downloaded"].map(|key| self.int(key))
     }

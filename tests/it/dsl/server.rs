@@ -12,10 +12,10 @@ use super::connection::{TestConnection, UNIX};
 use super::reply::Reply;
 use super::wait::eventually;
 
-/// If this variable is set, servers listen on Unix sockets, unless a test chooses an address.
+/// The name of an environment variable. If it is set, servers listen on Unix sockets, unless a test chooses an address.
 pub(crate) const OVER_UNIX: &str = "RETRACKER_TESTS_OVER_UNIX";
 
-/// Prepares a run of the binary: its arguments and its whole environment.
+/// A run of the binary before it starts: the arguments and the whole environment.
 pub(crate) struct ServerSetup {
     command: Command,
     /// The number of TCP and Unix listeners; 0 if `start` must add the default listener.
@@ -59,7 +59,8 @@ pub(crate) fn retracker_with_files(soft: usize, hard: usize, args: &[&str]) -> S
     setup
 }
 
-/// Raises this process's limit of open files. Returns whether the system allows this many.
+/// Raises this process's limit of open files. If the system does not allow this many, prints a message and returns
+/// false.
 pub(crate) fn may_open(files: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -127,7 +128,8 @@ impl ServerSetup {
     }
 }
 
-/// The audience and the address of a listener, if this line of the log says that it listens.
+/// Returns the audience and the address of the listener that this line of the log reports. `None` if the line reports no
+/// listener.
 fn listening(line: &str) -> Option<(&'static str, String)> {
     let after = |text, audience| Some((audience, line.rsplit_once(text)?.1.to_owned()));
     after("listening on ", "clients")
@@ -213,7 +215,7 @@ impl Server {
         retracker(args).start()
     }
 
-    /// A server on `::1`. On a host without IPv6, prints a message and returns `None`.
+    /// Starts a server on `::1`. On a host without IPv6, prints a message and returns `None`.
     pub(crate) fn start_on_ipv6(args: &[&str]) -> Option<Self> {
         if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
             eprintln!("skipped: this host has no IPv6");
@@ -222,32 +224,32 @@ impl Server {
         Some(Self::start(&[&["-l", "[::1]:0"], args].concat()))
     }
 
-    /// The server's addresses over TCP and Unix sockets for clients, as it logs them.
+    /// Returns the server's addresses for clients over TCP and Unix sockets, as the server logs them.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// The server's first UDP address.
+    /// Returns the server's first UDP address.
     pub(crate) fn udp_address(&self) -> SocketAddr {
         self.udp[0].split_once("udp://").unwrap().1.parse().unwrap()
     }
 
-    /// The server's UDP addresses, as it logs them.
+    /// Returns the server's UDP addresses, as the server logs them.
     pub(crate) fn udp_addresses(&self) -> &[String] {
         &self.udp
     }
 
-    /// The server's addresses for operators, as it logs them.
+    /// Returns the server's addresses for operators, as the server logs them.
     pub(crate) fn admin_addresses(&self) -> &[String] {
         &self.admin
     }
 
-    /// The server's addresses for torrent-cache, as it logs them.
+    /// Returns the server's addresses for torrent-cache, as the server logs them.
     pub(crate) fn torrents_addresses(&self) -> &[String] {
         &self.torrents
     }
 
-    /// The lines that the server has logged so far.
+    /// Returns the lines that the server has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.process.log()
     }
@@ -291,7 +293,7 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// The processor time that the server has used, in hundredths of a second.
+    /// Returns the processor time that the server has used, in hundredths of a second.
     #[cfg(target_os = "linux")]
     pub(crate) fn processor_ticks(&self) -> u64 {
         let stat = procfs::process::Process::new(self.process.child.id().cast_signed()).unwrap().stat().unwrap();

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a busy machine. Only failing tests wait this long.
+/// How long a test waits for an event. No event takes as long, even on a busy machine, so only failing tests wait until
+/// the end.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Repeats an attempt until it succeeds. `what` names the goal in the failure message.

@@ -111,7 +111,7 @@ fn s5_4_absurd_counts_are_still_counts() {
     let tracker = FakeTracker::start(sends(ok(absurd)));
     let server = forwarding_to(&[&tracker], AMPLE);
     let reply = server.announce(&announce("t", "client").at("10.0.0.9"));
-    // Counts fit into a signed number of 32 bits, because some clients would take a larger one as negative.
+    // Counts must fit into a signed number of 32 bits, because some clients would read a larger count as negative.
     let [complete, incomplete, _] = reply.counts();
     assert!((0..=i64::from(i32::MAX)).contains(&complete), "{complete}");
     assert!((1..=i64::from(i32::MAX)).contains(&incomplete), "{incomplete}");

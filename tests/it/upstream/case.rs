@@ -14,13 +14,13 @@ use super::replies::{GOOD_PEER, PEER, ok, with_peers};
 use crate::dsl::{Bencode, Reply, Server, announce, eventually, retracker};
 use crate::fake_tracker::{Deaf, FakeTracker, Refusing, Script, sends};
 
-/// Where announces go. The path and the query are secret: only the tracker may see them.
+/// The path and the query of the announce URL of an odd tracker. They are secret: only this tracker may see them.
 pub(super) const SECRET_TARGET: &str = "/sEcReTpAtH/announce?passkey=sEcReTqUeRy";
 /// The timeout in seconds of an exchange that must not time out, however busy the machine is.
 pub(super) const AMPLE: &str = "20";
-/// The timeout of an exchange that must time out.
+/// The timeout in seconds of an exchange that must time out.
 pub(super) const SHORT: &str = "0.5";
-/// The timeout of an exchange that must time out, but only after something else has happened.
+/// The timeout in seconds of an exchange that must time out, but only after the server has had an answer.
 const LESS_SHORT: &str = "3";
 /// The delay that a busy machine may add to [`SHORT`] or [`LESS_SHORT`]. It is less than [`AMPLE`], the time that the
 /// client waits.
@@ -30,14 +30,14 @@ const MARGIN: Duration = Duration::from_secs(15);
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) upstream: TestedUpstream,
-    /// How long the exchange may take.
+    /// The timeout of the exchange in seconds.
     pub(super) time: &'static str,
-    /// Outcome and status of the exchange as in the metrics. Alternatives are separated by `|`.
+    /// The outcome and the status of the exchange, as the metrics name them. Alternatives are separated by `|`.
     pub(super) expected: &'static str,
-    /// Whether the client gets [`PEER`] if the exchange succeeds.
+    /// Whether the client gets [`PEER`] from this tracker if the exchange succeeds.
     pub(super) peer: bool,
-    /// `complete` and `incomplete` in the client's reply. By default they count the seed of the correct tracker, and
-    /// the client itself.
+    /// `complete` and `incomplete` in the client's reply. By default they count the seed of the correct tracker and the
+    /// client itself.
     pub(super) counts: [i64; 2],
     /// How many connections the tracker gets.
     pub(super) visits: usize,
@@ -132,7 +132,7 @@ impl Case {
                 assert_eq!(request.matches("\r\nHost: ").count(), 1, "{request}");
             }
         }
-        // The process still answers, and has not revealed the secret.
+        // The server still answers, and has not revealed the secret.
         let scraped = server.get(format!("/scrape?info_hash={}", "torrent-------------"));
         assert!(scraped.text().contains("10:incompletei1e"), "{}", scraped.text());
         assert_secret_kept(server);
@@ -174,7 +174,7 @@ pub(super) fn with_forwarders(entries: &str, args: &[&str]) -> Server {
     retracker(&[&["-f", file.path().to_str().unwrap()], args].concat()).start()
 }
 
-/// A server that forwards to these trackers, which are named `tracker 0`, `tracker 1` and so on.
+/// Starts a server that forwards to these trackers, which are named `tracker 0`, `tracker 1` and so on.
 pub(super) fn forwarding_to(trackers: &[&FakeTracker], time: &str) -> Server {
     let entries = trackers.iter().enumerate().fold(String::new(), |mut entries, (n, tracker)| {
         let address = tracker.address();
@@ -195,7 +195,7 @@ pub(super) fn assert_complete(reply: &Reply, [complete, incomplete]: [i64; 2], p
     assert_eq!(take("incomplete"), Some(Bencode::Int(incomplete)), "incomplete");
     assert_eq!(take("downloaded"), Some(Bencode::Int(0)));
     assert_eq!(take("external ip"), Some(Bencode::Bytes(vec![10, 0, 0, 9])));
-    // The intervals are our own, even if the upstream's are absurd.
+    // The server sends its own intervals, even if the upstream's intervals are absurd.
     for key in ["interval", "min interval"] {
         assert!((1..=30).contains(&take(key).unwrap().int()), "{}", reply.text());
     }
@@ -210,16 +210,16 @@ pub(super) fn metrics(server: &Server) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// The outcome and the status of the only exchange with a forwarder. `None` before the exchange ends.
+/// Returns the outcome and the status of the only exchange with a forwarder. `None` before the exchange ends.
 pub(super) fn outcome(metrics: &str, forwarder: &str) -> Option<String> {
     let label = |metric: &str, name: &str, value: &str| {
         let start = format!("{metric}{{{name}=\"{forwarder}\",{value}=\"");
         let found: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix(&start)?.split_once("\"} ")).collect();
         match found[..] {
-            // A series appears just before its first count.
+            // A series appears with the value 0, just before its first exchange is counted.
             [] | [(_, "0")] => None,
             [(label, "1")] => Some(label.to_owned()),
-            _ => panic!("not one exchange but {found:?}"),
+            _ => panic!("expected one exchange, found {found:?}"),
         }
     };
     let outcome = label("retracker_forward_exchanges_total", "forwarder", "outcome")?;
@@ -234,7 +234,7 @@ pub(super) fn outcome_of_good(server: &Server) -> String {
 pub(super) fn assert_secret_kept(server: &Server) {
     let log = server.log().join("\n");
     assert!(!log.contains("sEcReT") && !metrics(server).contains("sEcReT"), "a secret was revealed");
-    assert!(!log.contains("panicked"), "a panic");
+    assert!(!log.contains("panicked"), "the server panicked");
     assert!(log.chars().all(|char| char == '\n' || !char.is_control()), "control characters in the log: {log:?}");
 }
 

@@ -18,12 +18,12 @@ use crate::dsl::{ServerSetup, TestAuthority, announce, retracker};
 /// A public address, because an upstream tracker behind a proxy can give only public peers.
 const PEER: &str = "45.45.45.45:4545";
 
-/// A tracker at `localhost`.
+/// Starts a tracker at `localhost`.
 fn tracker(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
     serving(certificate, key, ok(with_peers(&[PEER])))
 }
 
-/// A server at `localhost` that answers each request with this reply.
+/// Starts a server at `localhost` that answers each request with this reply.
 fn serving(certificate: CertificateDer<'static>, key: &KeyPair, reply: Vec<u8>) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -54,7 +54,7 @@ fn serving(certificate: CertificateDer<'static>, key: &KeyPair, reply: Vec<u8>) 
     address
 }
 
-/// A server with a certificate of a private authority, and the authority in a file.
+/// A server with a certificate of a private authority, and a file with the authority's certificate.
 pub(crate) struct Site {
     folder: TempDir,
     pub(crate) tracker: SocketAddr,
@@ -65,7 +65,7 @@ impl Site {
         Self::serving(ok(with_peers(&[PEER])))
     }
 
-    /// A server that answers each request with this reply.
+    /// Starts a server that answers each request with this reply.
     pub(crate) fn serving(reply: Vec<u8>) -> Self {
         let authority = TestAuthority::new();
         let (certificate, key) = authority.issue();
@@ -74,7 +74,7 @@ impl Site {
         Self { folder, tracker: serving(certificate.der().clone(), &key, reply) }
     }
 
-    /// The file of the authority.
+    /// Returns the path of the file with the authority's certificate.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }

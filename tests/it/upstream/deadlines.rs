@@ -87,7 +87,7 @@ fn slow() -> Vec<Case> {
         drip("drips its body", http("200 OK\r\nContent-Length: 999", &long)),
         drip("drips its chunks", chunked(long.iter().flat_map(|byte| chunk(&[*byte])).collect::<Vec<_>>())),
         drip("drips its gzip", http("200 OK\r\nContent-Encoding: gzip", gzip(&long))),
-        // The status arrives in time, so the exchange may count as refused instead of timed out.
+        // The status arrives before the timeout. So the exchange may count as an error status instead of a timeout.
         drip("drips its refusal", http("404 Not Found\r\nContent-Length: 999", &long))
             .fails("status 404|timeout error"),
         times_out(
@@ -129,15 +129,15 @@ fn s5_6_the_deadline_covers_the_whole_exchange() {
 fn s5_6_slow_redirects_share_one_deadline() {
     let tracker = FakeTracker::start(script(|visit| {
         visit.read();
-        // This pause makes the hop slow, as the test requires. The pause does not wait for an event.
+        // This pause is the slow hop under test. It does not wait for an event.
         thread::sleep(Duration::from_millis(200));
         visit.write(&http(&format!("302 Found\r\nLocation: /{}", visit.number), ""));
     }));
     let server = forwarding_to(&[&tracker], SHORT);
     server.announce(&announce("t", "client"));
-    assert_eq!(eventually("the end", || outcome(&metrics(&server), "tracker 0")), "timeout error");
+    assert_eq!(eventually("the exchange ends", || outcome(&metrics(&server), "tracker 0")), "timeout error");
     tracker.wait_until_idle();
-    // Six hops are allowed, but they would take twice the deadline.
+    // Six hops are allowed, but they take longer than the deadline. So the exchange ends before the sixth hop.
     assert!(tracker.visits() < 6, "{}", tracker.visits());
 }
 

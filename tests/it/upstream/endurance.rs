@@ -1,4 +1,4 @@
-//! One process goes through all cases, and has many exchanges at once.
+//! One server goes through all cases, and then has many exchanges at once.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use super::statuses::refusals;
 use crate::dsl::{Server, announce, eventually, observer, request};
 use crate::fake_tracker::{FakeTracker, script, sends, sends_and_stays};
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 fn gauge(server: &Server, name: &str) -> Option<f64> {
     metrics(server).lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

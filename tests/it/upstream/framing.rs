@@ -1,4 +1,4 @@
-//! 5.2, 5.3, 5.5: how the bytes of a reply are framed and encoded, and replies that cannot be read.
+//! 5.2, 5.3, 5.5: framings and encodings of replies, and replies that cannot be read.
 
 use std::time::Duration;
 

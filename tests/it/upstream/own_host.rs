@@ -1,5 +1,6 @@
-//! Upstream trackers (5) and this host. Addresses of this host are not accepted as peers or redirects. If an exchange
-//! fails because of this host, the upstream does not count as failed.
+//! Upstream trackers (5) and the server's own host. The server accepts neither loopback addresses nor its own
+//! listeners as peers, and follows no redirect to this host. If an exchange fails because of
+//! this host, the upstream does not count as failed.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -11,7 +12,7 @@ use crate::fake_tracker::{FakeTracker, script, sends};
 const PEER: &str = "10.1.1.1:1001";
 const AMPLE: &str = "20";
 
-/// An address of this host that other hosts could use. `None` if this host has only loopback addresses.
+/// Returns an address of this host that other hosts could use. `None` if this host has only loopback addresses.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.88.99.1:9").ok()?;
@@ -59,7 +60,7 @@ fn redirects_to_this_host_or_to_link_local_addresses_are_refused() {
     let links = ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "100.100.100.200"];
     let mut trackers: Vec<_> =
         links.iter().map(|host| FakeTracker::start(to(format!("http://{host}/latest/meta-data")))).collect();
-    // A tracker at an address that other hosts can reach must not redirect to loopback either.
+    // A tracker at an address that other hosts can reach must not redirect to loopback.
     let loopback = hidden.address();
     for target in [format!("http://{loopback}/"), format!("http://localhost:{}/", loopback.port())] {
         trackers.extend(own_address().and_then(|ip| FakeTracker::start_on(ip, to(target))));
@@ -101,7 +102,7 @@ fn failures_of_this_host_do_not_count_against_the_upstream() {
     server.logged("cannot ask upstream trackers");
 }
 
-/// The test sets the server's limit of open files to zero while the server runs.
+/// While the server runs, the test sets the server's limit of open files to zero.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lack_of_descriptors_does_not_count_against_the_upstream() {
@@ -135,7 +136,7 @@ fn a_lack_of_descriptors_does_not_count_against_the_upstream() {
         "{page}"
     );
     prlimit(Some(pid), Resource::Nofile, before).unwrap();
-    eventually("it forwards again", || {
+    eventually("the server forwards again", || {
         (connection.announce(&announce("u", "client").at("10.0.0.9")).peers() == [PEER]).then_some(())
     });
 }
@@ -149,7 +150,7 @@ fn temporary_statuses_do_not_count_as_refusals() {
             visit.write(&if visit.number == 0 { first } else { ok(with_peers(&[PEER])) });
         }));
         let server = with_forwarders(&format!("- uri: http://{}/a\n", tracker.address()), &["-t", AMPLE]);
-        eventually("it gets another request", || {
+        eventually("the upstream gets another request", || {
             let peers = server.announce(&announce("t", "client").at("10.0.0.9")).peers();
             (peers == [PEER]).then_some(())
         });
@@ -170,7 +171,7 @@ fn exchanges_with_all_upstreams_together_are_limited() {
     }
     let line = "retracker_forward_exchanges_delayed_total 3";
     eventually(line, || metrics(&server).contains(line).then_some(()));
-    // The tracker's thread may accept the connections later.
+    // The tracker may accept the connections only after the server's reply. So the test waits for them.
     eventually("two connections", || (slow.visits() == 2).then_some(()));
     assert_eq!(slow.visits(), 2);
 }

@@ -58,7 +58,7 @@ fn unusable_upstream_addresses_are_left_out() {
     let reply = server.announce(&announce("t", "client").at("10.0.0.9"));
     let usable = ["10.0.0.9:6882", PEER, GOOD_PEER, "10.3.3.3:3003", "[fd00::1]:1001"];
     assert_eq!(reply.peers(), usable);
-    // A client on this host does not get loopback peers either.
+    // Even a client on this host gets no loopback peers.
     let reply = server.announce(&announce("t", "client").port(6999));
     let loopback = reply.peers().into_iter().filter(|peer| peer.starts_with("127.") || peer.starts_with("[::1]"));
     assert_eq!(loopback.count(), 0);
@@ -95,7 +95,7 @@ fn numwant_limits_the_whole_list_and_local_peers_come_first() {
     }
     let client = announce("t", "client").at("10.0.0.9");
     let numwant_sent = |tracker: &FakeTracker| SentRequest::parse(tracker.requests().last().unwrap()).value("numwant");
-    // The first announce wants many peers and waits until both trackers have answered. Later ones do not wait.
+    // The first announce wants many peers and waits until both trackers have answered. Later announces do not wait.
     for (numwant, expected) in [(200, 200), (0, 0), (2, 2), (3, 3), (7, 7), (80, 80), (1_000_000, 200), (-1, 50)] {
         let reply = server.announce(&client.clone().numwant(numwant));
         let tree = reply.tree();
@@ -107,7 +107,7 @@ fn numwant_limits_the_whole_list_and_local_peers_come_first() {
         assert!(peers.iter().take(3).all(|peer| peer[1] == 3), "local peers first");
         assert!(of(1).abs_diff(of(2)) <= 1, "in turn: {} and {}", of(1), of(2));
     }
-    // The list that an upstream sends is for all clients. So the `numwant` in the upstream request does not depend on
+    // All clients get peers from one list of each upstream. So the `numwant` in the upstream request does not depend on
     // the first client.
     assert_eq!([numwant_sent(&a), numwant_sent(&b)], [Some("200".to_owned()), Some("200".to_owned())]);
 }

@@ -16,14 +16,14 @@ const PEER: &str = "45.45.45.45:4545";
 /// A name that no resolver knows.
 const NAME: &str = "tracker.invalid";
 
-/// A run with these entries and a timeout that is long enough for a busy machine.
+/// Prepares a run with these forwarders. The timeout is long enough for a busy machine.
 fn forwarding(entries: &str) -> (ServerSetup, NamedTempFile) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(entries.as_bytes()).unwrap();
     (retracker(&["-t", "20", "-d", "-f", file.path().to_str().unwrap()]), file)
 }
 
-/// A proxy that opens all tunnels to one address and keeps the requests for them.
+/// A proxy whose tunnels all lead to one address. It keeps the requests for tunnels.
 pub(crate) struct Tunnels {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Vec<u8>>>>,

@@ -6,7 +6,7 @@ use super::request::SentRequest;
 use crate::dsl::announce;
 use crate::fake_tracker::{FakeTracker, script, sends};
 
-/// A tracker that redirects with this head. The request that follows gets peers.
+/// Returns a case whose tracker answers the first request with this redirect, and the second request with peers.
 fn redirects(name: impl Into<String>, head: &'static str) -> Case {
     let answer = script(move |visit| {
         visit.read();
@@ -55,7 +55,7 @@ fn s5_3_redirects() {
             .less_short(),
         lost("304 Not Modified\r\nLocation: http://SELF/moved", "status 304").visits(1),
         lost("200 OK\r\nLocation: http://SELF/moved", "junk 200").visits(1),
-        // The target does not speak TLS.
+        // The target, which is the tracker itself, does not speak TLS.
         lost("301 Moved\r\nLocation: https://SELF/sEcReTpAtH", "tls error|timeout error").less_short(),
         Case::new(
             "in a circle",

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A peer of the tracker under test.
+/// A peer that the odd tracker of a [`Case`](super::case::Case) gives.
 pub(super) const PEER: &str = "10.1.1.1:1001";
-/// A peer of the correct tracker beside it.
+/// A peer that the correct tracker gives.
 pub(super) const GOOD_PEER: &str = "10.2.2.2:2002";
 
 pub(super) fn compact(peers: &[&str]) -> Vec<u8> {
@@ -24,7 +24,7 @@ pub(super) fn bencoded(bytes: &[u8]) -> Vec<u8> {
     [bytes.len().to_string().as_bytes(), b":", bytes].concat()
 }
 
-/// A reply with compact IPv4 peers.
+/// Returns a dictionary with these IPv4 peers in compact form.
 pub(super) fn with_peers(peers: &[&str]) -> Vec<u8> {
     [b"d8:intervali1800e5:peers", &bencoded(&compact(peers))[..], b"e"].concat()
 }
@@ -33,7 +33,8 @@ pub(super) fn one_peer() -> Vec<u8> {
     with_peers(&[PEER])
 }
 
-/// A reply with these keys before and after the compact [`PEER`].
+/// Returns a dictionary with [`PEER`] in compact form. `front` is the beginning of the dictionary before the key `peers`,
+/// and `behind` is the rest after the peers.
 pub(super) fn around_peers(front: &str, behind: &str) -> Vec<u8> {
     [front.as_bytes(), b"5:peers", &bencoded(&compact(&[PEER])), behind.as_bytes()].concat()
 }
@@ -42,7 +43,7 @@ pub(super) fn http(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [b"HTTP/1.1 ", head.as_bytes(), b"\r\n\r\n", body.as_ref()].concat()
 }
 
-/// A reply as most trackers send it.
+/// Returns a reply with the headers that most trackers send.
 pub(super) fn with_length(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     http(&format!("{head}\r\nContent-Type: text/plain\r\nContent-Length: {}", body.len()), body)
@@ -60,7 +61,7 @@ pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-/// gzip (RFC 1952) without compression.
+/// Encodes bytes as gzip (RFC 1952) without compression.
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -73,7 +74,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     [b"\x1f\x8b\x08\0\0\0\0\0\0\xff", &stored(bytes)[..], &trailer].concat()
 }
 
-/// The "deflate" of HTTP (RFC 1950).
+/// Encodes bytes as HTTP's `deflate`, which is the zlib format (RFC 1950), without compression.
 pub(super) fn zlib(bytes: &[u8]) -> Vec<u8> {
     let (a, b) = bytes.iter().fold((1, 0), |(a, b), byte| {
         let a = (a + u32::from(*byte)) % 65_521;
@@ -87,10 +88,10 @@ pub(super) fn stored(bytes: &[u8]) -> Vec<u8> {
     [b"\x01", &length.to_le_bytes()[..], &(!length).to_le_bytes(), bytes].concat()
 }
 
-/// The beginning of a gzip stream. Every zero byte that follows it inflates to 1,032 zero bytes.
+/// The beginning of a gzip stream. Each zero byte after this beginning inflates to 1,032 zero bytes.
 pub(super) const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90\xfe\xaf\xee\x08\x0a";
 
-/// A reply whose compact peers are these bytes.
+/// Returns a dictionary whose compact peers are these bytes.
 pub(super) fn around_peers_of(list: &[u8]) -> Vec<u8> {
     [b"d8:intervali1800e5:peers", &bencoded(list)[..], b"e"].concat()
 }

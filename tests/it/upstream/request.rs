@@ -8,7 +8,7 @@ use super::replies::{PEER, ok, one_peer};
 use crate::dsl::announce;
 use crate::fake_tracker::{FakeTracker, script, sends};
 
-/// The product's own user agent.
+/// retracker's own user agent.
 const OURS: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct SentRequest {
     method: String,
     pub(super) target: String,
     version: String,
-    /// Names in lower case.
+    /// The names (in lower case) and the values.
     headers: Vec<(String, String)>,
     /// The bytes after the head.
     body: String,
@@ -37,7 +37,7 @@ impl SentRequest {
         Self { method, target, version, headers, body: body.to_owned() }
     }
 
-    /// A header, which must not be repeated.
+    /// Returns the value of a header. The header must not be repeated.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
         let value = found.next();
@@ -45,7 +45,7 @@ impl SentRequest {
         value
     }
 
-    /// A parameter in its escaped form, which must not be repeated.
+    /// Returns the escaped value of a parameter. The parameter must not be repeated.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?').unwrap().1;
         let mut found = query.split('&').filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -55,7 +55,7 @@ impl SentRequest {
     }
 }
 
-/// The request that a tracker gets for this announce, if the tracker's entry has these settings besides the uri.
+/// Forwards an announce to a tracker, whose entry has the uri and `settings`. Returns the request that the tracker gets.
 fn sent(target: &str, settings: &str, client: &str, headers: &[(&str, &str)]) -> (SocketAddr, SentRequest) {
     let tracker = FakeTracker::start(sends(ok(one_peer())));
     let entries = format!("- uri: 'http://{}{target}'\n{settings}", tracker.address());
@@ -203,11 +203,11 @@ fn stopped_is_sent_without_delaying_the_client_s_reply() {
     server.announce(&client.clone().event("started"));
     let start = Instant::now();
     let reply = server.announce(&client.event("stopped"));
-    // The client does not wait for the tracker, which may take a minute.
+    // The client does not wait for the tracker, which never answers. The exchange has a timeout of a minute.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_complete(&reply, [0, 0], &[]);
     assert_eq!(SentRequest::parse(&tracker.request(2)).value("event").as_deref(), Some("stopped"));
-    // When the process ends, it does not wait for the tracker either.
+    // When the server stops, it does not wait for the tracker either.
     let exit = server.stop();
     assert_eq!(exit.code, Some(0), "{:?}", exit.stderr);
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());

@@ -1,4 +1,4 @@
-//! Requests about torrents that come and go.
+//! Requests for torrents that come and go.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -29,12 +29,12 @@ const MALFORMED: [&str; 4] = [
     "/announce?info_hash=12345678901234567890&peer_id=-qB4630-abcdefghijkl&port=98765",
 ];
 
-/// The oldest swarm that is announced now.
+/// Returns the number of the oldest swarm that is announced now.
 fn oldest(start: Instant) -> u64 {
     (start.elapsed().as_secs_f64() / LIFE.as_secs_f64() * SWARMS as f64) as u64
 }
 
-/// A random client of a random swarm that is announced now.
+/// Returns a random client of a random swarm that is announced now.
 pub(super) fn random_peer(start: Instant, random: &mut Rng) -> CrowdPeer {
     let swarm = oldest(start) + random.u64(..SWARMS);
     CrowdPeer { swarm, number: swarm * PEERS + random.u64(..PEERS) }
@@ -49,7 +49,7 @@ pub(super) struct DriftingSwarms {
 }
 
 impl DriftingSwarms {
-    /// Two sources with the same start announce the same swarms.
+    /// Makes a source. Two sources with the same `start` announce the same swarms.
     pub(super) fn new(start: Instant, target: SocketAddr, close: bool) -> Self {
         let style = RequestStyle::new(target).close(close);
         Self { start, style, random: Rng::with_seed(close.into()), request: String::new() }

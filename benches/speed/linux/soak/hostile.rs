@@ -1,7 +1,7 @@
-//! Hostile clients. There is one for every three other clients. Each hostile client has its own address, and each kind
-//! of attack has its own thread.
+//! Hostile clients. There is one hostile client for every three other clients. Each hostile client has its own address,
+//! and each kind of attack has its own thread.
 //!
-//! The replies to hostile clients do not matter. The test watches what the other clients notice.
+//! The test fails only if other clients notice the attacks. The replies to hostile clients do not matter.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How many connections with an unfinished request each holder keeps open.
 const HELD: usize = 16;
 
-/// The beginnings of these requests.
+/// How the unfinished requests begin.
 const BEGINNINGS: [&str; 5] = [
     "",
     "\r\n",
@@ -45,17 +45,18 @@ const BEGINNINGS: [&str; 5] = [
     "GET /announce HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
 ];
 
-/// A little less than the time that a tracker keeps an idle connection.
+/// The pause between two line breaks on a connection with an unfinished request. It is a little shorter than the time
+/// that a tracker keeps an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// A hostile client may get no reply at all.
+/// How long a hostile client waits for a reply. It need not get one.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Hostile clients have swarms of their own.
+/// The swarms of hostile clients have numbers from here on, so that no other client is in them.
 const FIRST_SWARM: u64 = 1 << 40;
 
-/// The victim is a client like others, in a swarm of its own. A neighbour in the same swarm checks that the victim
-/// stays registered.
+/// The swarm of the victim, whose id hostile clients steal. The only other client in the swarm is a neighbour, which
+/// checks that the victim stays registered.
 const VICTIM_SWARM: u64 = FIRST_SWARM - 1;
 const VICTIM_PORT: u16 = 6881;
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 3, 0, 1);
@@ -66,7 +67,7 @@ pub(super) struct HostileClients {
     target: SocketAddr,
     /// The time at which the other clients began to announce. It determines their swarms, see [`drift`].
     start: Instant,
-    /// How many replies to the neighbour did not list the victim.
+    /// How many replies to the victim's neighbour did not list the victim.
     missed: AtomicU64,
 }
 
@@ -85,7 +86,7 @@ impl HostileClients {
         scope.spawn(|| repeat(over, || self.watch_the_victim()));
     }
 
-    /// An error message if the victim was harmed.
+    /// Returns an error message if the victim was harmed.
     pub(super) fn failure(&self) -> Option<String> {
         match self.missed.load(Relaxed) {
             0 => None,
@@ -121,7 +122,7 @@ impl HostileClients {
         });
     }
 
-    /// For each client, announces the same id with a different port each time.
+    /// Announces each of the attack's clients with a new port and the id that it always has.
     fn change_ports(&self) {
         for number in 0..EACH {
             let announce =
@@ -157,7 +158,7 @@ impl HostileClients {
         }
     }
 
-    /// Announces the victim, then its neighbour. Counts a reply to the neighbour that does not list the victim.
+    /// Announces the victim, then its neighbour. Counts the reply to the neighbour if it does not list the victim.
     fn watch_the_victim(&self) {
         self.ask(VICTIM, &victim().request(""));
         let neighbour = HostileAnnounce { id: *b"-NB0001-neighbour---", port: VICTIM_PORT, ..victim() };
@@ -198,7 +199,7 @@ enum Attack {
 }
 
 impl Attack {
-    /// The address of one client.
+    /// Returns the address of one client.
     fn address(self, number: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, 2, self as u8, number + 1)
     }
@@ -221,14 +222,14 @@ struct HostileAnnounce {
 }
 
 impl HostileAnnounce {
-    /// An announce of a hostile client, in the swarm of its attack.
+    /// Returns an announce of a hostile client, in the swarm of its attack.
     fn of(attack: Attack, number: u8) -> Self {
         let mut id = *b"-XX0001-............";
         id[18..].copy_from_slice(&[b'a' + attack as u8, b'a' + number]);
         Self { swarm: FIRST_SWARM + attack as u64, id, port: 6881, rest: String::new() }
     }
 
-    /// The request, with these additional header lines.
+    /// Returns the request, with these additional header lines.
     fn request(&self, lines: &str) -> String {
         let mut request = "GET /announce?info_hash=".to_owned();
         escape(&info_hash(self.swarm), &mut request);
@@ -245,13 +246,14 @@ fn victim() -> HostileAnnounce {
     HostileAnnounce { swarm: VICTIM_SWARM, id: *b"-VI0001-victim------", port: VICTIM_PORT, rest: String::new() }
 }
 
-/// A client that sends floods of requests on one connection. It reads replies only to be able to send more.
+/// A client that sends floods of requests on one connection. It reads replies only because the tracker would otherwise
+/// stop reading requests.
 struct Pipeliner {
     source: Ipv4Addr,
     target: SocketAddr,
     flood: Vec<u8>,
     stream: Option<TcpStream>,
-    /// How many bytes of the flood were sent.
+    /// How many bytes of this second's flood were sent.
     sent: usize,
     next: Instant,
 }
@@ -328,7 +330,7 @@ impl UnfinishedRequest {
     }
 
     fn keep_alive(&mut self) {
-        // An error is ignored here: the next `is_closed` notices a closed connection.
+        // An error is ignored here, because the next `is_closed` notices a closed connection.
         let _ = self.stream.write_all(b"\r\n");
     }
 }

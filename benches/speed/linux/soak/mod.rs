@@ -31,21 +31,22 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How often the test reads the tracker's memory and descriptors.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Growth before this time does not count, because every kind of peer and torrent must come and go once first.
+/// Growth of memory before this time does not count, because each kind of peer and torrent must first have come and gone
+/// once.
 const WARM: Duration = Duration::from_mins(2);
 
-/// In minutes. A shorter run does not fail for growing memory, because the tracker is still filling up.
+/// A run of fewer minutes does not fail if memory grows, because the tracker is still filling up.
 const LONG: u64 = 20;
 
-/// After the load, all connections must be closed within this time. Clients' connections are kept for at most 30
-/// seconds, and `stopped` is sent upstream a minute after the last announces.
+/// After the load, all connections must be closed within this time. The tracker keeps clients' connections for at most
+/// 30 seconds. It sends `stopped` upstream a minute after the last announces, when their peers have expired.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How many more descriptors may be open after the load than before it.
 const SPARE: usize = 3;
 
-/// There are so many connections that announces do not have to wait for a free connection while other announces wait
-/// for upstream trackers.
+/// The load has this many connections, so that one is free for each announce although other announces wait for upstream
+/// trackers.
 const CONNECTIONS: usize = 256;
 
 /// With hostile clients, each connection has its own source address. Kept connections use the addresses from `KEPT` on.
@@ -59,12 +60,12 @@ const _: () = assert!((CONNECTIONS * 2).abs_diff(hostile::COUNT * 3) < 3);
 /// How long a reply may take with hostile clients, in milliseconds.
 const SLOWEST: f64 = 250.0;
 
-/// Run retracker under a changing load: swarms come and go, upstream trackers fail and recover.
+/// Run retracker under a changing load: swarms come and go, and upstream trackers fail and recover.
 #[derive(clap::Args)]
 pub(super) struct SoakArguments {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Requests a second.
+    /// Send this many requests a second.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
     /// Make one client in four hostile; the others must not notice.
@@ -101,14 +102,18 @@ impl SoakArguments {
         });
         failures.extend(settled.err());
         let log = fs::read_to_string(log.path()).map_err(|error| error.to_string())?;
-        failures.extend(log.lines().find(|line| line.contains("panic")).map(|line| format!("the log says: {line}")));
+        failures.extend(
+            log.lines()
+                .find(|line| line.contains("panic"))
+                .map(|line| format!("the tracker's log has a panic: {line}")),
+        );
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
 
     fn is_flat(&self, vitals: &[Vitals]) -> Result<(), String> {
         let text = match is_flat(vitals, WARM.min(MINUTE * self.minutes as u32 / 4)) {
             Err(text) if self.minutes >= LONG => return Err(text),
-            Err(text) => format!("{text}, which means nothing in a run of less than {LONG} minutes"),
+            Err(text) => format!("{text}, but in a run of less than {LONG} minutes memory may grow"),
             Ok(text) => text,
         };
         println!("{text}");
@@ -168,7 +173,7 @@ fn start(forwards: &str, log: &NamedTempFile, hostile: bool) -> Result<(TrackerP
     let log = log.reopen().map_err(|error| error.to_string())?;
     let cores = Cores::of_this_process();
     let server = Program::retracker().start_logging(&cores, Placement::Both, &args, Stdio::from(log));
-    // After this pause the descriptors that only the start needs are closed.
+    // The tracker closes the descriptors that only the start needs during this pause.
     thread::sleep(Duration::from_secs(1));
     let before = Vitals::of(&server, Duration::ZERO)?;
     println!("started with {} descriptors and {} threads", before.descriptors, before.threads);
@@ -183,7 +188,7 @@ fn raise_limit() {
     }
 }
 
-/// Runs the load once for each minute, and sends each outcome to the watching thread.
+/// Runs the load for one minute at a time, and sends each outcome to the watching thread.
 fn send(
     load: &HttpLoad,
     minutes: u64,
@@ -225,7 +230,7 @@ impl Record {
         }
     }
 
-    /// Adds the outcomes of a minute's loads; returns the slowest reply in milliseconds.
+    /// Adds the outcomes of a minute's two loads. Returns how long the slowest reply took, in milliseconds.
     fn add(&mut self, loads: [&Receiver<LoadOutcome>; 2]) -> Result<f64, String> {
         let mut slowest = 0.0_f64;
         for load in loads {
@@ -247,7 +252,7 @@ impl Record {
         );
     }
 
-    /// Whether all replies were fast enough.
+    /// Fails if a reply was too slow. Prints how long the slowest reply took.
     fn is_prompt(&self) -> Result<(), String> {
         let text = format!("the slowest reply took {:.0} ms; the limit is {SLOWEST} ms", self.slowest);
         if self.slowest > SLOWEST {
@@ -264,7 +269,7 @@ impl Record {
     }
 }
 
-/// Waits until the number of descriptors is as before.
+/// Waits until nearly as few descriptors are open as before the load.
 fn settles(server: &TrackerProcess, before: usize) -> Result<(), String> {
     let start = Instant::now();
     loop {

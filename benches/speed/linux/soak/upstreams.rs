@@ -6,7 +6,7 @@ use futures::executor::block_on;
 use load::upstream::{FakeUpstream, FakeUpstreams, UpstreamBehaviour, forwarders_file};
 use tempfile::NamedTempFile;
 
-/// The trackers' announce interval in seconds: longer than any peer stays.
+/// The trackers' announce interval in seconds. It is longer than any peer stays.
 const INTERVAL: u32 = 1800;
 
 /// The limit of exchanges per second with each upstream tracker. With the default limit, `stopped` announces for the
@@ -35,7 +35,7 @@ impl UnreliableUpstreams {
         forwarders_file(all.map(|(name, upstream)| (name.to_owned(), upstream.address)), Some(RATE))
     }
 
-    /// Sets what the changing tracker does in this minute, counted from 0.
+    /// Sets what the changing tracker does in this minute. Minutes count from 0.
     pub(super) fn change(&mut self, minute: u64) {
         match minute % 4 {
             0 => block_on(self.changing.change_to(UpstreamBehaviour::good(INTERVAL))),
@@ -49,7 +49,7 @@ impl UnreliableUpstreams {
         }
     }
 
-    /// The number of requests that each tracker got since the last call.
+    /// Returns the number of requests that each tracker has got since the last call.
     pub(super) fn request_counts(&self) -> [usize; 3] {
         [&self.good, &self.slow, &self.changing].map(FakeUpstream::take_request_count)
     }

@@ -7,9 +7,9 @@ use load::machine::{process, resident};
 
 use super::super::program::TrackerProcess;
 
-/// How much memory may grow from the first third of the time to the last third: by this factor, or by this many bytes if
-/// that is more.
+/// Memory may grow by this factor from the first third of the time to the last third, or by [`SLACK`] if that is more.
 const GROWTH: f64 = 1.1;
+/// In bytes.
 const SLACK: u64 = 4 << 20;
 
 /// The values of one reading.
@@ -33,13 +33,14 @@ impl Vitals {
     }
 }
 
-/// The numbers of swarms and of peers in the metrics.
+/// Returns the numbers of swarms and of peers in the tracker's metrics.
 pub(super) fn swarms_and_peers(server: &TrackerProcess) -> Result<(u64, u64), String> {
     let metrics = MetricsPage::of(server.address)?;
     Ok((metrics.sum("retracker_swarms", &[]), metrics.sum("retracker_peers", &[])))
 }
 
-/// Whether memory is flat once the tracker is warm.
+/// Checks that memory is flat once the tracker is warm. Returns a sentence with the figures, which is the error if
+/// memory has grown.
 pub(super) fn is_flat(all: &[Vitals], warm: Duration) -> Result<String, String> {
     let counted: Vec<_> = all.iter().filter(|vitals| vitals.at >= warm).collect();
     let third = counted.len() / 3;

@@ -154,8 +154,8 @@ impl MeasuredDisk {
     }
 }
 
-/// Decides whether there is room for `bytes` more. Bytes that were written since the disk was measured count as not written
-/// yet, because the measured free room still includes theirs.
+/// Decides whether there is room for `bytes` more. The bytes that were written since the disk was measured are subtracted
+/// from its measured free room, like the bytes that are yet to be written.
 fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes: u64) -> Room {
     let MeasuredDisk { disk, written, .. } = measured;
     let quota = limits.quota.of(disk.total);

@@ -1,0 +1,76 @@
+//! What forwarding learns from the other instances of this tracker, and tells them.
+//!
+//! The instance that hears a client announces the client upstream. A client may move from one instance to another. The
+//! old instance then drops the client's sessions and sends no `stopped`, because the upstream would remove a client that
+//! is still there.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::elsewhere::{ClientElsewhere, PeersElsewhere, VisitPeers};
+use super::exchange::ExchangeReply;
+use super::forwarder::Forwarder;
+use super::own_peers::OwnPeers;
+use super::state::ForwardState;
+use super::torrent::Torrent;
+use crate::clock;
+use tracker_protocol::InfoHash;
+
+/// The handle with which the other instances reach the forwarders.
+#[derive(Clone, Debug)]
+pub struct OtherInstances {
+    shared: Arc<ForwardState>,
+    open_stops: TaskTracker,
+}
+
+impl OtherInstances {
+    /// `visit` lists the peers of all instances, so that upstream trackers do not give them back to us.
+    pub(super) fn new(shared: &Arc<ForwardState>, open_stops: &TaskTracker, visit: VisitPeers) -> Self {
+        // `set` fails only if the peers are known already.
+        let _ = shared.elsewhere.set(PeersElsewhere::new(visit));
+        Self { shared: Arc::clone(shared), open_stops: open_stops.clone() }
+    }
+
+    /// Takes note of what another instance heard of a client `ago`. If this instance has heard the client since then,
+    /// nothing changes. Otherwise the client's sessions end: without a `stopped` if the client announced elsewhere, and
+    /// with one if it left.
+    pub fn heard(&self, client: &ClientElsewhere, ago: Duration) {
+        let now = clock::now();
+        // A record from before the start of the host's clock is older than all that this process has heard.
+        let Some(at) = now.checked_sub(ago) else { return };
+        let heard = |torrent: &mut Torrent| torrent.heard_elsewhere(client, at, &self.open_stops, now);
+        let exchanges = self.shared.torrents.with_known(client.info_hash, None, heard);
+        exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
+    }
+
+    /// Returns the URL of each forwarder, and our addresses as its upstream sees them.
+    pub fn addresses(&self) -> Vec<(String, Vec<IpAddr>)> {
+        let set = self.shared.set.read();
+        set.forwarders.iter().map(|forwarder| (forwarder.url(), forwarder.own_addresses().here())).collect()
+    }
+
+    /// Sets the addresses of the other instances as the upstream trackers see them. `of` returns those for the forwarder
+    /// with a URL.
+    pub fn set_addresses(&self, of: impl Fn(&str) -> Vec<IpAddr>) {
+        for forwarder in &self.shared.set.read().forwarders {
+            let addresses = of(&forwarder.url());
+            forwarder.own_addresses().set_elsewhere(addresses);
+        }
+    }
+}
+
+/// Returns a set with the clients of the other instances that a reply may list, to which this instance's own clients
+/// are added later.
+pub(super) fn own_peers(
+    shared: &ForwardState,
+    forwarder: &Forwarder,
+    info_hash: InfoHash,
+    answer: &ExchangeReply,
+) -> OwnPeers {
+    let mut own = OwnPeers::in_reply(&answer.reply, forwarder.own_addresses().in_reply(answer));
+    shared.elsewhere.get().into_iter().for_each(|elsewhere| elsewhere.add_to(&mut own, info_hash));
+    own
+}
