@@ -154,7 +154,8 @@ begin_fault() {
 completes() { # MOMENT INSTANCE...
     local name moment=$1 waiting=()
     for name in "${@:2}"; do
-        in_node "$name" "$python" tests/sharing.py complete ::1 8080 $((interval + back)) "$folder"/*.announces \
+        # The announces are measured, so what looks at their results must not get in their way.
+        in_node "$name" nice -n 19 "$python" tests/sharing.py complete ::1 8080 $((interval + back)) "$folder"/*.announces \
             >"$folder/$name.complete" 2>&1 &
         waiting+=("$!")
     done
@@ -171,16 +172,18 @@ completes() { # MOMENT INSTANCE...
 }
 
 # No announce has failed. The slowest may have taken long only if the host was slow: before the fault, or at the instance that
-# shares nothing.
+# shares nothing. A host that does other work may also hold up a few. An announce that waits for the server would take
+# two seconds, or many would take long.
 end_fault() {
-    local ended before during count failed other slow
+    local ended before during late count failed other slow
     ended=$(now)
     read -r before _ < <("$python" tests/sharing.py slowest "$calm" "$began" "$folder"/*.announces)
-    read -r during count failed < <("$python" tests/sharing.py slowest "$began" "$ended" "$folder"/*.announces)
+    read -r during late count failed < <("$python" tests/sharing.py slowest "$began" "$ended" "$folder"/*.announces)
     read -r other _ < <("$python" tests/sharing.py slowest "$began" "$ended" "$folder/control")
     is "$title: none of $count announces fails" 0 "$failed"
-    slow=$(awk -v during="$during" -v before="$before" -v other="$other" \
-        'BEGIN { if (during > 50 && during > 3 * before && during > 3 * other) print "expected 50 ms at most" }')
+    slow=$(awk -v during="$during" -v before="$before" -v other="$other" -v late="$late" \
+        'BEGIN { if (during > 50 && during > 3 * before && during > 3 * other && (during > 500 || late > 3))
+            print late " take more than 50 ms" }')
     verdict "$title: the slowest announce takes $during ms, before $before ms, without sharing $other ms" "$slow"
 }
 

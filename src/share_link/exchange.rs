@@ -144,8 +144,10 @@ impl BatchExchange {
                     let now = clock.now();
                     let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
                     let map = self.follower.zones(zones).cloned().unwrap_or_default();
+                    // What this instance has heard itself does not tell that a client has gone to another one.
+                    let elsewhere = forwarding.iter().filter(|_| batch.instance != self.instance);
                     let accepted = |record: &SharedRecord| {
-                        forwarding.iter().for_each(|others| others.heard(&client_elsewhere(record), ago));
+                        elsewhere.clone().for_each(|others| others.heard(&client_elsewhere(record), ago));
                     };
                     follower::count(receive(store, now, ago, topology, &map, &batch, accepted), metrics);
                 }
