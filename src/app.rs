@@ -267,8 +267,8 @@ impl App {
     }
 }
 
-/// A thread with an event loop of its own. Work with awc needs such a thread, because awc's connections cannot leave
-/// their thread. Work that must not wait for clients has one, too.
+/// A thread with an event loop of its own: for awc, whose connections cannot leave their thread, and for work that must
+/// not wait for clients.
 struct LocalThread {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
@@ -310,8 +310,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream before the process exits. The clients have their replies already, and
-/// rely on the tracker to pass these announces on. This takes at most [`FLUSH`].
+/// Sends the last `stopped` announces upstream before the process exits. The clients have their replies already, and do
+/// not send these announces again. Takes at most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");

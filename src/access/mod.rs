@@ -1,10 +1,10 @@
 //! Who may announce: rules about networks, clients, torrents and tokens (`--access`).
 //!
-//! The rules are checked in this order, the cheap ones first. An announce must pass all of them. A refusal names the
-//! rule, but discloses no entry of a list and nothing about the keys.
+//! The rules are checked in this order, the cheap ones first. An announce must pass all. A refusal names the rule, but
+//! discloses no entry of a list and nothing about the keys.
 //!
-//! A torrent that is announced with a token is confidential. The tracker announces the torrent only to forwarders whose
-//! `only` list names it.
+//! A torrent that is announced with a token is confidential. The tracker announces it only to forwarders whose `only`
+//! list names it.
 
 mod clients;
 mod jwt;
@@ -247,8 +247,8 @@ impl Access {
         }
     }
 
-    /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, the query of the scrape
-    /// must hold a token. A token is for one torrent, so a scrape of several torrents is refused.
+    /// Decides whether a scrape from this address is admitted. If the rules protect scrapes, the query must hold a
+    /// token. A token is for one torrent, so a scrape of several torrents is then refused.
     pub fn admit_scrape(&self, ip: IpAddr, info_hashes: &[InfoHash], query: &[u8]) -> Result<(), Refusal> {
         let rules = self.rules.read();
         let (jwt, wording) = (rules.jwt.clone().filter(|jwt| jwt.options().protect_scrape), rules.wording);

@@ -12,10 +12,10 @@ const TAKEN: (usize, usize) = (11, 20);
 
 /// A set of info-hashes. Each info-hash takes 38.2 bytes.
 ///
-/// The set is a hash table with linear probing: an info-hash is at the place that its hash gives, or at the next place
-/// that was free. A second table has a tag of one byte for each place. A look-up compares the tags first, and the tags
-/// of a million info-hashes fit in the processor's cache. So a look-up of an absent info-hash usually needs only the
-/// cache. A look-up of an info-hash in the set also reads one or two cache lines from memory.
+/// The set is a hash table with linear probing. A second table has a tag of one byte for each place, which a look-up
+/// compares first. The tags of a million info-hashes fit in the processor's cache. So a look-up of an absent info-hash
+/// usually needs only the cache. If the info-hash is present, the look-up also reads one or two cache lines from
+/// memory.
 #[derive(Debug, Default)]
 pub struct TorrentSet {
     /// The tag of the hash at each place. `None` if the place is free.

@@ -71,8 +71,8 @@ fn own(fault: JwtFault) -> (&'static str, bool) {
     }
 }
 
-/// Returns the sentence of Chihaya v1.0.2. `None` if Chihaya has no sentence for this fault. In that case Chihaya
-/// answers with a library's error, or does not check for the fault.
+/// Returns the sentence of Chihaya v1.0.2. `None` if Chihaya answers such a fault with a library's error, or does not
+/// check for it.
 fn v1(fault: JwtFault) -> Option<&'static str> {
     match fault {
         JwtFault::Issuer => Some("Failed to validate JWT issuer claim"),

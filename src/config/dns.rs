@@ -35,7 +35,7 @@ pub struct DnsName(String);
 
 impl DnsName {
     /// Parses a name by RFC 1123, section 2.1: labels of letters, digits and hyphens, with no hyphen at either end. The
-    /// last label must not be a number, because only addresses end in a number.
+    /// last label must be no number: only addresses end in one.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let is_label = |label: &str| {

@@ -41,8 +41,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts. So this function
-/// waits for the writer of a pipe, until `end` at the latest.
+/// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts. So this waits for
+/// the writer, until `end` at the latest.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());

@@ -1,5 +1,5 @@
 //! Reads the configuration: flags, environment variables and the files that they name become one checked, immutable
-//! [`Config`]. A flag overrides its variable, and a variable overrides the default. An empty variable counts as unset.
+//! [`Config`]. A flag overrides its variable. An empty variable counts as unset.
 
 mod access;
 mod addresses;
@@ -200,8 +200,8 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// The addresses to ask: those for operators if there are any, else those for clients. With a wrong value, the
-        /// command ends as if the instance did not answer, because Docker knows only the exit codes 0 and 1.
+        /// The addresses to ask: those for operators if there are any, else those for clients. A wrong value ends the
+        /// command as if the instance did not answer: Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
     /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens and try the

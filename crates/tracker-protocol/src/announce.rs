@@ -28,8 +28,8 @@ pub enum PeerFormat {
 /// The longest `key` that is kept, in bytes. aria2 sends 8 bytes; other clients send 4 bytes as 8 hexadecimal digits.
 pub const MAX_KEY: usize = 64;
 
-/// A `left` of this value or more means that the client does not know how much is left: Transmission sends this value
-/// for magnet links, and other clients turn -1 into an unsigned number.
+/// A `left` of this value or more means that the client does not know how much is left. Transmission sends this value
+/// for magnet links. Other clients turn -1 into an unsigned number.
 pub const UNKNOWN_LEFT: u64 = i64::MAX.unsigned_abs();
 
 /// Reads the query of an announce: the part of the request's target after the first `?`.
@@ -78,8 +78,8 @@ impl<T> FirstValue<T> {
 }
 
 impl AnnounceFields {
-    /// Takes a parameter. A repeated `info_hash` or `peer_id` must have the same value. If an address is repeated, the
-    /// first valid address counts. The first value of any other parameter counts, even if it is not valid.
+    /// Takes a parameter. If an address is repeated, the first valid one counts. A repeated `info_hash` or `peer_id`
+    /// must have the same value. Of any other parameter the first value counts, valid or not.
     fn take(&mut self, parameter: Parameter, value: &[u8]) -> Result<(), Refusal> {
         match parameter {
             Parameter::InfoHash => same(&mut self.info_hash, parameter, value)?,
@@ -200,14 +200,14 @@ fn numwant(value: &[u8]) -> NumWant {
     }
 }
 
-/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. For a host name
-/// or an `.i2p` name, the result is `None`, and the announce is still accepted.
+/// Reads an address in the notations that clients use: bare, in brackets, followed by a port or a zone. `None` for a
+/// host name or an `.i2p` name; the announce is accepted all the same.
 fn ip(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(&query::bytes(value)).ok().and_then(parse_ip)
 }
 
-/// Reads an address as trackers and clients write it. The zone of an IPv6 address is dropped, because a zone means
-/// nothing to other hosts. An IPv4-mapped address becomes IPv4.
+/// Reads an address as trackers and clients write it. The zone of an IPv6 address is dropped: it means nothing to other
+/// hosts. An IPv4-mapped address becomes IPv4.
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = match text.strip_prefix('[') {
@@ -221,8 +221,8 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
     without_zone.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// Appends a reply. This encoder is written by hand because it is on the fast path: bendy's encoder takes twenty times
-/// as long. The tests compare the result with what bendy writes.
+/// Appends a reply. This is written by hand for the fast path: bendy's encoder takes twenty times as long. Tests
+/// compare the bytes with bendy's.
 pub fn encode(reply: &AnnounceReply, format: PeerFormat, out: &mut Vec<u8>) {
     out.reserve(capacity(reply, format));
     out.push(b'd');

@@ -1,7 +1,7 @@
-//! Bencode (BEP 3): a tolerant reader for what other trackers and peers send, and helpers that write what we send. The
-//! library bendy writes our refusals, but it reads canonical input only. Real trackers send unsorted and repeated keys,
-//! so bendy cannot read their replies. This reader copies nothing, allocates nothing, and goes no deeper than
-//! [`MAX_DEPTH`].
+//! Bencode (BEP 3): a tolerant reader for what other trackers and peers send, and helpers that write what we send.
+//!
+//! bendy writes our refusals, but reads canonical input only. Real trackers send unsorted and repeated keys. This
+//! reader copies nothing, allocates nothing, and goes no deeper than [`MAX_DEPTH`].
 
 use thiserror::Error;
 

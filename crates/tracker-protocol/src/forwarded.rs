@@ -1,9 +1,9 @@
 //! The headers in which proxies name the client of a request: `Forwarded` (RFC 7239), `X-Forwarded-For`, and headers
 //! with one address, such as `X-Real-IP`.
 //!
-//! Lists grow to the right: each proxy appends the address that it got the request from. The left part may be forged,
-//! because the client may send the header itself. So a list is read from the right, past the addresses of trusted
-//! proxies. The first address that belongs to no trusted proxy is the client's address.
+//! Each proxy appends the address that it got the request from. The left part of a list may be forged, because a client
+//! can send the header itself. So a list is read from the right. The first address that belongs to no trusted proxy is
+//! the client's.
 
 use std::net::IpAddr;
 
@@ -101,9 +101,8 @@ fn in_list(line: &[u8], node: impl Fn(&[u8]) -> Node, is_trusted: impl Fn(IpAddr
     leftmost
 }
 
-/// Returns the host that a header of [`Syntax::Single`] names. The header may have several addresses, in separate lines
-/// or in one list. Only one of them comes from the proxy, and the rest may be forged. So all addresses must be the
-/// same.
+/// Returns the host that a header of [`Syntax::Single`] names. If the header has several addresses, only one comes from
+/// the proxy, and the rest may be forged. So all addresses must be the same.
 fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpAddr) -> bool) -> Named {
     let mut found = None;
     for line in lines {
@@ -126,8 +125,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
 
 /// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the text.
 ///
-/// The text is read from the right, because a client may send a quote that it never closes. When the text is read from
-/// the right, such a quote does not affect the part that the proxy wrote after it.
+/// A client may send a quote that it never closes. The text is read from the right, so such a quote does not affect
+/// what the proxy appended.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, &byte) in text.iter().enumerate().rev() {

@@ -7,8 +7,7 @@ pub use self::single_file::{MAX_METAINFO, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, Me
 
 use crate::bencode::{BencodeError, Reader, Value};
 
-/// Finds the `info` dictionary of a torrent file. The info-hash is the hash of this dictionary. `None` if the file has
-/// no `info` dictionary.
+/// Finds the `info` dictionary of a torrent file, whose hash is the info-hash. `None` if the file has no `info`.
 ///
 /// # Errors
 /// The file is not bencode.

@@ -11,8 +11,8 @@ use thiserror::Error;
 /// The longest header of version 1, its line end included (section 2.1).
 pub const MAX_V1: usize = 107;
 
-/// The longest header of version 2 that is accepted. The length field allows 64 KiB, but addresses take only 36 bytes.
-/// Additions of proxies (section 2.2.7) take a few hundred bytes, or a kilobyte or two with a client's certificate.
+/// The longest header of version 2 that is accepted. The length field allows 64 KiB, but addresses take 36 bytes. What
+/// proxies add (section 2.2.7) takes a few hundred bytes; with a client's certificate, one or two kilobytes.
 pub const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
@@ -58,9 +58,9 @@ pub enum Malformed {
 }
 
 /// Reads the header at the beginning of a stream. `None` while more bytes are needed. A header has at most [`MAX_V1`]
-/// or [`MAX_V2`] bytes in all.
+/// or [`MAX_V2`] bytes.
 ///
-/// The header may say that the client spoke UDP to the proxy, because proxies may translate UDP to TCP.
+/// A header that names UDP is accepted, because proxies may translate UDP to TCP.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins(bytes, SIGNATURE_V2) {
         return parse_v2(bytes);
@@ -69,13 +69,12 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 }
 
 /// Splits a datagram into the client's address and the bytes after the header. The address is `None` in the cases that
-/// [`Header::source`] lists. Only version 2 has headers for datagrams, because version 1 cannot express UDP (section
-/// 2.1).
+/// [`Header::source`] lists. Only version 2 is read: version 1 cannot express UDP (section 2.1).
 ///
 /// # Errors
-/// A header that is longer than the datagram is an error. On a stream, the rest of the header could follow, but nothing
-/// belongs to a datagram after its end. A header that describes a stream (transport `0x1`) is also an error, so that a
-/// connection is not taken for a datagram. Section 2.2 allows a receiver to refuse such a header.
+/// The header is longer than the datagram: unlike on a stream, no rest can follow. Or the header describes a stream
+/// (transport `0x1`), so that no connection is taken for a datagram. Section 2.2 allows a receiver to refuse such a
+/// header.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Malformed> {
     if !datagram.starts_with(SIGNATURE_V2) {
         return Err(Malformed::NoHeader);

@@ -1,14 +1,13 @@
-//! The query string of an announce or a scrape, as trackers read it: pairs in their order, with repeats, and values as
-//! bytes. Such a query differs from an HTML form, because identifiers are 20 arbitrary bytes, which clients escape in
-//! many ways.
+//! The query string of an announce or a scrape: pairs in their order, with repeats, and values as bytes. It is not read
+//! as an HTML form, because identifiers are 20 arbitrary bytes, which clients escape in many ways.
 
 use smallvec::SmallVec;
 
 use crate::{Parameter, Refusal};
 
-/// Returns the pairs that this tracker reads, with values still escaped. The pairs are separated by `&` and `;`, and
-/// also by a second `?`, because some announce URLs have a query already when the client appends its own query. A key
-/// without `=` has an empty value. Pairs with other keys are skipped, no matter what their values are.
+/// Returns the pairs that this tracker reads, with values still escaped. Pairs are separated by `&` and `;`, and also
+/// by a second `?`: some announce URLs already have a query when the client appends its own. A key without `=` has an
+/// empty value. Pairs with other keys are skipped.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Parameter, &[u8])> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -69,9 +68,8 @@ pub fn identifier(parameter: Parameter, value: &[u8]) -> Result<[u8; 20], Refusa
     if found == 20 { Ok(bytes) } else { Err(Refusal::WrongLength { parameter, found }) }
 }
 
-/// Reads a value of any bytes. Up to 32 bytes need no allocation, and the length limit of the request line bounds
-/// longer values. A `%` that does not begin an escape is kept, and the value is accepted, because no reply depends on
-/// such a value.
+/// Reads a value of any bytes. Up to 32 bytes need no allocation. The limit of the request line bounds longer values. A
+/// `%` that begins no escape is kept, because no reply depends on such a value.
 pub fn bytes(value: &[u8]) -> SmallVec<[u8; 32]> {
     if memchr::memchr2(b'%', b'+', value).is_none() {
         return SmallVec::from_slice(value);

@@ -1,8 +1,7 @@
-//! Which resource a path names. The rules are the same for HTTP targets and for the URL data that BEP 41 carries over
-//! UDP.
+//! Which resource a path names, for HTTP targets and for the URL data of BEP 41 alike.
 //!
-//! Users type announce URLs by hand, and clients append queries to them in their own ways. Therefore repeated slashes,
-//! a trailing slash, the case of letters and percent escapes make no difference.
+//! Users type announce URLs by hand, and clients append queries in their own ways. So repeated slashes, a trailing
+//! slash, the case of letters and percent escapes make no difference.
 
 use smallvec::SmallVec;
 
@@ -25,12 +24,12 @@ pub enum Route {
 /// The length of the longest path that names a resource, after the path is decoded and cleaned.
 const LONGEST: usize = "announce.php".len();
 
-/// Splits a target or URL data into path and query: the parts before and after the first `?`. Clients send a whole URL
-/// to proxies (RFC 9112, section 3.2.2). In that case, scheme and host are skipped.
+/// Splits a target or URL data into path and query, at the first `?`. Clients send a whole URL to proxies (RFC 9112,
+/// section 3.2.2); its scheme and host are skipped.
 ///
-/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If a client does, the fragment
-/// belongs to neither part. The fragment may stand before or after the query, because some clients append the query to
-/// the whole URL, and other clients put the query before the fragment.
+/// A client should not send a fragment of the announce URL (RFC 3986, section 3.5). If it does, neither part has the
+/// fragment. The fragment may stand before the query, because some clients append the query to the whole URL, or after
+/// it.
 pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let target = if target.first() == Some(&b'/') { target } else { behind_host(target) };
     let (path, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
@@ -38,8 +37,8 @@ pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     (path, without_fragment(query.get(1..).unwrap_or_default()))
 }
 
-/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it does not
-/// begin a fragment. Such a `#` is a byte of an info-hash or a peer id that the client did not escape, so it is kept.
+/// Removes a fragment: a `#` and what follows it, if no `&` or `=` follows. A `#` with parameters after it is kept: it
+/// is a byte of an info-hash or a peer id that the client did not escape.
 fn without_fragment(query: &[u8]) -> &[u8] {
     match memchr::memrchr3(b'#', b'&', b'=', query).map(|at| (at, query.get(at))) {
         Some((at, Some(b'#'))) => query.get(..at).unwrap_or_default(),

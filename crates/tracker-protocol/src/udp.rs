@@ -1,6 +1,5 @@
-//! The UDP tracker protocol (BEP 15, with the URL data of BEP 41). This module reads and writes both the requests of
-//! clients and the responses of trackers. All numbers are in network order. A packet may be longer than the part that
-//! is read here, because BEP 15 allows extensions at its end.
+//! The UDP tracker protocol (BEP 15, with the URL data of BEP 41), for clients and trackers. All numbers are in network
+//! order. A packet may be longer than what is read here: BEP 15 allows extensions at its end.
 
 mod key;
 mod options;
@@ -32,8 +31,8 @@ const ANNOUNCE_LENGTH: usize = 98;
 /// Bytes of an announce response before its peers (BEP 15, "IPv4 announce response").
 const ANNOUNCED_LENGTH: usize = 20;
 
-/// The largest response, in bytes. Every IPv6 network carries packets of 1280 bytes without fragmentation, and the
-/// headers of IPv6 and UDP take 48 of these bytes. There is room for 202 peers over IPv4 and for 67 over IPv6.
+/// The largest response, in bytes: every IPv6 network carries 1280 bytes without fragmentation, and the headers of IPv6
+/// and UDP take 48. This is room for 202 peers over IPv4 and for 67 over IPv6.
 pub const MAX_RESPONSE: usize = 1232;
 
 /// The most torrents in one scrape (BEP 15, "Scrape"). If a scrape has more torrents, only the first torrents are
@@ -93,8 +92,8 @@ pub struct Announce<'a> {
     pub request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub numwant: u32,
-    /// The address that the tracker should record. If it is `None`, the tracker records the address that the packet
-    /// comes from. An announce over IPv6 cannot name another address (BEP 15, "IPv6").
+    /// The address that the tracker should record; `None` for the address that the packet comes from. An announce over
+    /// IPv6 cannot name another address (BEP 15, "IPv6").
     pub ip: Option<Ipv4Addr>,
     /// The number by which the tracker recognises the client after the client's address has changed, see [`key()`]; 0
     /// for none.
@@ -225,9 +224,8 @@ pub fn max_peers(to: IpAddr) -> usize {
     (MAX_RESPONSE - ANNOUNCED_LENGTH) / length
 }
 
-/// Writes the response to an announce request. `to` is the client's address. The response has only peers of the family
-/// of this address, because the packet has room for one family only (BEP 15, "IPv6"). The response has at most
-/// [`MAX_RESPONSE`] bytes.
+/// Writes the response to an announce request, of at most [`MAX_RESPONSE`] bytes. `to` is the client's address. The
+/// packet has room for one family only, so it has the peers of the family of `to` (BEP 15, "IPv6").
 pub fn encode_announced(transaction: TransactionId, reply: &AnnounceReply, to: IpAddr) -> Vec<u8> {
     let peers = &reply.peers;
     match to.to_canonical() {

@@ -1,6 +1,7 @@
-//! The HTTP announce to other trackers: this module writes the query and reads their replies. Real replies differ from
-//! the BEPs: `peers` may be a string or dictionaries, no matter which was asked for; keys are unsorted, types are
-//! wrong, and newlines follow the dictionary. Every part that can be understood is used; all other parts are skipped.
+//! The HTTP announce to other trackers: writes the query and reads the reply.
+//!
+//! Real replies differ from the BEPs: `peers` may be a string or dictionaries, no matter which was asked for; keys are
+//! unsorted, types are wrong, and newlines follow the dictionary. Each part that can be understood is used.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;

@@ -1,6 +1,7 @@
-//! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce. Retrackers that forward to each
-//! other would send one announce round in a circle. So each retracker adds its name to the announces that it forwards.
-//! When an announce has the retracker's own name, the announce has come back.
+//! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce.
+//!
+//! Retrackers that forward to each other would send one announce round in a circle. So each adds its name to what it
+//! forwards. An announce that has the retracker's own name has come back.
 
 use std::fmt::Write;
 

@@ -1,12 +1,11 @@
 //! Tokens: an announce carries a JSON Web Token (RFC 7519), which names the torrent. The issuer signs the token with a
 //! key of a JWK set (RFC 7517).
 //!
-//! The query of the announce URL holds the token as `jwt=`. Over UDP a client sends the URL's path and query with the
-//! announce (BEP 41). A token is neither logged nor sent upstream.
+//! The announce URL holds the token as `jwt=`. Over UDP a client sends the URL's path and query with the announce (BEP
+//! 41). A token is neither logged nor sent upstream.
 //!
-//! Verifying a signature takes as long as ten announces. So the tracker remembers a verified token until the token
-//! expires or its key is removed. The number of tokens that may fail in a second is bounded, for each source and in
-//! total.
+//! Verifying a signature takes as long as ten announces. So a verified token is remembered until it expires or its key
+//! is removed. The number of tokens that may fail in a second is bounded, for each source and in total.
 
 mod crypto;
 mod failures;
@@ -119,7 +118,7 @@ impl JwtRule {
     pub(super) fn new(options: JwtOptions, key_count: Gauge) -> Self {
         crypto::install();
         // The library does not check the times. [`Self::check`] checks them at each announce, for remembered tokens
-        // too. The present time is an argument of this function, so tests can choose the time.
+        // too, with a time that tests can choose.
         let mut validation = Validation { validate_exp: false, validate_nbf: false, ..Validation::default() };
         validation.set_required_spec_claims(&["iss", "aud"]);
         if let Issuers::Listed(issuers) = &options.issuers {

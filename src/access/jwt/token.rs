@@ -107,8 +107,8 @@ impl Claims {
 }
 
 /// Reads an info-hash in each form that issuers write: 40 hexadecimal digits, the 64 digits of a v2 torrent,
-/// percent-encoded bytes, or 20 characters whose code points are the bytes. Returns the two info-hashes that the text may
-/// mean. They differ only if the text has a `+`, because `+` may stand for itself or for a space.
+/// percent-encoded bytes, or 20 characters whose code points are the bytes. A `+` may stand for itself or for a space.
+/// So the text may mean two info-hashes; without a `+` both are the same.
 fn info_hashes(text: &str) -> Option<[InfoHash; 2]> {
     if let Ok(hash) = text.parse() {
         return Some([hash; 2]);

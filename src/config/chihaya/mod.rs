@@ -36,8 +36,8 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::yaml::{self, Problem};
 
-/// Returns whether this argument sets the verbosity of v1.0's log. An example is `-v=5` in the `docker run` line that
-/// pages of container registries show. The argument has no effect here. `-v` without a value prints the version.
+/// Returns whether this argument sets the verbosity of v1.0's log, such as `-v=5` in the `docker run` line of container
+/// registries. The argument has no effect here. `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))

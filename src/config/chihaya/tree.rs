@@ -9,8 +9,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file. A repeated value (`*anchor`) counts each time that it is used. No list of info-hashes
-/// exceeds this limit, because even the largest file has room for fewer of them.
+/// The most values in a file. A repeated value (`*anchor`) counts at each use. Lists of info-hashes stay below: the
+/// largest file has room for fewer.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.

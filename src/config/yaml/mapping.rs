@@ -1,6 +1,6 @@
 //! Reads mappings with merge keys (`<<: *anchor`) and refuses duplicate keys.
 //!
-//! Mappings are checked while the reader still knows the line. If serde reads a mapping by itself, the line is lost.
+//! Mappings are checked here because serde, reading a mapping by itself, would lose the line.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;

@@ -36,8 +36,8 @@ pub struct MetainfoParts {
     pub piece_hashes: Vec<[u8; 20]>,
     /// Whether clients may get peers from trackers only (BEP 27).
     pub private: bool,
-    /// Bytes that have no meaning but change the info-hash, from 1 to 255. The bytes may be random, or a MAC with a
-    /// secret key. Then a host that does not know the bytes cannot compute the info-hash from the content.
+    /// 1 to 255 bytes that have no meaning but change the info-hash. If they are random, or a MAC with a secret
+    /// key, a host that does not know them cannot compute the info-hash from the content.
     pub source: Option<Vec<u8>>,
 }
 

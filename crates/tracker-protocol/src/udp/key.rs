@@ -3,10 +3,11 @@
 
 use crate::Key;
 
-/// Returns the number that stands for a client's opaque key in an announce request; 0 when there is no key. Up to 8
-/// hexadecimal digits are read as a number. libtorrent and Transmission have one number as their key. Both clients send
-/// the number over UDP, and its digits over HTTP. So an upstream tracker that gets announces over both protocols sees
-/// one key. All bytes of any other key are folded into a number.
+/// Returns the number that stands for a client's key in an announce request; 0 without a key.
+///
+/// Up to 8 hexadecimal digits are read as a number. libtorrent and Transmission send this number over UDP and its
+/// digits over HTTP, so an upstream tracker sees one key over both. All bytes of any other key are folded into a
+/// number.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);

@@ -10,7 +10,7 @@ const NOP: u8 = 1;
 /// Path and query of the announce URL. If they have more than 255 bytes, each option has one part of them (BEP 41).
 const URL_DATA: u8 = 2;
 /// The retrackers that have forwarded the announce, as in HTTP's `Via`. Only retracker uses this option; its number is
-/// the letter `v`. Other trackers skip unknown options (BEP 41), or they skip everything after an announce (BEP 15).
+/// the letter `v`. Other trackers skip it (BEP 41), or skip everything after an announce (BEP 15).
 const VIA: u8 = 0x76;
 /// The most bytes of an option's value, because the length of the value is written in one byte.
 const MAX_OPTION: usize = 255;

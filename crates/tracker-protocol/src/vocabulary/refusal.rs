@@ -4,9 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Why an announce or a scrape is refused. `Display` writes the `failure reason`. This sentence names the parameter and
-/// what is wrong with it, so that the author of a client can correct the client. The sentence does not repeat values
-/// from the network.
+/// Why an announce or a scrape is refused. `Display` writes the `failure reason`. It names the parameter and the fault,
+/// for the author of a client. It repeats no values from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// A required parameter is missing.
