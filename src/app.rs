@@ -310,8 +310,8 @@ fn keep_keys(access: Arc<Access>) -> io::Result<LocalThread> {
     })
 }
 
-/// Sends the last `stopped` announces upstream before the process exits. The clients have their replies already, and do
-/// not send these announces again. Takes at most [`FLUSH`].
+/// Sends the last `stopped` announces upstream before the process exits. The clients have their replies already, so the
+/// tracker alone can still send these announces. Takes at most [`FLUSH`].
 async fn flush_stopped(forwarders: &Forwarders) {
     if tokio::time::timeout(FLUSH, forwarders.flush()).await.is_err() {
         log::warn!("some `stopped` announces did not reach upstream trackers within {FLUSH:?}");
