@@ -145,7 +145,7 @@ mod store {
         });
     }
 
-    fn filled(swarms: u32, peers: u32) -> Store {
+    pub(super) fn filled(swarms: u32, peers: u32) -> Store {
         let (peer_age, announce_interval) = (Duration::from_hours(3), Duration::from_secs(30));
         let store = Store::new(StoreOptions { peer_age, announce_interval, max_peers: 2_000_000 });
         for swarm in 0..swarms {
@@ -156,17 +156,17 @@ mod store {
         store
     }
 
-    fn now() -> Timestamp {
+    pub(super) fn now() -> Timestamp {
         Timestamp::after(Duration::from_secs(1))
     }
 
-    fn info_hash(swarm: u32) -> InfoHash {
+    pub(super) fn info_hash(swarm: u32) -> InfoHash {
         let mut hash = [0; 20];
         fastrand::Rng::with_seed(swarm.into()).fill(&mut hash);
         InfoHash(hash)
     }
 
-    fn announcement(peer: u32, want: usize) -> Announcement {
+    pub(super) fn announcement(peer: u32, want: usize) -> Announcement {
         let [_, high, middle, low] = peer.to_be_bytes();
         let mut id = *b"-qB4630-............";
         id[16..].copy_from_slice(&peer.to_be_bytes());
@@ -185,6 +185,70 @@ mod store {
             want,
             ids: false,
         }
+    }
+}
+
+mod share {
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    use divan::Bencher;
+    use retracker::share::{MAX_RECORDS, Partition, RecordBatch, SharedRecord, SharedSwarms, ZoneMap, receive};
+    use retracker::store::{Hearing, PeerChange, PeerNews, PeerRecord, Selection};
+    use retracker::topology::Topology;
+    use tracker_protocol::Role;
+
+    use super::store::{announcement, filled, info_hash, now};
+
+    /// What sharing adds to an announce that is not shared.
+    #[divan::bench]
+    fn pass_over_an_announce(bencher: Bencher<'_, '_>) {
+        hear(bencher, None);
+    }
+
+    /// What sharing adds to an announce that is shared, without writing the batch.
+    #[divan::bench]
+    fn share_an_announce(bencher: Bencher<'_, '_>) {
+        hear(bencher, Some(PeerChange::Changed));
+    }
+
+    fn hear(bencher: Bencher<'_, '_>, change: Option<PeerChange>) {
+        let shared = SharedSwarms::new(Duration::from_hours(3));
+        let hearing = Some(Hearing { at: now(), silence: Some(Duration::ZERO), change });
+        let selection = Selection { hearing, ..Selection::default() };
+        let mut count = 0;
+        bencher.bench_local(|| {
+            let peer = fastrand::u32(..50_000);
+            count += 1;
+            if count % MAX_RECORDS == 0 {
+                Partition::all().for_each(|partition| drop(shared.pending().take(partition, usize::MAX)));
+            }
+            shared.heard(now(), info_hash(peer % 10_000), &announcement(peer, 0), &selection)
+        });
+    }
+
+    /// Reads a batch of 64 records, and applies them to swarms that know their peers. One call is one batch.
+    #[divan::bench]
+    fn receive_64_records(bencher: Bencher<'_, '_>) {
+        let (store, topology) = (filled(10_000, 5), Topology::default());
+        let stays = PeerNews::Stays { port: NonZeroU16::new(51_413).unwrap(), role: Role::Leecher, completed: false };
+        let record = || {
+            let announcement = announcement(fastrand::u32(..5), 0);
+            let (ip, peer_id) = (announcement.place.ip, announcement.peer_id);
+            let peer = PeerRecord { ip, is_claim: false, peer_id, news: stays, downloaded: 0 };
+            SharedRecord { info_hash: info_hash(fastrand::u32(..10_000)), zone: None, peer }
+        };
+        let batch = || {
+            let records = (0..64).map(|_| record()).collect();
+            let age = Duration::ZERO;
+            let mut bytes = Vec::new();
+            RecordBatch { flags: 0, instance: 0, sequence: 0, age, zones_fingerprint: 0, records }.encode(&mut bytes);
+            bytes
+        };
+        bencher.with_inputs(batch).bench_local_values(|bytes| {
+            let batch = RecordBatch::decode(&bytes).unwrap().batch;
+            receive(&store, now(), Duration::ZERO, &topology, &ZoneMap::default(), &batch, |_| {})
+        });
     }
 }
 

@@ -140,6 +140,14 @@ impl RecordBatch {
         Ok(DecodedBatch { batch, faults })
     }
 
+    /// Returns the instance that has written a batch. `None` if the batch cannot be read. Reads no record, so an instance
+    /// passes over its own batches at little cost.
+    pub fn writer(bytes: &[u8]) -> Option<u64> {
+        let mut rest = bytes;
+        let [version] = take(&mut rest)?;
+        Self::decode_head(&mut rest).filter(|_| version == VERSION).map(|head| head.instance)
+    }
+
     fn decode_head(rest: &mut &[u8]) -> Option<Self> {
         let [flags] = take(rest)?;
         Some(Self {

@@ -123,6 +123,9 @@ impl Follower {
 
 /// Returns the batch in an entry. `None` if the batch cannot be read, or if the instance `own` has written it.
 pub(super) fn read(entry: &ReadEntry, own: Option<u64>, metrics: &ShareMetrics) -> Option<RecordBatch> {
+    if own.is_some() && RecordBatch::writer(&entry.batch) == own {
+        return None;
+    }
     let DecodedBatch { batch, faults } = match RecordBatch::decode(&entry.batch) {
         Ok(decoded) => decoded,
         Err(BatchError::Version(_)) => {
@@ -134,9 +137,6 @@ pub(super) fn read(entry: &ReadEntry, own: Option<u64>, metrics: &ShareMetrics) 
             return None;
         }
     };
-    if own == Some(batch.instance) {
-        return None;
-    }
     let Faults { kind, port, cut, surplus } = faults;
     metrics.dropped("malformed", kind + port + cut + surplus);
     Some(batch)

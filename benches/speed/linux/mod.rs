@@ -10,6 +10,7 @@ mod memory;
 mod pages;
 mod program;
 mod rounds;
+mod sharing;
 mod soak;
 mod udp;
 
@@ -38,6 +39,11 @@ const PARTS: &[Part] = &[
     ("growth", "announces of very many peers", announces::growth),
     ("expiry", "announces while peers expire", expiry::together),
     ("pages", "announces while browsers show the dashboard", pages::open),
+    ("sharing", "announces that are shared", sharing::over_http),
+    ("sharing-udp", "announces over UDP that are shared", sharing::over_udp),
+    ("records", "records of other instances", sharing::received),
+    ("idle", "instances without clients", sharing::idle),
+    ("replay", "announces while records are read", sharing::slowest),
     ("go", "announces, beside the Go retracker", announces::go_retracker),
     ("gomemory", "memory per peer, beside the Go retracker", memory::go_retracker),
 ];

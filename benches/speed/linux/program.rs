@@ -72,9 +72,10 @@ impl Program {
     }
 
     /// Starts the tracker on the core for trackers, with UDP on the same port as HTTP.
-    pub(crate) fn start_udp(&self, cores: &Cores) -> Result<TrackerProcess, String> {
+    pub(crate) fn start_udp(&self, cores: &Cores, args: &[&str]) -> Result<TrackerProcess, String> {
         let address = free_address();
         let mut command = self.command(address);
+        command.args(args);
         let config = self.config(address)?;
         match self.kind {
             ProgramKind::Retracker => command.arg("-u").arg(address.to_string()),

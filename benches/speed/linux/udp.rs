@@ -35,7 +35,7 @@ pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
 }
 
 fn cost(bench: &Bench, program: &Program, counts: &mut ReplyCounts) -> Result<Sample, String> {
-    let server = program.start_udp(&bench.cores)?;
+    let server = program.start_udp(&bench.cores, &[])?;
     fill(server.address, Crowd::USUAL).map_err(|why| format!("{}: {why}", server.name))?;
     let load = UdpLoad::new(server.address, LENGTH);
     let mut announces = PreparedAnnounces::new(Crowd::USUAL, 30);

@@ -2,7 +2,7 @@
 //!
 //! - [`http`] and [`udp`] announce to a tracker as fast as it answers, or at a fixed rate, and check every reply.
 //! - [`crowd`] says which peers announce and in which order; [`outcome`] holds what the tracker replied.
-//! - [`upstream`] provides fake upstream trackers.
+//! - [`upstream`] provides fake upstream trackers, and [`redis`] a Redis.
 //! - [`machine`] reads CPU time and memory from the kernel and places programs on cores.
 //! - [`figures`] and [`table`] turn rounds into medians and rows.
 //! - [`client`] sends single requests, each on a connection of its own, and reads the metrics page.
@@ -32,6 +32,7 @@ pub mod figures;
 pub mod http;
 pub mod machine;
 pub mod outcome;
+pub mod redis;
 pub mod table;
 pub mod udp;
 pub mod upstream;

@@ -70,7 +70,9 @@ impl Priority {
 pub struct CpuClock {
     at: Instant,
     trackers: Vec<u32>,
+    helpers: Vec<u32>,
     tracker: Duration,
+    helper: Duration,
     own: Duration,
     all_programs: Duration,
 }
@@ -79,6 +81,8 @@ pub struct CpuClock {
 #[derive(Clone, Copy)]
 pub struct CpuUsage {
     pub tracker: Duration,
+    /// The CPU time of the programs that help the tracker.
+    pub helper: Duration,
     /// The CPU time of other programs, as a part of one core.
     pub others: f64,
 }
@@ -91,21 +95,29 @@ impl CpuUsage {
 
 impl CpuClock {
     pub fn start(trackers: &[u32]) -> Self {
+        Self::start_beside(trackers, &[])
+    }
+
+    /// Starts a clock that also measures programs that help the tracker, such as its Redis. They disturb nothing.
+    pub fn start_beside(trackers: &[u32], helpers: &[u32]) -> Self {
         Self {
             at: Instant::now(),
             trackers: trackers.to_vec(),
+            helpers: helpers.to_vec(),
             tracker: trackers.iter().map(|&pid| cpu_time(&process(pid))).sum(),
+            helper: helpers.iter().map(|&pid| cpu_time(&process(pid))).sum(),
             own: cpu_time(&Process::myself().unwrap()),
             all_programs: all_programs(),
         }
     }
 
     pub fn stop(&self) -> CpuUsage {
-        let now = Self::start(&self.trackers);
+        let now = Self::start_beside(&self.trackers, &self.helpers);
         let tracker = now.tracker.saturating_sub(self.tracker);
-        let ours = tracker + now.own.saturating_sub(self.own);
+        let helper = now.helper.saturating_sub(self.helper);
+        let ours = tracker + helper + now.own.saturating_sub(self.own);
         let others = (now.all_programs.saturating_sub(self.all_programs)).saturating_sub(ours);
-        CpuUsage { tracker, others: others.as_secs_f64() / (now.at - self.at).as_secs_f64() }
+        CpuUsage { tracker, helper, others: others.as_secs_f64() / (now.at - self.at).as_secs_f64() }
     }
 }
 
@@ -121,6 +133,18 @@ pub fn wait_for_quiet(trackers: &[u32]) {
             return;
         }
     }
+}
+
+/// Returns the CPU time of this thread.
+pub fn thread_cpu_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    time.into()
+}
+
+/// Returns the CPU time of the first thread of a process, in nanoseconds: more exactly than the clocks of whole processes.
+pub fn main_thread_cpu_time(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 /// Returns the resident memory of a process, in bytes.

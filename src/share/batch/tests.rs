@@ -165,7 +165,11 @@ prop_compose! {
 proptest! {
     #[test]
     fn a_batch_is_read_as_it_was_written(batch in any_batch()) {
-        let read = RecordBatch::decode(&encoded(&batch));
+        let bytes = encoded(&batch);
+        prop_assert_eq!(RecordBatch::writer(&bytes), Some(batch.instance));
+        prop_assert_eq!(RecordBatch::writer(&bytes[..HEAD - 1]), None);
+        prop_assert_eq!(RecordBatch::writer(&[&[VERSION + 1], &bytes[1..]].concat()), None);
+        let read = RecordBatch::decode(&bytes);
         prop_assert_eq!(read, Ok(DecodedBatch { batch, faults: Faults::default() }));
     }
 
