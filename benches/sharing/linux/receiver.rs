@@ -67,7 +67,7 @@ impl MeasuredReceiver {
 
     fn apply(&self, now: Duration, ago: Duration, batch: &RecordBatch) {
         let now = Timestamp::after(UPTIME + now);
-        let receipt = receive(&self.store, now, ago, &self.topology, &ZoneMap::default(), batch);
+        let receipt = receive(&self.store, now, ago, &self.topology, &ZoneMap::default(), batch, |_| {});
         assert_eq!(receipt.recorded + receipt.outdated, batch.records.len(), "{receipt:?}");
     }
 
