@@ -61,8 +61,7 @@ pub(super) fn peer(listed: &ListedPeer, context: &Context) -> Map<String, Value>
     ])
 }
 
-/// The beginning of a peer id, which names the client program (BEP 20). The rest is left out, because it identifies one
-/// client.
+/// The beginning of a peer id, which names the client program (BEP 20). The rest would identify one client.
 pub(super) fn client(PeerId(id): PeerId) -> String {
     id.iter().take(8).copied().flat_map(std::ascii::escape_default).map(char::from).collect()
 }
