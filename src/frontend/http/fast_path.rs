@@ -164,8 +164,7 @@ enum Next {
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web. `upload` says how long its body is; only requests about shared blobs have
-    /// one.
+    /// The next request is for actix-web. `upload` gives the length of its body, if it is about shared blobs.
     Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,

@@ -41,7 +41,7 @@ pub(super) enum Read<'a> {
     Part,
     /// A head and its length.
     Whole(Head<'a>, usize),
-    /// A head of this length with folded lines. The caller must [`unfold`] it and read it again.
+    /// A head of this length with folded lines, to be [`unfold`]ed and read again.
     Folded(usize),
     /// A head that is too long, with the part that has been read.
     TooLong(Head<'a>),
