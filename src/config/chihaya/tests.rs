@@ -609,7 +609,7 @@ fn keys_that_mean_nothing_and_what_was_meant() {
     }
 }
 
-/// If a key that was meant to restrict access is misspelt, the linter must say that the restriction is not in force.
+/// If a key that restricts access is misspelt, the linter must say that the restriction is not in force.
 #[test]
 fn what_was_meant_to_restrict_access_and_does_not() {
     let hook = |options: &str| v2(&format!("prehooks:\n- name: client approval\n  options: {options}\n"));
@@ -760,8 +760,7 @@ proptest! {
         }
     }
 
-    /// Each key gets one finding, at the line of the key or of its value. This holds for any keys and values, in v1, in v2
-    /// as YAML and in v2 as JSON.
+    /// Each key gets one finding, at the line of the key or its value, in v1, in v2 as YAML and in v2 as JSON.
     #[test]
     fn every_key_has_its_line(
         keys in prop::collection::btree_map(
