@@ -200,12 +200,12 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// The addresses to ask: operators' addresses if there are any, else clients'. A wrong value counts as no
-        /// answer: Docker knows only the exit codes 0 and 1.
+        /// Where to ask: operators' addresses if there are any, else clients'. A wrong value counts as no answer:
+        /// Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Print what became of each key of Chihaya's file. Ask each upstream tracker once, fetch the keys for tokens, try
-    /// the shared server, and print the results.
+    /// Print what became of each key of Chihaya's file, and ask each upstream tracker once. Fetch the keys for tokens,
+    /// and try the shared server.
     Check {
         /// Chihaya's file, if one was given.
         chihaya: Option<Box<ChihayaFile>>,

@@ -17,8 +17,8 @@ pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce. If the reply is ready at once, appends its encoded form to `body`.
 ///
-/// `parse` returns the announce, and a function that encodes its reply. `query` is the query of the announce URL; it
-/// may hold a token for the access rules. A refusal is counted and logged here, and encoded by the frontend.
+/// `parse` returns the announce, and a function that encodes its reply. `query` is that of the announce URL, which may
+/// hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,
@@ -76,8 +76,8 @@ fn admit<'a>(
     Ok(Requester { is_confidential, ..requester })
 }
 
-/// Appends the encoded reply that an announce would get now. This changes no state, and is neither timed nor counted.
-/// Only the access rules count an announce that they refuse.
+/// Appends the encoded reply that an announce would get now. Changes no state, and is neither timed nor counted. Only
+/// the access rules count their refusals.
 pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
     context: &Context,
     requester: Requester<'_>,

@@ -24,8 +24,8 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted (`--trusted-proxies`, `--x-real-ip`).
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address (`--real-ip-header`). `None` for all usual headers. A client can
-    /// then send a usual header that contradicts the proxy's; such a client is not listed as a peer.
+    /// The header that carries the client's address (`--real-ip-header`). `None` for all usual headers. Then a client
+    /// that contradicts the proxy in another usual header is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
@@ -152,8 +152,8 @@ impl ClientAddress {
         source == Remote::Unix || self.options.proxies.include(source.ip())
     }
 
-    /// The other end of a connection that began with a PROXY protocol header. `named` is the client in the header. If
-    /// no proxies are configured, all are trusted: a listener for the PROXY protocol is for proxies only.
+    /// The other end of a connection that began with a PROXY protocol header. `named` is the client in the header.
+    /// Without configured proxies all are trusted: such a listener is for proxies only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -343,8 +343,8 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
 }
 
 impl HeaderClaim {
-    /// Combines the claims of two headers. One may come from the proxy, and the other from the client. If they
-    /// contradict each other, neither can be trusted.
+    /// Combines the claims of two headers. The proxy may have set one, and the client the other. So claims that
+    /// contradict each other are not trusted.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, claim) | (claim, Self::Nothing) => claim,

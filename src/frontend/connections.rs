@@ -1,15 +1,14 @@
 //! Limits on the number of open connections, and which connection is closed at a limit.
 //!
 //! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
-//! served, and an old one is closed. The tracker picks the address with the most connections, and closes its connection
-//! that has been idle for longest. A connection whose request is being answered is never closed to make room.
+//! served, and an old one is closed. It is the connection that has been idle for longest, of the address with the most
+//! connections. A connection whose request is being answered is never closed to make room.
 //!
 //! An idle connection waits for a request, for the rest of one, or for the client to read the replies. All three waits
-//! count alike. Attackers would keep all their connections in a wait that protects. Then only connections of honest
-//! clients could be closed, often before their first request.
+//! count alike. Attackers would keep all their connections in a wait that protects. Then honest clients would lose
+//! theirs, often before their first request.
 //!
-//! A connection that never waits is only counted. Other connections enter a table when they first wait, which takes one
-//! short lock.
+//! A connection that never waits is only counted. Others enter a table at their first wait, which takes one short lock.
 
 mod limits;
 
@@ -151,7 +150,7 @@ impl Connections {
 
     /// Closes idle connections of this table for which `is_candidate` holds. Returns how many were closed.
     ///
-    /// Looking at every connection takes time. So one call closes several if there are many.
+    /// Looking at all connections takes time. So of many connections, one call closes several.
     fn shed_from(
         &self,
         table: &mut ConnectionTable,
@@ -183,8 +182,8 @@ impl Connections {
         wanted
     }
 
-    /// Enters a connection into the table, or refuses it if its address has too many. One lock covers the check and the
-    /// entry. Otherwise two workers could both take an address's last free place.
+    /// Enters a connection into the table, or refuses it if its address has too many. The check and the entry share one
+    /// lock. Otherwise two workers could take an address's last free place.
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
         let mut table = self.table.lock();
         let weight = table.weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
@@ -334,8 +333,8 @@ impl<'a> OpenConnection<'a> {
 const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
-    /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds when the wait began, so
-    /// the longest wait has the lowest rank.
+    /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds when the wait began: the
+    /// longest wait has the lowest rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

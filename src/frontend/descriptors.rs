@@ -6,13 +6,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const UNLIMITED: u64 = 1 << 20;
 
 /// The most descriptors that are reserved: enough for 256 exchanges with each of 16 upstream trackers. One descriptor
-/// in four is reserved for upstream trackers, name look-ups, reloads and listeners, which then work even if clients
-/// take all others.
+/// in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if clients take all
+/// others.
 const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit. Returns the limit that is then in force.
 ///
-/// The usual soft limit is 1024, because `select` fails for higher descriptors. This program does not use `select`.
+/// The soft limit is usually 1024 because of `select`, which this program does not use.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -37,8 +37,8 @@ pub fn for_connections(limit: u64) -> usize {
     usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)
 }
 
-/// The number of exchanges with upstream trackers that may be under way within this limit. They get three quarters of
-/// the reserved descriptors. The rest is for other uses, such as name look-ups.
+/// How many exchanges with upstream trackers may be under way within this limit: three quarters of the reserved
+/// descriptors. The rest is for other uses, such as name look-ups.
 pub fn for_exchanges(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);
     usize::try_from(reserved * 3 / 4).unwrap_or(usize::MAX).max(1)

@@ -1,8 +1,8 @@
 //! The host names under which the operator's pages are served.
 //!
-//! A web page can make its own name resolve to this tracker's address (DNS rebinding). The browser then lets the web
-//! page read the tracker's pages, as pages of the same site. But the Host header still has the site's name, so the
-//! operator's pages check it. Announces and scrapes ignore it.
+//! A web page can make its own name resolve to this tracker's address (DNS rebinding). The browser then lets it read
+//! the tracker's pages as its own. But the Host header still has the page's name, so the operator's pages check the
+//! header. Announces and scrapes ignore it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! The workers. Each worker is a thread with its own sockets, event loop and routes.
 //!
-//! actix-web's own server accepts connections on one thread and hands each to a worker. Most announces come on a new
-//! connection, of whose time the handover takes a third. Here each worker accepts connections itself, answers announces
-//! and scrapes, and calls actix-web's routes for everything else.
+//! actix-web's own server accepts connections on one thread and hands each to a worker. That takes a third of the time
+//! of an announce on a new connection, as most are. Here each worker accepts connections itself, answers announces and
+//! scrapes, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(10);
 /// The number of connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept connections, usually for lack of descriptors. [`ACCEPT_PAUSE`]
-/// instead if it found no idle connections to close.
+/// How long a worker pauses when it cannot accept connections, usually for lack of descriptors. If it finds no idle
+/// connection to close, [`ACCEPT_PAUSE`].
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
@@ -108,7 +108,7 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 /// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
 /// 1. Requests under way finish. New connections are accepted, answered and closed; `/health` answers 503.
-/// 2. The system stops opening connections here, and the worker accepts those that are open.
+/// 2. The system opens no more connections here, and the worker accepts those that are open.
 /// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
     let own = match listener {

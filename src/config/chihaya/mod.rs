@@ -1,5 +1,5 @@
-//! Reads Chihaya's own files: `config.json` of v1.0, and `chihaya.yaml` of v2 in both of its forms. A file becomes one
-//! [`ChihayaConfig`]. The linter has a finding for each key: what the key means here.
+//! Reads Chihaya's own files: `config.json` of v1.0, and both forms of v2's `chihaya.yaml`. A file becomes one
+//! [`ChihayaConfig`]. For each key, the linter says what it means here.
 
 mod durations;
 mod hooks;
@@ -36,8 +36,8 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::yaml::{self, Problem};
 
-/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in `docker run` lines of container
-/// registries. It has no effect here. `-v` without a value prints the version.
+/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in `docker run` lines. It has no effect here.
+/// `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))

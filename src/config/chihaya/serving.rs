@@ -191,8 +191,8 @@ const UNLIMITED_WANT: usize = 1000;
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
                            expected an address for the API";
 
-/// Returns the addresses at which an instance with this file serves `/health`: operators' addresses if there are any,
-/// else clients'. Empty if it listens on UDP only.
+/// Returns where an instance with this file serves `/health`: operators' addresses if there are any, else clients'.
+/// Empty if it listens on UDP only.
 pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
     let operators: Vec<_> = operators(chihaya).collect();
     if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }

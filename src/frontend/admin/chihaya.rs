@@ -33,7 +33,7 @@ pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
     }
 }
 
-/// Shows the counters of Chihaya v1.0 that this tracker has, too. `flatten` in the query joins the names of nested
+/// Shows those counters of Chihaya v1.0 that this tracker has. In the query, `flatten` joins the names of nested
 /// counters; `pretty` adds white space.
 async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {

@@ -1,5 +1,5 @@
-//! Writes the metrics as text. prometheus-client writes OpenMetrics only, but scrapers without an `Accept` header
-//! expect the classic format. That format has the same lines, other names of counters, and no trailer.
+//! Writes the metrics as text. prometheus-client writes only OpenMetrics, but scrapers without an `Accept` header
+//! expect the classic format. It has the same lines, other names of counters, and no trailer.
 
 use std::fmt::{self, Write};
 
@@ -16,9 +16,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1): OpenMetrics if its quality is higher than
-    /// the classic format's. At equal quality, OpenMetrics if a line names it; a wildcard is not enough. Otherwise the
-    /// classic format.
+    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1): the one of higher quality. At equal
+    /// quality, OpenMetrics only if a line names it; a wildcard is not enough.
     pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
         let named = quality(&ranges, "application/openmetrics-text");
@@ -62,9 +61,9 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// Converts OpenMetrics to the classic format, where the name of a counter has `_total` and the name of an info has
-/// `_info`, as their samples have. Units and the trailer are left out. Metrics of unknown type become counters: only
-/// two metrics have this type, both counters of the Go retracker.
+/// Converts OpenMetrics to the classic format. There the names of counters end in `_total`, and those of infos in
+/// `_info`, as in their samples. Units and the trailer are left out. A metric of unknown type becomes a counter: both
+/// such metrics are counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

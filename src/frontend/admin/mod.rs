@@ -70,8 +70,8 @@ fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// Whether the operator's pages may be served under the name in the Host header. The operator has listed the name, or a
-/// stranger cannot make it resolve to this tracker.
+/// Whether the operator's pages may be served under the name in the Host header: a name that the operator listed, or
+/// that a stranger cannot make resolve to this tracker.
 fn is_host_known(request: &HttpRequest, context: &Context) -> bool {
     request.headers().get_all(HOST).all(|host| context.hosts.has(host.as_bytes()))
 }

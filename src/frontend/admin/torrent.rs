@@ -1,5 +1,5 @@
-//! `/api/v1/torrents/HASH`: one swarm with its peers, and the state of the torrent at each forwarder, as JSON. Keys are
-//! added, but not removed or renamed.
+//! `/api/v1/torrents/HASH`: one swarm with its peers, and its state at each forwarder, as JSON. No key is ever removed
+//! or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};

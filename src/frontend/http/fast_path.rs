@@ -37,8 +37,8 @@ use crate::frontend::shutdown::StopReceiver;
 use crate::frontend::torrents::request::{self as torrents, RequestLine, Upload, UploadedBody};
 use tracker_protocol::route::{self, Route};
 
-/// How long a connection stays half open if the client may still be sending. If the tracker closed at once, the system
-/// would reset the connection, and the client could lose the reply.
+/// How long a connection stays half open if the client may still be sending. Closing at once would reset the
+/// connection, and the client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most bytes that one read returns.

@@ -2,7 +2,7 @@
 //!
 //! Only a complete head is parsed, so that the reply does not depend on TCP's segmentation. Faults that do not matter
 //! for the reply are ignored. After a body or a malformed header line, a proxy and this tracker could disagree about
-//! where the next request begins. So the connection ends after the reply to such a request.
+//! where the next request begins. So the reply to such a request ends the connection.
 
 use smallvec::SmallVec;
 
@@ -220,7 +220,7 @@ fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
 }
 
 /// Splits off the version of a request line that does not end with exactly ` HTTP/1.1`. Returns the target, and whether
-/// the version is not HTTP/1.1. Some clients do not escape spaces, so spaces inside the target belong to it.
+/// the version is another. Spaces inside the target belong to it: some clients do not escape them.
 fn target(rest: &[u8]) -> (&[u8], bool) {
     let rest = rest.trim_ascii();
     let (target, last) = rest.split_at(memchr::memrchr2(b' ', b'\t', rest).map_or(0, |space| space + 1));

@@ -1,5 +1,5 @@
-//! Answers all requests except announces and scrapes, by calling actix-web's routes. The fast path parses each request
-//! and frames its reply, so that a connection has only one parser.
+//! Answers all requests except announces and scrapes by calling actix-web's routes. The fast path parses the request
+//! and frames the reply, so only one parser reads a connection.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Headers of every page. They forbid a browser to guess another content type, to let other sites load our pages (Fetch
-/// Standard, "CORP"), and to tell other sites our addresses. There are no CORS headers: no page of another site may
-/// read ours.
+/// Headers of every page. They forbid the browser to guess another content type, to let other sites load our pages
+/// (Fetch Standard, "CORP"), and to tell other sites our addresses. There are no CORS headers: no other site may read
+/// our pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      cross-origin-resource-policy: same-origin\r\n\
                      referrer-policy: no-referrer\r\n";
 
-/// The policy of pages without a policy of their own (Content Security Policy Level 3). They may load only their own
-/// style and this tracker's images.
+/// The policy of pages without their own (Content Security Policy Level 3). They may load only their own style and this
+/// tracker's images.
 const POLICY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'\r\n";
 

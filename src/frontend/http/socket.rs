@@ -1,7 +1,7 @@
 //! Connections over TCP and Unix sockets. A connection is registered with the event loop only when it has to wait.
 //!
-//! Most clients open a connection for each announce. Their request is there when the connection is accepted, and takes
-//! four system calls: accept, receive, send, close. Registering and deregistering would take two more.
+//! Most clients open a connection for each announce, and their request is there when it is accepted. That takes four
+//! system calls: accept, receive, send, close. Registering and deregistering would take two more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -91,8 +91,8 @@ impl Listener {
 /// Makes the system drop TCP segments that begin a connection, but not those that complete one. The client sends a
 /// dropped segment again after a second. It then reaches the next process or is refused.
 ///
-/// Emptying the queue and then closing is not enough: a connection can arrive in between, and closing the listener
-/// resets connections that are open but not accepted.
+/// Emptying the queue before closing is not enough: a connection may arrive in between, and closing the listener resets
+/// connections that are not accepted yet.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
@@ -164,7 +164,7 @@ impl Socket {
     }
 
     /// Sends as many bytes as the system takes at once, and returns their number. Over TLS, sends nothing and returns
-    /// 0. The system might take only a part of the encrypted bytes. The task would have to wait until the rest is sent.
+    /// 0: the system might take only a part of the encrypted bytes, and the task would have to wait.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);
@@ -193,7 +193,7 @@ impl Socket {
         }
     }
 
-    /// Whether the connection uses TLS. If so, call [`Self::finish`] before closing. Otherwise the other end cannot
+    /// Whether the connection uses TLS. Then [`Self::finish`] must come before closing. Otherwise the other end cannot
     /// know whether an attacker cut bytes off (RFC 8446, section 6.1).
     pub fn is_tls(&self) -> bool {
         matches!(self.0, SocketState::Tls(_))

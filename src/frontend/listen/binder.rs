@@ -2,8 +2,8 @@
 //!
 //! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port.
 //! - A name stands for all of its addresses that this host has.
-//! - If possible, an address that this host does not have yet is bound nevertheless. An interface may come up late, and
-//!   the system checks a new IPv6 address for duplicates for a second before it can be used.
+//! - An address that this host does not have yet is bound nevertheless, if the system can. An interface may come up
+//!   late, and the system checks a new IPv6 address for duplicates for a second before it can be used.
 //! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
@@ -16,8 +16,8 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// How long the look-up of a name is repeated at the start, until the name resolves to an address of this host.
-/// Networks and name servers may come up late.
+/// How long a name is looked up again at the start, until it resolves to an address of this host. Networks and name
+/// servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two look-ups.
@@ -89,8 +89,8 @@ impl Binder {
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target, except those that are already bound for the same purpose. `bind` binds one
-    /// address. It returns the sockets, and the address with the port that the system chose.
+    /// Binds the addresses of one target, except those already bound for the same purpose. `bind` binds one address,
+    /// and returns it with the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,

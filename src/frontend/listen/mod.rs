@@ -41,8 +41,8 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
     Ok(listening)
 }
 
-/// Binds UDP sockets at all of these addresses: at each address one per worker, on the same port. With `SO_REUSEPORT`
-/// the kernel distributes the clients among them.
+/// Binds UDP sockets at all of these addresses: one per worker at each address, on one port. With `SO_REUSEPORT` the
+/// kernel distributes the clients among them.
 pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
     let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
     let mut listening = Vec::new();

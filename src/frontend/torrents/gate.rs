@@ -2,7 +2,7 @@
 //!
 //! The threat: a program that knows a blob's info-hash can download the blob from the hosts. A program that may write
 //! can send all hosts to a wrong torrent. So writers must be in certain networks. In an untrusted network the operator
-//! sets a token, which all readers and writers must send.
+//! sets a token, which readers and writers must send.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! Torrent files as nodes of etcd's API v2, for programs that keep torrent files in etcd. A node's value is a torrent
-//! file in base64. The other calls use the same torrent files.
+//! Torrent files as nodes of etcd's API v2, for programs that keep them in etcd. A node's value is a torrent file in
+//! base64. The other calls use the same torrent files.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

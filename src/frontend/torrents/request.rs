@@ -1,5 +1,5 @@
-//! Reads the head of a request about shared blobs: which call it makes, whether the sender may use the call, and how
-//! long the body is. All this is known before the body is read.
+//! Reads the head of a request about shared blobs, before its body: which call it makes, whether the sender may use the
+//! call, and how long the body is.
 
 use std::net::IpAddr;
 
@@ -55,7 +55,7 @@ pub(in crate::frontend) struct RequestLine<'a> {
 }
 
 /// Reads a head. `None` if the request is not about shared blobs, or if they are switched off. A listener for shared
-/// blobs serves nothing else, so every request there counts as about them.
+/// blobs serves nothing else: every request there is about them.
 pub(in crate::frontend) fn read(
     context: &Context,
     audience: Audience,

@@ -5,13 +5,13 @@
 //! or a scrape must contain an id that the tracker sent to the same address (BEP 15, "UDP connections / spoofing").
 //!
 //! An id is a MAC (message authentication code) over the address and the second of issue. No id is stored, so a flood
-//! of connect requests fills no memory. Without the key, a sender guesses an id with a chance of one in 2^56, and does
-//! not learn whether the guess was right. As in BEP 15, the port is not in the MAC: a NAT may change it between two
-//! packets. Another client behind the same address could only harm that address.
+//! of connect requests fills no memory. Without the key, a guess is right with a chance of one in 2^56, and the sender
+//! does not learn whether it was. As in BEP 15, the port is not in the MAC: a NAT may change it between two packets.
+//! Another client behind the same address could only harm that address.
 //!
-//! A proxy may name the client of each datagram. Then the MAC covers the addresses of both, because the response goes
-//! to the proxy. Otherwise an attacker could get an id for a client through a proxy, or by acting as one. Then the
-//! attacker could send datagrams with that id and the forged source address of a victim, who would get the responses.
+//! A proxy may name the client of each datagram. The response goes to the proxy, so the MAC covers the proxy's address
+//! too. Otherwise an attacker could get an id for a client through a proxy, or by acting as one. Datagrams with that id
+//! and a victim's forged source address would then send the responses to the victim.
 
 use std::io;
 use std::net::IpAddr;
@@ -138,8 +138,8 @@ impl ConnectionIdKey {
         given.is_some_and(|second| self.id(sender, second) == id)
     }
 
-    /// The id that a sender gets in this second. The MAC covers the whole number of the second. Otherwise an id would
-    /// become valid again when its last byte repeats.
+    /// The id that a sender gets in this second. The MAC covers the whole second. With its last byte alone, an id would
+    /// become valid again.
     fn id(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);

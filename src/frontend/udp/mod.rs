@@ -24,9 +24,9 @@ use super::listen::UdpListener;
 use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
-/// The most announces of one worker that wait for upstream trackers at once. Each takes some kilobytes. Beyond this
-/// number an announce gets no response. The client repeats it after 15 seconds (BEP 15, "Time outs"). By then the
-/// upstream trackers have answered.
+/// The most announces of one worker that wait for upstream trackers at once. Each takes some kilobytes. An announce
+/// beyond this number gets no response. The client repeats it after 15 seconds (BEP 15, "Time outs"), when the upstream
+/// trackers have answered.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read. Limits the cost of a lasting error.
@@ -176,8 +176,8 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request, or `None` if there is none or it is not ready yet. It goes to the source of the datagram.
-/// If the source is a proxy, the proxy passes it on to the client.
+/// The response to a request, or `None` if there is none yet. It goes to the source of the datagram. If that is a
+/// proxy, the proxy passes it on to the client.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<UdpResponse>,

@@ -1,9 +1,9 @@
 //! The responses to packets.
 //!
 //! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So larger
-//! responses go only to addresses that have proved themselves by a connection id. A connect request is as long as its
-//! response. Without a valid id, an error must be no longer than the packet. Malformed packets get no response. A
-//! proxy's header does not count as part of the packet.
+//! responses need a connection id, which proves the address. A connect request is as long as its response. Without a
+//! valid id, an error must be no longer than the packet. Malformed packets get no response. A proxy's header does not
+//! count as part of the packet.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! One worker's UDP socket, which reads and sends many datagrams at a time.
 //!
 //! A host with several addresses must answer from the address that the request was sent to. Otherwise the client and
-//! every NAT on the way drop the response. So a socket bound to all addresses reports the destination of each datagram,
-//! and is given the source of each response.
+//! every NAT on the way drop the response. So a socket bound to all addresses reports each datagram's destination, and
+//! is told each response's source.
 
 #[cfg(target_os = "linux")]
 #[path = "socket/linux.rs"]
@@ -22,8 +22,8 @@ pub(super) use self::system::{Inbox, Outbox};
 /// The most datagrams that are read at once. HTTP connections on the same thread wait while these are answered.
 const BATCH: usize = 32;
 
-/// The most bytes of a request that are read. The largest requests take three quarters of this: an announce with a long
-/// URL, and a scrape of the most torrents allowed. No network carries more in one packet.
+/// The most bytes of a request that are read. The largest requests take three quarters of this: announces with a long
+/// URL, and scrapes of the most torrents allowed. No network carries more in one packet.
 const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
@@ -79,8 +79,8 @@ impl BatchSocket {
         system::stop_receiving(&self.0)
     }
 
-    /// Sends the responses that the system accepts without waiting. The others are dropped: the system has a queue
-    /// already, and the client will repeat its request. Returns how many could not be sent.
+    /// Sends the responses that the system accepts without waiting, and drops the others: the system has a queue, and
+    /// the client repeats its request. Returns how many could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }

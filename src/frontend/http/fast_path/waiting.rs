@@ -62,7 +62,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client that sends a
-    /// request bit by bit would always be among the newest connections, which are closed last.
+    /// request bit by bit would always be among the newest, which are closed last.
     pub(super) fn since(&mut self) -> Option<Duration> {
         std::mem::take(&mut self.is_new).then(clock::coarse)
     }

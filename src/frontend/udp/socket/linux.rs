@@ -44,8 +44,8 @@ const USUAL: usize = 2048;
 
 /// Buffers for a batch of datagrams.
 pub(in super::super) struct Inbox {
-    /// The first bytes of each datagram. Most datagrams are short, so small buffers lie close together. With buffers of
-    /// [`MAX_REQUEST`] bytes, an announce takes 4 % more CPU time.
+    /// The first bytes of each datagram. Most datagrams are short, so small buffers suffice, and lie close together.
+    /// [`MAX_REQUEST`] bytes each would cost an announce 4 % more CPU time.
     buffers: Vec<[u8; USUAL]>,
     /// The bytes of each datagram after the first [`USUAL`]. The system provides this memory only when it is written
     /// to.
