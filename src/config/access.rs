@@ -131,7 +131,6 @@ impl<T: Listed> Fields for RuleEntry<T> {
     }
 }
 
-/// An entry of a list.
 trait Listed: Sized {
     /// Parses an entry. The error says what was found and what is expected.
     fn read(text: &str) -> Result<Self, String>;
@@ -225,7 +224,6 @@ impl<'de, T: Listed> Deserialize<'de> for Many<T> {
     }
 }
 
-/// Reads the files of info-hashes.
 fn torrents(listed: Vec<ListedTorrents>, folder: &Path) -> Result<TorrentSet, ConfigError> {
     let mut hashes = Vec::new();
     for listed in listed {

@@ -64,7 +64,6 @@ where
     })
 }
 
-/// Applies the access rules to an announce.
 fn admit<'a>(
     context: &Context,
     requester: Requester<'a>,

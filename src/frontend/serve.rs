@@ -80,7 +80,6 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// The listeners and their purposes.
     tcp: Vec<(std::net::TcpListener, Purpose)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), Purpose)>,
     udp: Vec<(UdpListener, Purpose)>,
@@ -148,7 +147,6 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
     }
 }
 
-/// One worker's listener.
 struct WorkerListener {
     listener: Listener,
     purpose: Purpose,
@@ -156,7 +154,6 @@ struct WorkerListener {
 }
 
 impl WorkerListener {
-    /// Serves every new connection in a task of its own.
     async fn accept(&self, tasks: &TaskTracker) {
         let mut reported: Option<Instant> = None;
         let mut accepted = 0;

@@ -19,7 +19,6 @@ const TORRENTS: &str = "torrent approval";
 const VARIATION: &str = "interval variation";
 const NAMES: [&str; 4] = [JWT, CLIENTS, TORRENTS, VARIATION];
 
-/// The rules in the hooks.
 #[derive(Debug, Default)]
 pub(super) struct PreHooks {
     pub(super) tokens: Option<TokenRule>,

@@ -9,7 +9,6 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing is wrong.
     Fine,
     /// The effect differs from what the file says, or the operator should know it.
     Warning,
@@ -121,7 +120,6 @@ impl Lint {
 
 const A_SECTION: &str = "a section";
 
-/// Returns the value of a key, as the linter's lines show it.
 fn value(key: &str, node: &ConfigNode) -> String {
     match key.rsplit('.').next() {
         _ if node.is_null() => "(nothing)".to_owned(),

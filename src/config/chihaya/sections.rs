@@ -37,7 +37,6 @@ impl Numbers {
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
-    /// Fills in missing numbers from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             max_numwant: self.max_numwant.or(other.max_numwant),

@@ -162,7 +162,6 @@ fn udp_key(udp: &ChihayaUdp) -> Option<SharedKey> {
     udp.private_key.as_ref().map(|PrivateKey(text)| SharedKey::new(text, udp.max_clock_skew))
 }
 
-/// Returns the intervals and numbers in the file.
 fn policy(chihaya: &ChihayaConfig) -> Policy {
     let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
     let limits = |requests: Option<RequestRules>| requests.map(limits).unwrap_or_default();

@@ -26,7 +26,6 @@ fn lines(text: &str) -> Vec<String> {
     read(text).findings.iter().map(Finding::to_string).collect()
 }
 
-/// Returns the linter's lines about errors.
 fn errors(text: &str) -> Vec<String> {
     let errors = read(text).findings.into_iter().filter(|finding| finding.severity == Severity::Error);
     errors.map(|finding| finding.to_string()).collect()

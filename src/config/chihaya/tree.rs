@@ -24,7 +24,6 @@ pub(super) struct Place {
     pub(super) offset: usize,
 }
 
-/// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ConfigNode {
     pub(super) place: Place,
@@ -41,7 +40,6 @@ pub(super) enum NodeValue {
     Section(Vec<KeyedNode>),
 }
 
-/// A key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyedNode {
     pub(super) key: String,

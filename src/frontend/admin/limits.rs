@@ -10,7 +10,6 @@ use crate::metrics::{LogSample, Metrics};
 use crate::tracker::{ForwardLimits, LimitUse};
 use tracker_protocol::Protocol::{Http, Udp};
 
-/// A limit.
 #[derive(Debug)]
 struct Limit {
     name: &'static str,

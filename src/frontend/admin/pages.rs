@@ -66,7 +66,6 @@ fn copyable(url: &str) -> String {
     )
 }
 
-/// The script of the front page.
 pub(super) async fn copy_script() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/javascript; charset=utf-8")
@@ -93,7 +92,6 @@ pub(super) async fn overview(request: HttpRequest, context: web::Data<Context>) 
     html(include_str!("overview.html"), &notices(&request, &context))
 }
 
-/// Current notices for the operator.
 fn notices(request: &HttpRequest, context: &Context) -> String {
     let notices = if is_host_known(request, context) { context.notices() } else { Vec::new() };
     let notices = notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice)));
@@ -108,7 +106,6 @@ fn html(page: &str, notices: &str) -> HttpResponse {
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 
-/// Escapes a text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

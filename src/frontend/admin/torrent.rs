@@ -46,7 +46,6 @@ fn listing(SwarmListing { counts, peers, more }: &SwarmListing, context: &Contex
     })
 }
 
-/// One peer.
 pub(super) fn peer(listed: &ListedPeer, context: &Context) -> Map<String, Value> {
     let ListedPeer { address, zone, role, is_second, is_claimed, silent_for, is_expired, id } = listed;
     object([

@@ -190,7 +190,6 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Reads requests, and answers them.
     fn poll_turn(&mut self, cx: &mut Task<'_>) -> Poll<io::Result<Next>> {
         BUFFERS.with_borrow_mut(|Buffers { read, body, replies }| {
             replies.clear();

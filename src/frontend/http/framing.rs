@@ -55,7 +55,6 @@ impl ReplyFraming {
         }
     }
 
-    /// Appends a reply in plain text.
     pub(super) fn put_plain(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
         let headers =
             ["content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n", headers].concat();

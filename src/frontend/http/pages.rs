@@ -68,7 +68,6 @@ impl Pages {
         Some(Box::new(move |request| Box::pin(service.call(request))))
     }
 
-    /// Appends the whole reply to `out`.
     pub(super) async fn reply(&self, audience: Audience, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
         let routes = match audience {
             Audience::Clients => None,

@@ -20,7 +20,6 @@ use super::purpose::Purpose;
 /// servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause between two look-ups.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The most ports to try for a name if the system chooses the port: a port may be free at one address of the name and
@@ -30,14 +29,12 @@ const PORTS: usize = 16;
 /// The value of `EAFNOSUPPORT` on Linux. The standard library has no name for this error.
 const AF_NOT_SUPPORTED: i32 = 97;
 
-/// A configured address.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; `None` for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
     /// The port. 0 lets the system choose a port.
     pub(in crate::frontend) port: u16,
-    /// The purpose of the socket.
     pub(in crate::frontend) purpose: Purpose,
 }
 
@@ -82,7 +79,6 @@ pub(in crate::frontend) struct Binder {
 }
 
 impl Binder {
-    /// A binder for all these targets.
     pub(in crate::frontend) fn new<'a>(places: impl IntoIterator<Item = BindTarget<'a>>) -> Self {
         let any_v4 = |host: &str| host.parse() == Ok(Ipv4Addr::UNSPECIFIED);
         let asked = places.into_iter().filter(|place| place.port != 0 && place.host.is_some_and(any_v4));

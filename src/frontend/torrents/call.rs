@@ -52,15 +52,12 @@ pub(in crate::frontend) enum Call {
 /// Why a request is not a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum NotACall {
-    /// There is no such path.
     Path,
     /// The path does not have this method, but only these methods.
     Method(&'static str),
     /// The key is empty or too long, or has a character that keys may not have.
     Key,
-    /// The generation is not a number.
     Generation,
-    /// The wait is not a number.
     Wait,
 }
 

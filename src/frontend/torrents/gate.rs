@@ -62,7 +62,6 @@ pub struct Gate {
 /// Why a host may not use a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum Denial {
-    /// The token is missing or wrong.
     Token,
     /// A web page sent the request.
     Page,

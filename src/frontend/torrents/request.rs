@@ -21,9 +21,7 @@ pub(in crate::frontend) struct TorrentsRequest {
 /// Why a request is refused before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum RefusedCall {
-    /// The request is not a call.
     NotACall(NotACall),
-    /// The sender may not use the call.
     Denied(Denial),
     /// The length is not known: the body comes in chunks.
     NoLength,
@@ -46,7 +44,6 @@ pub(in crate::frontend) struct Upload {
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct UploadedBody(pub(in crate::frontend) Vec<u8>);
 
-/// The parts of a request line.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct RequestLine<'a> {
     pub(in crate::frontend) method: &'a [u8],

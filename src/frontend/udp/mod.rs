@@ -58,7 +58,6 @@ struct UdpServer {
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
-    /// Responses to send with the next batch.
     responses: Vec<UdpResponse>,
     /// Announces that wait for upstream trackers.
     waiting: JoinSet<UdpResponse>,

@@ -53,13 +53,11 @@ impl BatchSocket {
         UdpSocket::from_std(socket).map(Self)
     }
 
-    /// Buffers for receiving and for sending.
     pub(super) fn buffers(&self) -> io::Result<(Inbox, Outbox)> {
         let destinations = self.0.local_addr()?.ip().is_unspecified();
         Ok((Inbox::new(destinations), Outbox::new(destinations)))
     }
 
-    /// Waits until there are datagrams.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
     }

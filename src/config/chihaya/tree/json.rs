@@ -32,7 +32,6 @@ fn problem(error: &Error, before: usize) -> Problem {
     Problem { line: Some(before + error.line()), problem: format!("it is no JSON: {message}") }
 }
 
-/// Where each line begins.
 struct LineStarts(Vec<usize>);
 
 impl LineStarts {
@@ -116,7 +115,6 @@ impl<'de> Visitor<'de> for RawPairsVisitor {
     }
 }
 
-/// The values of an array.
 struct RawItems<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for RawItems<'de> {

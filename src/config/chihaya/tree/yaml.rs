@@ -32,7 +32,6 @@ struct YamlReader<'a> {
     /// Each value that has an anchor, and how many values this value is made of.
     anchors: HashMap<usize, (ConfigNode, usize)>,
     budget: ValueBudget,
-    /// How many values were read.
     values: usize,
 }
 

@@ -310,7 +310,6 @@ fn answered(pieces: &[&[u8]]) -> String {
     replies.split("\\r\\n").filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
 }
 
-/// The bytes, cut at these positions.
 fn cut<'a>(bytes: &'a [u8], at: &[usize]) -> Vec<&'a [u8]> {
     let mut ends: Vec<_> = at.iter().map(|at| at % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
     ends.sort_unstable();

@@ -54,7 +54,6 @@ impl<'a> Waiting<'a> {
         Self { timeouts, is_new: true, is_used: false, was_used: false, alarms: None }
     }
 
-    /// Records that a request was answered.
     pub(super) fn answered(&mut self) {
         self.is_new = true;
         self.is_used = true;

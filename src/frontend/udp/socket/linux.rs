@@ -118,7 +118,6 @@ fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<IpAddr> {
     })
 }
 
-/// Sends responses.
 pub(in super::super) struct Outbox {
     headers: MultiHeaders<SockaddrStorage>,
 }

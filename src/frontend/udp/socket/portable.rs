@@ -20,7 +20,6 @@ pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// A buffer for a datagram.
 pub(in super::super) struct Inbox(Box<[u8; MAX_REQUEST]>);
 
 impl Inbox {
@@ -44,7 +43,6 @@ impl Inbox {
     }
 }
 
-/// Sends responses.
 pub(in super::super) struct Outbox;
 
 impl Outbox {
