@@ -9,6 +9,7 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// Nothing is wrong.
     Fine,
     /// The effect differs from what the file says, or the operator should know it.
     Warning,

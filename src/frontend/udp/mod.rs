@@ -25,8 +25,8 @@ use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
 /// The most announces of one worker that wait for upstream trackers at once. Each takes some kilobytes. An announce
-/// beyond this number gets no response. The client repeats it after 15 seconds (BEP 15, "Time outs"), when the upstream
-/// trackers have answered.
+/// beyond this number gets no response. The client repeats it after 15 seconds (BEP 15, "Time outs"). By then the
+/// upstream trackers have answered.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// How long a worker pauses when its socket cannot be read. Limits the cost of a lasting error.
