@@ -1,4 +1,4 @@
-//! `access.yml`: rules about who may announce. Each rule is a section, which may be left out.
+//! `access.yml`: rules about who may announce. Each rule is an optional section.
 
 use std::fmt;
 use std::fs::File;
@@ -76,7 +76,7 @@ impl Fields for AccessEntry {
 }
 
 impl AccessEntry {
-    /// Makes the options. Paths in `access.yml` are relative to `folder`, which is the folder of `access.yml`.
+    /// Makes the options. Paths in `access.yml` are relative to its `folder`.
     fn into_options(self, folder: &Path) -> Result<AccessOptions, ConfigError> {
         let torrents = self.torrents.map(|Mapping(rule)| match rule {
             ListRule::Allow(listed) => torrents(listed, folder).map(ListRule::Allow),
@@ -131,7 +131,6 @@ impl<T: Listed> Fields for RuleEntry<T> {
     }
 }
 
-/// An entry of a list.
 trait Listed: Sized {
     /// Parses an entry. The error says what was found and what is expected.
     fn read(text: &str) -> Result<Self, String>;
@@ -225,7 +224,6 @@ impl<'de, T: Listed> Deserialize<'de> for Many<T> {
     }
 }
 
-/// Reads the files of info-hashes.
 fn torrents(listed: Vec<ListedTorrents>, folder: &Path) -> Result<TorrentSet, ConfigError> {
     let mut hashes = Vec::new();
     for listed in listed {
@@ -237,7 +235,7 @@ fn torrents(listed: Vec<ListedTorrents>, folder: &Path) -> Result<TorrentSet, Co
     Ok(hashes.into_iter().collect())
 }
 
-/// Reads one info-hash from each line. Empty lines, and text after a `#`, are skipped.
+/// Reads one info-hash from each line. Skips empty lines, and text after a `#`.
 fn read_hashes(path: &Path, hashes: &mut Vec<InfoHash>) -> Result<(), ConfigError> {
     let wrong = |line, problem: String| ConfigError::File { path: path.to_owned(), line, problem };
     let unreadable =

@@ -1,4 +1,4 @@
-//! Settings about addresses. These settings depend on each other, so they are read together.
+//! Settings about addresses. They depend on each other, so they are read together.
 
 use ::settings::Sources;
 
@@ -24,7 +24,7 @@ pub(super) fn client_address(sources: &Sources<'_>, listen: &[Listen]) -> Result
         }
         header => header.map(|header| header.value),
     };
-    // `-x` without --trusted-proxies trusts `X-Real-IP` from any sender, as the Go retracker does.
+    // `-x` alone trusts `X-Real-IP` from any sender, as the Go retracker does.
     Ok(match (trusted, x_real_ip) {
         // Beside --trusted-proxies, `-x` only says that the header of the trusted proxies is `X-Real-IP`.
         (Some(networks), _) => ClientAddressOptions {

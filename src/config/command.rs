@@ -5,8 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{dns, explain, settings};
 
-/// Returns the parser of the command line. Every value remains a text, because flags and variables are interpreted
-/// together later.
+/// Returns the parser of the command line. Values remain texts: flags and variables are interpreted together later.
 pub fn command() -> Command {
     let command = Command::new("retracker")
         .version(env!("CARGO_PKG_VERSION"))

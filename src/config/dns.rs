@@ -29,13 +29,13 @@ pub struct DnsOptions {
     pub udp_port: Option<NonZeroU16>,
 }
 
-/// A domain name in the syntax of host names, in lower case and without the dot at its end.
+/// A domain name in the syntax of host names, in lower case, without the dot at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsName(String);
 
 impl DnsName {
-    /// Parses a name by RFC 1123, section 2.1: labels of letters, digits and hyphens, with no hyphen at either end. The
-    /// last label must be no number: only addresses end in one.
+    /// Parses a name (RFC 1123, section 2.1): labels of letters, digits and hyphens, with no hyphen at either end. The
+    /// last label is no number: only addresses end in one.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let is_label = |label: &str| {
@@ -46,8 +46,7 @@ impl DnsName {
         };
         let ends_in_number =
             name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        // A name has at most 253 characters. An SRV record puts the 25 characters of "_bittorrent-tracker._tcp." before
-        // the domain.
+        // A name has at most 253 characters. SRV records put the 25 of "_bittorrent-tracker._tcp." before the domain.
         if name.len() > 253 - 25 || !name.split('.').all(is_label) || ends_in_number {
             return Err(Wrong::Value);
         }
@@ -66,7 +65,7 @@ impl fmt::Display for DnsName {
     }
 }
 
-/// A network with a reverse zone of its own, because the prefix ends where a label of the reverse name ends.
+/// A network with a reverse zone of its own: its prefix ends with a label of the reverse name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReverseZone(IpNet);
 
@@ -192,7 +191,7 @@ fn given<T>(
     parse(&text).map(Some).map_err(|_| wrong(flag, text, expected))
 }
 
-/// Reads a required flag as [`given`] does. If the flag is missing, the error is that of an empty value.
+/// Reads a required flag as [`given`] does. A missing flag is an error like an empty value.
 fn required<T>(
     sources: &Sources<'_>,
     flag: Flag,

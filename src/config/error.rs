@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use ::settings::{InvalidValue, Origin};
 use thiserror::Error;
 
-/// Why the process cannot start. The text is one sentence. It names the flag, the variable or the line, what was found
-/// there, and what is expected.
+/// Why the process cannot start, in one sentence. It names the flag, variable or line, what was found there, and what
+/// is expected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The command line has something that the program does not know.
@@ -32,7 +32,7 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// The line of the value, or the first line of its entry. `None` if the line is not known.
+        /// The line of the value, or the first line of its entry. `None` if unknown.
         line: Option<usize>,
         /// What was found and what is expected.
         problem: String,

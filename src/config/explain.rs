@@ -31,7 +31,7 @@ pub struct ExplainOptions {
     pub token: Option<JwtText>,
 }
 
-/// A token as the operator gave it. The debug output hides the token, because tokens are secrets.
+/// A token as the operator gave it. The debug output hides this secret.
 #[derive(Clone)]
 pub struct JwtText(pub Vec<u8>);
 
@@ -134,7 +134,7 @@ fn token(path: &Path) -> Result<JwtText, ConfigError> {
     let wrong = |problem: String| ConfigError::File { path: PathBuf::from(path), line: None, problem };
     let bytes = file::read(path).map_err(wrong)?;
     let token = bytes.trim_ascii();
-    // To a longer token, the instance would only answer that the request is too long.
+    // The instance would only answer that a request with a longer token is too long.
     if token.is_empty() || token.len() > LONGEST_TOKEN || token.contains(&b'\n') {
         return Err(wrong("expected a JWT in one line, of 8192 bytes at most".to_owned()));
     }

@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Reads a file. A pipe, as from a shell's process substitution, is empty until its writer starts. So this waits for
-/// the writer, until `end` at the latest.
+/// the writer until `end`.
 fn read_all(file: File, end: Instant) -> io::Result<Vec<u8>> {
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let (mut file, mut bytes) = (file.take(MOST_BYTES + 1), Vec::new());

@@ -1,4 +1,4 @@
-//! `forwarders.yml`: a list of entries with a `uri` and options, or a mapping with that list and with options for all
+//! `forwarders.yml`: a list of entries with a `uri` and options, or a mapping with that list and options for all
 //! entries.
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,7 +19,7 @@ use crate::forward::{self, AnnouncedIp, ForwarderOptions, Torrents};
 use tracker_protocol::InfoHash;
 use trust::Authorities;
 
-/// The longest name of a forwarder in bytes. The name is in each of its log lines and metrics.
+/// The longest name of a forwarder in bytes. All its log lines and metrics have the name.
 const MAX_NAME: usize = 200;
 
 /// Reads and checks `forwarders.yml`.
@@ -43,8 +43,7 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     }
 }
 
-/// Returns the indices of two entries for the same forwarder. With both entries, the forwarder would get every announce
-/// twice.
+/// Returns the indices of two entries for the same forwarder. It would get every announce twice.
 fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     let mut known = HashMap::<_, Vec<usize>>::new();
     for (again, forwarder) in forwarders.iter().enumerate() {
@@ -73,8 +72,8 @@ fn meet(first: &Torrents, second: &Torrents) -> bool {
     }
 }
 
-/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. Two spellings of the same forwarder have
-/// the same URL and header here.
+/// Returns the normalised URL (RFC 3986, section 6.2) and the `Host` header. Both are the same for all spellings of a
+/// forwarder.
 fn identity(forwarder: &ForwarderOptions) -> (String, Option<String>) {
     let mut url = forwarder.uri.clone();
     url.set_fragment(None);
@@ -111,15 +110,14 @@ fn unescaped(text: &str) -> String {
     normal
 }
 
-/// The file: a list of entries, or a mapping with that list and with options for all entries.
+/// The file: a list of entries, or a mapping with that list and options for all entries.
 #[derive(Debug)]
 enum File {
     Plain(Vec<Mapping<ForwarderEntry>>),
     WithCommon(Common),
 }
 
-/// The options for all entries. [`ForwarderEntry`] repeats these fields, because serde's `flatten` would lose the line
-/// numbers.
+/// The options for all entries. [`ForwarderEntry`] repeats them: serde's `flatten` would lose the line numbers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Common {
@@ -168,7 +166,7 @@ impl<'de> Deserialize<'de> for File {
     }
 }
 
-/// Reads [`File`]. This code is written by hand, because an untagged enum would lose the line numbers.
+/// Reads [`File`]. Written by hand: an untagged enum would lose the line numbers.
 struct FileVisitor;
 
 impl<'de> de::Visitor<'de> for FileVisitor {
@@ -242,8 +240,8 @@ struct ForwarderEntry {
 
 impl ForwarderEntry {
     fn into_options(self) -> ForwarderOptions {
-        // The default name is the host and port of the URL, as with the Go retracker. The rest of the URL is left out,
-        // because it may hold a passkey.
+        // The default name is the URL's host and port, as with the Go retracker. The rest of the URL may hold a
+        // passkey.
         let name = self.name.unwrap_or_else(|| forward::host_and_port(&self.uri));
         ForwarderOptions {
             name,
@@ -261,8 +259,7 @@ impl ForwarderEntry {
 
 fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // The error does not show the value, because errors go to the log and the value may hold a passkey. The line
-        // number says where the value is.
+        // Errors go to the log, and the value may hold a passkey. So the error gives only the line number.
         let wrong =
             |why: &str| format!("uri {why}, expected an announce URL such as http://tracker.example:8080/announce");
         let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
@@ -276,7 +273,7 @@ fn uri<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     deserializer.deserialize_option(Optional(|text: &str| {
-        // The name is in log lines and labels. A line break in the name would begin a new log line.
+        // A line break in the name would begin a new log line.
         let wrong = |what| format!("name is \"{}\", {what}", text.escape_debug());
         let is_odd = |c: char| {
             c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

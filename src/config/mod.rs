@@ -1,5 +1,5 @@
 //! Reads the configuration: flags, environment variables and the files that they name become one checked, immutable
-//! [`Config`]. A flag overrides its variable. An empty variable counts as unset.
+//! [`Config`]. A flag overrides its variable. An empty variable is unset.
 
 mod access;
 mod addresses;
@@ -78,13 +78,13 @@ pub struct Config {
     pub drain: Duration,
     /// How long local peers are kept, and how many.
     pub store: StoreOptions,
-    /// How announces are answered: the interval, whether `ip=` counts, when clients get few upstream peers, and limits.
+    /// How announces are answered: the interval, `ip=`, few upstream peers for some clients, and limits.
     pub policy: Policy,
     /// Upstream trackers; `None` if no forwarders file is given.
     pub forward: Option<Forward>,
     /// Who may announce; `None` if everybody may.
     pub access: Option<AccessRules>,
-    /// The zones and external addresses, which decide under which address a client gets a peer.
+    /// The zones and external addresses. They decide under which address a client gets a peer.
     pub topology: Topology,
     /// The paths of announces and scrapes; `None` if they are the usual ones.
     pub routes: Option<TrackerPaths>,
@@ -94,7 +94,7 @@ pub struct Config {
     pub allowed_hosts: Vec<HostName>,
     /// Torrent files and leases of shared blobs; `None` without `--torrents`.
     pub torrents: Option<TorrentsOptions>,
-    /// How the instances share their swarms; `None` if this instance keeps them to itself.
+    /// How the instances share their swarms; `None` if this instance does not.
     pub share: Option<ShareOptions>,
     /// The pages of Chihaya; `None` if no Chihaya file is in use.
     pub chihaya: Option<ChihayaPages>,
@@ -200,12 +200,12 @@ pub enum Task {
 pub enum Subcommand {
     /// Ask a running instance whether it is healthy.
     Healthcheck {
-        /// The addresses to ask: those for operators if there are any, else those for clients. A wrong value ends the
-        /// command as if the instance did not answer: Docker knows only the exit codes 0 and 1.
+        /// Where to ask: operators' addresses if there are any, else clients'. A wrong value counts as no answer:
+        /// Docker knows only the exit codes 0 and 1.
         listen: Result<Vec<Listen>, ConfigError>,
     },
-    /// Say what became of each key of Chihaya's file, ask each upstream tracker once, fetch the keys for tokens and try the
-    /// shared server. Print the results.
+    /// Print what became of each key of Chihaya's file, and ask each upstream tracker once. Fetch the keys for tokens,
+    /// and try the shared server.
     Check {
         /// Chihaya's file, if one was given.
         chihaya: Option<Box<ChihayaFile>>,
@@ -213,7 +213,7 @@ pub enum Subcommand {
         forwarders: Option<Vec<ForwarderOptions>>,
         /// The access rules; `None` if no file of access rules is given.
         access: Option<Box<AccessOptions>>,
-        /// How the instances share their swarms; `None` if this instance keeps them to itself.
+        /// How the instances share their swarms; `None` if this instance does not.
         share: Option<Box<ShareOptions>>,
         /// The proxies through which upstream trackers are asked and keys are fetched.
         proxies: UpstreamProxies,
@@ -334,7 +334,7 @@ fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
-    // These settings are read even if nothing is forwarded: the tracker must not start with a wrong value.
+    // Read even if nothing is forwarded: a wrong value must keep the tracker from starting.
     let (deadline, max_exchanges) = (FORWARD_TIMEOUT.read(sources)?, MAX_EXCHANGES.read(sources)?);
     let Some(file) = ForwardsFile::given(sources)? else { return Ok(None) };
     let options = ForwardOptions {

@@ -11,13 +11,12 @@ use crate::topology::ExternalAddress;
 pub(super) enum NotANetwork {
     /// The text is something else.
     Other,
-    /// The text is an IPv4 network that is written as IPv6. Its prefix is so short that the network would cover more
-    /// than IPv4 addresses.
+    /// An IPv4 network written as IPv6, with so short a prefix that it would cover more than IPv4 addresses.
     MappedTooWide,
 }
 
-/// Parses a network such as `10.0.0.0/8`, or an address alone. Bits beyond the prefix are ignored. An IPv4 network that
-/// is written as IPv6 becomes an IPv4 network.
+/// Parses a network such as `10.0.0.0/8`, or one address. Bits beyond the prefix are ignored. An IPv4 network written
+/// as IPv6 becomes an IPv4 network.
 pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| NotANetwork::Other)?;
@@ -31,7 +30,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, NotANetwork> {
     Ok(network.trunc())
 }
 
-/// Returns the external address that consists of these addresses. `None` if two of them are of the same family.
+/// Returns the external address made of these addresses. `None` if two are of one family.
 pub(super) fn one_per_family(addresses: impl IntoIterator<Item = IpAddr>) -> Option<ExternalAddress> {
     let mut external = ExternalAddress::default();
     for ip in addresses {

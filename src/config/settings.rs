@@ -1,11 +1,10 @@
-//! Every setting is declared once, in the file of its section. The command line, the reading of variables, errors,
-//! help, the manual page, completions and tests come from these declarations.
+//! Every setting is declared once, in the file of its section. The command line, variables, errors, help, the manual
+//! page, completions and tests come from these declarations.
 //!
-//! Tests check that `docs/configuration.md`, `.env.example`, `docker-compose.yml` and
-//! `contrib/debian/retracker.default` agree with them. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these
-//! four files.
+//! Tests compare `docs/configuration.md`, `.env.example`, `docker-compose.yml` and `contrib/debian/retracker.default`
+//! with them. `UPDATE_SETTINGS=1 cargo test --test it settings` rewrites these four files.
 //!
-//! A new setting needs one entry in a file below `settings/`, its name in this file, and its use in [`super::read`].
+//! A new setting needs an entry in a file below `settings/`, its name in this file, and its use in [`super::read`].
 
 use ::settings::{About, Declared, Fallback, SECRET, Sources, Takes};
 

@@ -13,8 +13,7 @@ use crate::share_link::{EnginePassword, EngineTarget, ShareOptions};
 /// Longer than any password.
 const LONGEST: u64 = 4096;
 
-/// Reads the settings. Without `--share` there are no options, but a wrong value is an error. `also` is the server that
-/// Chihaya's file names.
+/// Reads the settings. A wrong value is an error even without `--share`. `also` is the server in Chihaya's file.
 pub(super) fn given(sources: &Sources<'_>, also: Option<EngineTarget>) -> Result<Option<ShareOptions>, ConfigError> {
     let (name, warm_up) = (SHARE_NAME.read(sources)?, SHARE_WARM_UP.read(sources)?);
     let password = SHARE_PASSWORD_FILE.given(sources)?.map(|file| password(file.origin, &file.value)).transpose()?;

@@ -1,5 +1,4 @@
-//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. If there is no such listener, it is an error to give
-//! either of them.
+//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. Without such a listener, either is an error.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -40,7 +40,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     items(text)?.map(|item| network(item).map_err(wrong)).collect()
 }
 
-/// Parses at most one address of each family. Clients outside get these addresses, so none may be private.
+/// Parses at most one address of each family. None may be private: clients outside get them.
 pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
     let outside = |ip: IpAddr| if is_outside(ip) { Ok(ip) } else { Err(Wrong::Value) };
     let addresses = items(text)?.map(|item| value(item).map(|ip: IpAddr| ip.to_canonical()).and_then(outside));

@@ -1,5 +1,5 @@
-//! Handles an announce, over HTTP and UDP alike: times and counts it, parses it, carries it out, and encodes the reply.
-//! Every announce comes through here. So does a HEAD request, which only reads.
+//! Handles an announce over HTTP or UDP: times and counts it, parses it, carries it out, and encodes the reply. A HEAD
+//! request comes here too, and only reads.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::access::Clearance;
 use crate::answer::Answer;
 use crate::tracker::Requester;
 
-/// A future of the encoded reply. It becomes ready when upstream trackers have answered.
+/// The encoded reply, once upstream trackers have answered.
 pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
-/// Carries out an announce. If the reply is ready at once, appends it to `body` in encoded form.
+/// Carries out an announce. If the reply is ready at once, appends its encoded form to `body`.
 ///
-/// `parse` returns the announce, and a function that encodes its reply. `query` is the query of the announce URL, and
-/// may hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
+/// `parse` returns the announce, and a function that encodes its reply. `query` is that of the announce URL, which may
+/// hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,
@@ -64,7 +64,6 @@ where
     })
 }
 
-/// Applies the access rules to an announce.
 fn admit<'a>(
     context: &Context,
     requester: Requester<'a>,
@@ -76,8 +75,8 @@ fn admit<'a>(
     Ok(Requester { is_confidential, ..requester })
 }
 
-/// Appends the encoded reply that an announce would get now. The tracker's state does not change. The announce is
-/// neither timed nor counted, except that the access rules count the announces that they refuse.
+/// Appends the encoded reply that an announce would get now. Changes no state, and is neither timed nor counted. Only
+/// the access rules count their refusals.
 pub(super) fn peek<E: FnOnce(&AnnounceReply, &mut Vec<u8>)>(
     context: &Context,
     requester: Requester<'_>,

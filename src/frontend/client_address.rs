@@ -1,6 +1,5 @@
-//! Finds a client's address: the address of the other end of the socket. If the other end is a trusted proxy, a header
-//! of the request has the client's address instead. This module needs only the source and the header lines, and no web
-//! framework.
+//! Finds a client's address: the other end of the socket, or what a header says if the other end is a trusted proxy.
+//! This module needs no web framework.
 
 use std::fmt;
 use std::io;
@@ -25,14 +24,12 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted (`--trusted-proxies`, `--x-real-ip`).
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address (`--real-ip-header`). If this is `None`, the tracker reads all
-    /// usual headers. A client that adds a usual header that contradicts the proxy's header is then not listed as a
-    /// peer.
+    /// The header that carries the client's address (`--real-ip-header`). `None` for all usual headers. Then a client
+    /// that contradicts the proxy in another usual header is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
-/// Proxies whose client-address header is trusted. A proxy behind a Unix socket is always trusted, because it is on
-/// this host.
+/// Proxies whose client-address header is trusted. A proxy behind a Unix socket is on this host, and always trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedProxies {
     /// The proxies at these addresses.
@@ -55,8 +52,8 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether exactly this address is configured. A configured network that contains the address is not enough,
-    /// because the network may have clients too.
+    /// Whether exactly this address is configured. A network that contains the address does not count: it may have
+    /// clients too.
     fn name_exactly(&self, ip: IpAddr) -> bool {
         match self {
             Self::At(networks) => networks.iter().any(|network| *network == IpNet::from(ip)),
@@ -92,7 +89,7 @@ pub enum Remote {
     Ip(IpAddr),
     /// A process on this host, through a Unix socket.
     Unix,
-    /// A proxy at this address, which sent a PROXY protocol header. The header names no client, or the proxy is not
+    /// A proxy at this address that sent a PROXY protocol header. The header names no client, or the proxy is not
     /// trusted.
     Proxy(IpAddr),
 }
@@ -115,8 +112,7 @@ impl Remote {
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The sender's canonical address. If [`Self::standing`] says that the sender is unknown, this is the address of
-    /// its proxy.
+    /// The sender's canonical address. The proxy's address if [`Self::standing`] says that the sender is unknown.
     pub ip: IpAddr,
     /// What is known of the sender.
     pub standing: Standing,
@@ -128,9 +124,9 @@ pub struct ClientAddress {
     options: ClientAddressOptions,
     /// Proxies that have been logged because they do not name their clients.
     warned: Mutex<Vec<Remote>>,
-    /// Makes sure that only the first connection without a PROXY protocol header is logged as a warning.
+    /// Logs only the first connection without a PROXY protocol header as a warning.
     warned_missing_header: Once,
-    /// Makes sure that only the first datagram without a PROXY protocol header is logged as a warning.
+    /// Logs only the first datagram without a PROXY protocol header as a warning.
     warned_bad_datagram: Once,
 }
 
@@ -141,7 +137,7 @@ const MAX_WARNED: usize = 64;
 enum HeaderClaim {
     Nothing,
     Client(IpAddr),
-    /// The header has no valid address, it has only the address of a proxy, or the headers name different clients.
+    /// No valid address, only the address of a proxy, or different clients.
     Unclear,
 }
 
@@ -156,9 +152,8 @@ impl ClientAddress {
         source == Remote::Unix || self.options.proxies.include(source.ip())
     }
 
-    /// The other end of a connection that began with a PROXY protocol header. `named` is the client that the header
-    /// names, if it names one. If no proxies are configured, all proxies are trusted, because a listener for the PROXY
-    /// protocol is for proxies only.
+    /// The other end of a connection that began with a PROXY protocol header. `named` is the client in the header.
+    /// Without configured proxies all are trusted: such a listener is for proxies only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -178,8 +173,8 @@ impl ClientAddress {
         }
     }
 
-    /// What is known of the sender of datagrams from `source`. If a proxy does not name its client, the client is
-    /// unknown. Datagrams have no HTTP headers that could name the client.
+    /// What is known of the sender of datagrams from `source`. A client that its proxy does not name is unknown:
+    /// datagrams have no HTTP headers.
     pub fn datagram_standing(&self, source: Remote) -> Standing {
         let ip = source.ip();
         let is_client = matches!(source, Remote::Ip(_)) && !self.options.proxies.name_exactly(ip);
@@ -196,7 +191,7 @@ impl ClientAddress {
         Standing::Unclear
     }
 
-    /// Logs a connection that began without the PROXY protocol header that its listener expects.
+    /// Logs a connection without the PROXY protocol header that its listener expects.
     pub fn warn_missing_header(&self, source: Remote, error: &io::Error) {
         log::debug!("closed a connection from {}: {error}", source.ip());
         // A connection that sends nothing is a health check, or a client that gave up.
@@ -212,7 +207,7 @@ impl ClientAddress {
         });
     }
 
-    /// Logs a datagram that is dropped: it does not begin with the PROXY protocol header that its listener expects.
+    /// Logs a dropped datagram, which lacks the PROXY protocol header that its listener expects.
     pub fn warn_bad_datagram(&self, source: IpAddr, why: &impl fmt::Display) {
         log::debug!("dropped a datagram from {source}: {why}");
         self.warned_bad_datagram.call_once(|| {
@@ -247,7 +242,7 @@ impl ClientAddress {
             },
             Remote::Ip(_) if !hints.proxy => return client,
             Remote::Proxy(_) if self.is_trusted(source) => Standing::Unclear,
-            // All distant clients get the same peers, so a proxy in between makes no difference.
+            // Distant clients all get the same peers, with or without a proxy.
             _ if !is_near(ip) => return client,
             Remote::Ip(_) | Remote::Proxy(_) | Remote::Unix => Standing::Untrusted,
         };
@@ -258,8 +253,7 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// With `-x` alone, a request that names no client counts as a request of the proxy itself, as with the Go
-    /// retracker.
+    /// With `-x` alone, a request that names no client is the proxy's own, as with the Go retracker.
     fn fall_back(&self, ip: IpAddr, claim: &HeaderClaim, headers: &impl Headers, metrics: &Metrics) -> Identity {
         metrics.real_ip_missing.inc();
         if self.is_first_warning(Remote::Unix) {
@@ -273,8 +267,8 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// Returns whether to log this proxy. If so, the proxy is remembered, because each proxy is logged only once. At
-    /// most [`MAX_WARNED`] proxies are logged.
+    /// Returns whether to log this proxy, and remembers it: each proxy is logged once, and at most [`MAX_WARNED`]
+    /// proxies.
     fn is_first_warning(&self, source: Remote) -> bool {
         let mut warned = self.warned.lock();
         let is_first_warning = warned.len() < MAX_WARNED && !warned.contains(&source);
@@ -297,8 +291,7 @@ impl ClientAddress {
     fn claim_in(&self, headers: &impl Headers, name: &str, syntax: Syntax) -> HeaderClaim {
         match forwarded::client(headers.all(name), syntax, |ip| self.options.proxies.include(ip)) {
             Named::Client(ip) => HeaderClaim::Client(ip),
-            // With `-x` every address counts as the address of a proxy. Then the first address in the header is the
-            // client's.
+            // With `-x` every address is a proxy's. Then the first address in the header is the client's.
             Named::Proxy(ip) if !self.options.proxies.name_exactly(ip) => HeaderClaim::Client(ip),
             Named::NotSaid => HeaderClaim::Nothing,
             Named::Proxy(_) | Named::Unclear => HeaderClaim::Unclear,
@@ -333,7 +326,7 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
         Remote::Ip(ip) | Remote::Proxy(ip) => format!("at {ip}"),
     };
     if standing == Standing::Untrusted {
-        // This is no warning, because the sender may be a client that forges headers.
+        // No warning: the sender may be a client that forges headers.
         log::info!(
             "the proxy {proxy} is not trusted, but it forwarded a request. The client of the request gets public peers only \
              and is not listed as a peer. If you run this proxy, name it in TRUSTED_PROXIES; see docs/reverse-proxy.md. The \
@@ -350,8 +343,8 @@ fn warn_unclear_client(source: Remote, standing: Standing, found: &str) {
 }
 
 impl HeaderClaim {
-    /// Combines the claims of two headers. The proxy may have set one header, and passed on the other from the client.
-    /// If the two contradict each other, neither can be trusted.
+    /// Combines the claims of two headers. The proxy may have set one, and the client the other. So claims that
+    /// contradict each other are not trusted.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, claim) | (claim, Self::Nothing) => claim,

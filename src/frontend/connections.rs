@@ -1,16 +1,14 @@
-//! Limits on the number of open connections, and which connection is closed when a limit is reached.
+//! Limits on the number of open connections, and which connection is closed at a limit.
 //!
 //! The threat: descriptors are few, and holding one costs an attacker nothing. So at the limit a new connection is
-//! served, and an old one is closed. The tracker picks the address that has the most connections. Of the connections of
-//! this address, it closes the one that has been idle for longest. A connection whose request is being answered is
-//! never closed to make room for another.
+//! served, and an old one is closed. It is the connection that has been idle for longest, of the address with the most
+//! connections. A connection whose request is being answered is never closed to make room.
 //!
-//! An idle connection waits for a request, for the rest of a request, or for the client to read the replies. All three
-//! waits count alike. If one kind of wait protected a connection, attackers would keep all their connections in it.
-//! Then only connections of honest clients could be closed, often before such a client could send its request.
+//! An idle connection waits for a request, for the rest of one, or for the client to read the replies. All three waits
+//! count alike. Attackers would keep all their connections in a wait that protects. Then honest clients would lose
+//! theirs, often before their first request.
 //!
-//! A connection that never waits is only counted. Every other connection enters a table when it first waits. To enter
-//! the table takes one short lock.
+//! A connection that never waits is only counted. Others enter a table at their first wait, which takes one short lock.
 
 mod limits;
 
@@ -60,22 +58,22 @@ struct ConnectionTable {
 struct TableEntry {
     /// The number of connections of the same holder. `None` for a proxy's connection, which always has weight 1.
     weight: Option<Arc<AtomicUsize>>,
-    /// [`BUSY`], or the order in which idle connections are closed: the lowest first.
+    /// [`BUSY`], or the order in which idle connections are closed, the lowest first.
     rank: AtomicU64,
     shed: AtomicBool,
-    /// Whether the connection keeps bytes of a request or a handshake that has not arrived completely.
+    /// Whether the connection keeps bytes of an unfinished request or handshake.
     keeps_bytes: AtomicBool,
     task: AtomicWaker,
 }
 
-/// Bytes that unfinished requests and TLS handshakes may take together: enough for a thousand of the longest requests.
-/// Most requests arrive in one piece, and so are never unfinished.
+/// The most bytes that unfinished requests and TLS handshakes take together: a thousand of the longest requests. Most
+/// requests arrive in one piece.
 const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
 
 /// The rank of a connection whose request is being answered.
 const BUSY: u64 = u64::MAX;
 
-/// One open connection. The connection counts as open until this value is dropped.
+/// One open connection. It counts as open until this value is dropped.
 #[derive(Debug)]
 pub struct OpenConnection<'a> {
     connections: &'a Connections,
@@ -113,9 +111,8 @@ impl Connections {
         }
     }
 
-    /// Counts an accepted connection, whose task then calls [`Self::opened`]. When the limit is reached, idle
-    /// connections are closed. If no connection is idle, the function returns `false` and does not count the new
-    /// connection. The caller must close that connection.
+    /// Counts an accepted connection, whose task then calls [`Self::opened`]. At the limit, idle connections are
+    /// closed. `false` if none is idle: the new connection is not counted, and the caller must close it.
     pub fn admit(&self) -> bool {
         let before = usize::try_from(self.metrics.open.inc()).unwrap_or_default();
         if before < self.limits.total || self.shed(|_| true, &self.metrics.shed_full) > 0 {
@@ -136,7 +133,7 @@ impl Connections {
         self.shed(|_| true, &self.metrics.shed_descriptors)
     }
 
-    /// The bytes that unfinished requests and TLS handshakes take together now, and the most that they may take.
+    /// The bytes that unfinished requests and TLS handshakes take together, and their limit.
     pub fn unfinished(&self) -> [usize; 2] {
         [self.unfinished.load(Relaxed), MAX_UNFINISHED]
     }
@@ -153,8 +150,7 @@ impl Connections {
 
     /// Closes idle connections of this table for which `is_candidate` holds. Returns how many were closed.
     ///
-    /// The function looks at every connection, which takes time. So if there are many connections, one call closes
-    /// several.
+    /// Looking at all connections takes time. So of many connections, one call closes several.
     fn shed_from(
         &self,
         table: &mut ConnectionTable,
@@ -178,7 +174,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // The connection's task ends soon, so the connection is no longer counted.
+                // The connection's task ends soon.
                 self.metrics.open.dec();
             }
         }
@@ -186,9 +182,8 @@ impl Connections {
         wanted
     }
 
-    /// Enters a connection into the table, or refuses it if its address has too many connections. One lock covers the
-    /// check of the limit and the entry. Otherwise two workers could each see the last free place of an address, and
-    /// both take it.
+    /// Enters a connection into the table, or refuses it if its address has too many. The check and the entry share one
+    /// lock. Otherwise two workers could take an address's last free place.
     fn enter(&self, holder: Holder, rank: u64) -> Result<(u64, Arc<TableEntry>), MustClose> {
         let mut table = self.table.lock();
         let weight = table.weights.get(&holder).map_or(0, |weight| weight.load(Relaxed));
@@ -239,11 +234,10 @@ impl<'a> OpenConnection<'a> {
         &self.connections.limits
     }
 
-    /// Records that the connection waits for its client. If the connection is later chosen to be closed, to make room
-    /// for another, the calling task is woken.
+    /// Records that the connection waits for its client. If the connection is chosen to be closed, the calling task is
+    /// woken.
     ///
-    /// `since` is the time at which the wait began, by [`clock::coarse`]. `None` if the connection still is in the same
-    /// wait as in the last call.
+    /// `since` is when the wait began, by [`clock::coarse`]. `None` if the wait is the same as in the last call.
     pub fn idle(
         &mut self,
         holder: Holder,
@@ -256,7 +250,7 @@ impl<'a> OpenConnection<'a> {
             Some(in_table) => in_table,
             slot => slot.insert(self.connections.enter(holder, rank.unwrap_or_default())?),
         };
-        // The task is registered only once, because a connection stays in one task.
+        // A connection stays in one task, so one registration is enough.
         if !std::mem::replace(&mut self.is_registered, true) {
             entry.task.register(cx.waker());
         }
@@ -288,7 +282,7 @@ impl<'a> OpenConnection<'a> {
     }
 
     /// Records that the connection keeps this many bytes of a request or a handshake until the rest arrives. If all
-    /// connections together keep too many bytes, some connections are closed.
+    /// connections together keep too many, some are closed.
     pub fn buffers(&mut self, unfinished: usize) {
         let before = std::mem::replace(&mut self.unfinished, unfinished);
         if before == unfinished {
@@ -305,8 +299,7 @@ impl<'a> OpenConnection<'a> {
         }
     }
 
-    /// Records that a request is being answered and that this takes time. Meanwhile the connection is not closed to
-    /// make room for another.
+    /// Records that answering a request takes time. Meanwhile the connection is not closed to make room.
     pub fn busy(&mut self, holder: Holder) -> Result<(), MustClose> {
         match &self.in_table {
             Some((_, entry)) => entry.rank.store(BUSY, Relaxed),
@@ -315,8 +308,7 @@ impl<'a> OpenConnection<'a> {
         Ok(())
     }
 
-    /// Removes the connection from the table, so that it can enter the table for another holder. The connection
-    /// continues to count as open.
+    /// Removes the connection from the table, so that it can enter for another holder. It still counts as open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {
@@ -324,7 +316,7 @@ impl<'a> OpenConnection<'a> {
             let ConnectionTable { entries, weights, .. } = &mut *table;
             remove(entries, weights, id);
             if entry.shed.load(Relaxed) {
-                // `Connections::shed` has counted the connection as closed, but it counts as open until it is dropped.
+                // `shed_from` subtracted the connection, but it is open until it is dropped.
                 self.connections.metrics.open.inc();
             }
         }
@@ -341,8 +333,8 @@ impl<'a> OpenConnection<'a> {
 const LATEST: u64 = (1 << 62) - 1;
 
 impl Idle {
-    /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds the time at which the
-    /// wait began, so of all connections of this kind, the one that has waited longest has the lowest rank.
+    /// The lowest rank of a connection that is idle in this way. [`OpenConnection::rank`] adds when the wait began: the
+    /// longest wait has the lowest rank.
     fn rank(self) -> u64 {
         match self {
             Self::Finished => 0,

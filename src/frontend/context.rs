@@ -67,8 +67,7 @@ pub struct Context {
     pub connection_ids: ConnectionIds,
     /// The open connections of all workers.
     pub connections: Connections,
-    /// The open connections of operators, if operators have listeners of their own. These connections have a separate
-    /// limit, which clients cannot use up.
+    /// The open connections at operators' own listeners, if there are any. Clients cannot use up their limit.
     pub operator_connections: Option<Connections>,
     /// TLS; `None` if no listener uses it.
     pub tls: Option<TlsServer>,
@@ -77,7 +76,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Current faults and their remedies, for the operator, as sentences in plain text.
+    /// Current faults and their remedies, for the operator, as plain sentences.
     pub fn notices(&self) -> Vec<String> {
         let access = self.access.as_ref().and_then(|access| access.notice());
         self.tracker.notices().into_iter().chain(access).chain(self.alone_notice()).collect()
@@ -153,8 +152,8 @@ impl Context {
         self.routes.as_ref().map_or_else(|| route(path), |paths| paths.route(path))
     }
 
-    /// Whether a request with this query, at an unknown path, is an announce that was sent to a wrong path. Always
-    /// false if the operator has configured the paths, because no reply may disclose the configured paths.
+    /// Whether a request with this query, at an unknown path, is an announce to a wrong path. Always false if the
+    /// operator has configured the paths: a reply would disclose them.
     pub fn is_stray(&self, query: &[u8]) -> bool {
         self.routes.is_none() && names_torrent(query)
     }

@@ -2,18 +2,17 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that is used if the system sets no limit. No host has this many connections.
+/// The limit if the system sets none. No host has this many connections.
 const UNLIMITED: u64 = 1 << 20;
 
 /// The most descriptors that are reserved: enough for 256 exchanges with each of 16 upstream trackers. One descriptor
-/// in four is reserved for upstream trackers, name look-ups, reloads and listeners, so that these work even if clients
-/// take all other descriptors.
+/// in four is reserved, so that upstream trackers, name look-ups, reloads and listeners work even if clients take all
+/// others.
 const MAX_RESERVED: u64 = 4096;
 
 /// Raises the soft limit to the hard limit. Returns the limit that is then in force.
 ///
-/// On most systems the soft limit is 1024, because `select` fails for descriptors beyond that number. This program does
-/// not use `select`.
+/// The soft limit is usually 1024 because of `select`, which this program does not use.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
@@ -38,8 +37,8 @@ pub fn for_connections(limit: u64) -> usize {
     usize::try_from(limit.min(UNLIMITED) - reserved).unwrap_or(usize::MAX).max(1)
 }
 
-/// The number of exchanges with upstream trackers that may be under way within this limit of descriptors. Exchanges get
-/// three quarters of the reserved descriptors. The rest is for other uses, such as name look-ups.
+/// How many exchanges with upstream trackers may be under way within this limit: three quarters of the reserved
+/// descriptors. The rest is for other uses, such as name look-ups.
 pub fn for_exchanges(limit: u64) -> usize {
     let reserved = (limit / 4).min(MAX_RESERVED);
     usize::try_from(reserved * 3 / 4).unwrap_or(usize::MAX).max(1)

@@ -18,14 +18,13 @@ pub trait Headers {
     }
 }
 
-/// What the header lines say about the sender, except its address. One pass over the lines finds all of this, because
-/// every announce needs it and several passes would take more time.
+/// What the header lines say about the sender, except its address. Every announce needs this, so one pass over the
+/// lines finds it all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderHints {
-    /// Whether a proxy forwarded the request: the request has a header that names the client, or a header that only
-    /// proxies add.
+    /// Whether a proxy forwarded the request: a header names the client, or is one that only proxies add.
     pub proxy: bool,
-    /// Whether a web page sent the request, perhaps without its visitor's knowledge (Fetch Metadata; RFC 6454).
+    /// Whether a web page sent the request, perhaps unknown to its visitor (Fetch Metadata; RFC 6454).
     pub page: bool,
     /// Whether a browser sent the request.
     pub browser: bool,
@@ -36,19 +35,18 @@ impl SenderHints {
     pub fn of(headers: &impl Headers) -> Self {
         let mut hints = Self::default();
         for (name, value) in headers.lines() {
-            // The lengths are compared first, because that excludes most lines.
+            // Comparing the lengths first excludes most lines.
             match name.len() {
                 6 if name.eq_ignore_ascii_case(b"origin") => hints.page = true,
                 7 if name.eq_ignore_ascii_case(b"referer") => hints.page = true,
                 9 if name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded") => {
                     hints.proxy |= !value.is_empty();
                 }
-                // `none` means that the user typed the address or opened a bookmark, so the request does not come from
-                // a page.
+                // `none`: the user typed the address or opened a bookmark, so the request comes from no page.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-site") => {
                     hints.page |= !value.eq_ignore_ascii_case(b"none");
                 }
-                // `cors` is no sign of a page: Node.js sends it, and so does WebTorrent, which runs on Node.js.
+                // `cors` is no sign of a page: Node.js sends it, and WebTorrent runs on Node.js.
                 14 if name.eq_ignore_ascii_case(b"sec-fetch-mode") => {
                     hints.page |= value.eq_ignore_ascii_case(b"no-cors");
                 }

@@ -1,5 +1,5 @@
-//! The main figures of the last hour and of the last day, so that an operator sees what has happened without a
-//! monitoring system. These figures take about 200 KiB of memory.
+//! The main figures of the last hour and day, for operators without a monitoring system. They take about 200 KiB of
+//! memory.
 
 use std::collections::VecDeque;
 
@@ -16,9 +16,9 @@ const POINTS: [usize; 2] = [720, 1440];
 /// The number of steps of the last hour that make up [`History::last_minute`].
 const LAST_MINUTE: usize = 12;
 
-/// The names of the figures, in the order that they have in a point. First come `RATES` rates: how fast a counter grew
-/// during the step, in events per second. Then come the values of `GAUGES` gauges at the end of the step. Last come
-/// quantiles of the time that the announces of the step took, in seconds.
+/// The names of the figures, in the order of a point. First `RATES` rates: the growth of a counter during the step, in
+/// events per second. Then `GAUGES` gauges at the end of the step. Last, quantiles of the time that the step's
+/// announces took, in seconds.
 pub const FIGURES: [&str; RATES + GAUGES + QUANTILES.len()] = [
     "announces_answered",
     "announces_refused",

@@ -1,8 +1,8 @@
 //! The host names under which the operator's pages are served.
 //!
-//! A web page can make its own name resolve to any address, including this tracker's (DNS rebinding). The browser then
-//! takes the tracker's pages for pages of the same site, and lets the web page read them. But the Host header still has
-//! the site's name, so the operator's pages check that header. Announces and scrapes ignore it.
+//! A web page can make its own name resolve to this tracker's address (DNS rebinding). The browser then lets it read
+//! the tracker's pages as its own. But the Host header still has the page's name, so the operator's pages check the
+//! header. Announces and scrapes ignore it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum HostName {
     Any,
     /// `retracker.example.com`, in lower case.
     Exactly(String),
-    /// `*.example.com`: all names that end in `.example.com`. The text has the leading dot.
+    /// `*.example.com`: all names that end in `.example.com`. The text begins with the dot.
     Below(String),
 }
 
@@ -42,7 +42,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Endings of names that do not exist on the internet. Only the local name server resolves them.
+/// Endings of names that do not exist on the internet. Only local name servers resolve them.
 const LOCAL: [&str; 11] = [
     ".localhost",
     ".local",
@@ -62,12 +62,12 @@ const LOCAL: [&str; 11] = [
 pub struct Hosts(Vec<HostName>);
 
 impl Hosts {
-    /// Allows the listed names, and names that are safe because a stranger cannot make them resolve to this tracker.
-    /// The safe names are addresses, names without a dot, names of local networks, and the host's own name.
+    /// Allows the listed names, and names that a stranger cannot make resolve to this tracker: addresses, names without
+    /// a dot, names of local networks, and the host's own name.
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
-        // The host's own name is ignored if it is `*`, because that would allow all names.
+        // An own name of `*` would allow all names.
         let own = own.filter(|name| matches!(name, HostName::Exactly(_)));
         Self(listed.into_iter().chain(own).collect())
     }

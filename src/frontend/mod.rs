@@ -1,5 +1,5 @@
-//! The frontends read requests from sockets, and write the replies. The [`Tracker`](crate::tracker::Tracker) decides
-//! what the replies say.
+//! The frontends read requests from sockets, and write the replies that the [`Tracker`](crate::tracker::Tracker)
+//! decides on.
 
 pub mod admin;
 mod announce;

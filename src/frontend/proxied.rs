@@ -1,4 +1,4 @@
-//! The PROXY protocol over TCP and Unix sockets: at the beginning of each connection the proxy names the client.
+//! The PROXY protocol over TCP and Unix sockets: a proxy names the client at the beginning of each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,8 +23,8 @@ pub struct Opening {
 /// Reads the header from a new stream.
 ///
 /// # Errors
-/// The stream ends or fails, it does not begin with a header (`InvalidData`), or the header takes longer than
-/// [`HEADER_TIMEOUT`] (`TimedOut`).
+/// The stream ends or fails, does not begin with a header (`InvalidData`), or takes longer than [`HEADER_TIMEOUT`]
+/// (`TimedOut`).
 pub async fn open(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
     let opening = tokio::time::timeout(HEADER_TIMEOUT, read(stream)).await;
     opening.unwrap_or_else(|_late| Err(io::Error::new(io::ErrorKind::TimedOut, "its PROXY protocol header is late")))

@@ -32,8 +32,8 @@ impl TrackerPaths {
 pub struct RoutePattern(String);
 
 impl RoutePattern {
-    /// Parses a path. `None` if httprouter would refuse it. A `:name` stands at the end of a segment, and a `*name` is
-    /// the whole last segment.
+    /// Parses a path. `None` if httprouter would refuse it. A `:name` ends a segment; a `*name` is the whole last
+    /// segment.
     pub fn new(text: &str) -> Option<Self> {
         let segments: Vec<_> = text.strip_prefix('/')?.split('/').collect();
         let last = segments.len() - 1;
@@ -48,8 +48,8 @@ impl RoutePattern {
         (is_text && segments.iter().enumerate().all(is_valid)).then(|| Self(text.to_owned()))
     }
 
-    /// Whether the pattern matches this path. A `:name` matches one whole segment or the rest of one, but no empty
-    /// text. A `*name` matches everything after the slash before it.
+    /// Whether the pattern matches this path. A `:name` matches a whole segment or its end, but no empty text. A
+    /// `*name` matches everything after the slash before it.
     fn matches(&self, path: &[u8]) -> bool {
         let mut segments = path.split(|&byte| byte == b'/');
         for wanted in self.0.split('/') {

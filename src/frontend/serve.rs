@@ -1,8 +1,8 @@
-//! The workers. Each worker is a thread with its own sockets, its own event loop and its own copy of the routes.
+//! The workers. Each worker is a thread with its own sockets, event loop and routes.
 //!
-//! actix-web's own server accepts connections on one thread and hands each connection to a worker. Most announces come
-//! on a new connection, and then the handover takes a third of the time. Here each worker accepts connections on its
-//! own loop, answers announces and scrapes itself, and calls actix-web's routes for everything else.
+//! actix-web's own server accepts connections on one thread and hands each to a worker. That takes a third of the time
+//! of an announce on a new connection, as most are. Here each worker accepts connections itself, answers announces and
+//! scrapes, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,21 +27,21 @@ use super::shutdown::StopReceiver;
 use super::tls::handshake;
 use super::udp;
 
-/// How long a worker watches the accept queue after the system stopped opening connections, because some TCP handshakes
-/// may still be under way.
+/// How long a worker watches the accept queue after the system stopped opening connections: some TCP handshakes may
+/// still be under way.
 const QUIET: Duration = Duration::from_millis(100);
 /// The pause between two looks at the accept queue during [`QUIET`].
 const LOOK: Duration = Duration::from_millis(10);
 /// The number of connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept connections, usually because descriptors have run out. The pause is
-/// this short if the worker has closed idle connections, and [`ACCEPT_PAUSE`] if there were no idle connections.
+/// How long a worker pauses when it cannot accept connections, usually for lack of descriptors. If it finds no idle
+/// connection to close, [`ACCEPT_PAUSE`].
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
-/// The most bytes that an unfinished TLS handshake takes. So the limit for unfinished requests is reached at a thousand
-/// handshakes. Beyond that limit, some connections that wait for their clients are closed.
+/// The most bytes that an unfinished TLS handshake takes. A thousand handshakes reach the limit of unfinished requests.
+/// Beyond it, waiting connections are closed.
 const HANDSHAKE: usize = 64 * 1024;
 
 /// Starts the workers. After `stop`, each worker ends within the time that [`Context::drain`] gives.
@@ -80,7 +80,6 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Sockets {
-    /// The listeners and their purposes.
     tcp: Vec<(std::net::TcpListener, Purpose)>,
     unix: Vec<((std::os::unix::net::UnixListener, Arc<SocketFile>), Purpose)>,
     udp: Vec<(UdpListener, Purpose)>,
@@ -107,8 +106,8 @@ async fn work(sockets: Sockets, context: Arc<Context>, stop: StopReceiver) {
 
 /// Serves a listener until the stop signal, and then stops in three steps that lose no request.
 ///
-/// 1. Requests under way finish. New connections are accepted, answered and then closed; `/health` answers 503.
-/// 2. The system stops opening connections here, and the worker accepts the connections that are already open.
+/// 1. Requests under way finish. New connections are accepted, answered and closed; `/health` answers 503.
+/// 2. The system opens no more connections here, and the worker accepts those that are open.
 /// 3. The open connections finish.
 async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, purpose: Purpose, worker: Rc<Worker>) {
     let own = match listener {
@@ -124,7 +123,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
     }
     let drain = worker.context.drain;
     let end = Instant::now() + drain;
-    // The `wait` below ends only if the `TaskTracker` is closed.
+    // `wait` ends only for a closed `TaskTracker`.
     connections.early.close();
     clients.early.close();
     tokio::select! {
@@ -137,7 +136,7 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
         file.remove();
     }
     own.accept_remaining(&connections.late).await;
-    // The next process may bind the port now. Until then, the system refuses clients.
+    // The next process may bind the port. Until it does, the system refuses clients.
     drop(own);
     connections.late.close();
     tokio::select! {
@@ -148,7 +147,6 @@ async fn serve(listener: io::Result<Listener>, file: Option<Arc<SocketFile>>, pu
     }
 }
 
-/// One worker's listener.
 struct WorkerListener {
     listener: Listener,
     purpose: Purpose,
@@ -156,7 +154,6 @@ struct WorkerListener {
 }
 
 impl WorkerListener {
-    /// Serves every new connection in a task of its own.
     async fn accept(&self, tasks: &TaskTracker) {
         let mut reported: Option<Instant> = None;
         let mut accepted = 0;
@@ -182,7 +179,7 @@ impl WorkerListener {
         }
     }
 
-    /// Stops the system from opening connections, and serves the connections that are already open.
+    /// Stops the system from opening connections, and serves those that are open.
     async fn accept_remaining(&self, tasks: &TaskTracker) {
         self.listener.stop_opening();
         let end = Instant::now() + QUIET;
@@ -210,7 +207,7 @@ impl WorkerListener {
         tasks.spawn_local(async move {
             let open = worker.context.connections_of(audience).opened();
             let fresh = NewConnection { socket, source: Remote::new(source), unread: Vec::new(), open, audience };
-            // An error of a connection concerns only its client, so the error is ignored here.
+            // An error concerns only the client of this connection.
             let _ = match transport {
                 Transport::Plain => fast_path::serve(fresh, &worker).await,
                 Transport::Proxied => Box::pin(serve_proxied(fresh, source, &worker)).await,
@@ -220,7 +217,7 @@ impl WorkerListener {
     }
 }
 
-/// Reads the PROXY protocol's header first, then serves the connection for the client that the header names.
+/// Reads the PROXY protocol's header, then serves the connection for the client that it names.
 async fn serve_proxied(mut fresh: NewConnection<'_>, address: Option<SocketAddr>, worker: &Worker) -> io::Result<()> {
     let rule = &worker.context.client_address;
     let proxy = fresh.source;
@@ -240,7 +237,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     let opened = async {
         tokio::select! {
             done = handshake(tls, socket, limit) => done,
-            // After the stop signal, a handshake has the same time as a connection that has not sent its first request.
+            // After the stop signal, a handshake has as long as a connection without a first request.
             () = async { let _ = stop.wait_for(|stop| *stop).await; sleep(GRACE).await } => Err(io::ErrorKind::TimedOut.into()),
         }
     };
@@ -254,7 +251,7 @@ async fn serve_tls(fresh: NewConnection<'_>, worker: &Worker) -> io::Result<()> 
     fast_path::serve(NewConnection { socket, open, ..fresh }, worker).await
 }
 
-/// Whether the error says that the client gave up before its connection was accepted.
+/// Whether the client gave up before its connection was accepted.
 fn is_client_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

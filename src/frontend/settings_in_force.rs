@@ -3,7 +3,7 @@
 /// A setting, and where its value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
-    /// The setting's environment variable. It serves as the setting's name.
+    /// The setting's environment variable, which serves as its name.
     pub variable: &'static str,
     /// The value as it was written; `None` if the setting has no value.
     pub value: Option<String>,

@@ -11,7 +11,7 @@ use super::http::socket::Socket;
 /// Completes the TLS handshake of a new TCP connection, within the time `limit`.
 ///
 /// # Errors
-/// The client does not complete the handshake in time, or makes an error in it.
+/// The client takes too long, or makes an error.
 pub(in crate::frontend) async fn handshake(tls: &TlsServer, socket: Socket, limit: Duration) -> io::Result<Socket> {
     let handshake = tls.acceptor().accept(socket.into_tcp()?);
     let done = timeout(limit, handshake).await;

@@ -6,7 +6,7 @@ const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
-/// The units. `ms` comes before `m`, because `ms` begins with `m`. Go accepts both of Unicode's mu letters.
+/// The units. `ms` comes before its beginning `m`. Go accepts both of Unicode's mu letters.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", MICROSECOND),
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600 * SECOND),
 ];
 
-/// A parsed duration. Go's durations may be negative. Chihaya takes zero and negative durations for "not set".
+/// A parsed duration. Go's durations may be negative. For Chihaya, zero and negative mean "not set".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GoDuration {
     Positive(Duration),
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Option<GoDuration> {
     }
 }
 
-/// Returns the sum of the parts in nanoseconds. Each part is a number with a unit, and there must be at least one.
+/// Returns the sum of the parts in nanoseconds: one part or more, each a number with a unit.
 fn sum(mut rest: &str) -> Option<u128> {
     let mut total = 0_u128;
     loop {
@@ -62,7 +62,7 @@ fn part(text: &str) -> Option<(u128, &str)> {
     }
     let (unit, rest) = UNITS.iter().find_map(|(name, unit)| Some((u128::from(*unit), rest.strip_prefix(name)?)))?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Digits after the eighteenth are dropped. Even for hours, they are worth less than a nanosecond.
+    // Later digits are worth less than a nanosecond, even for hours.
     let fraction = fraction.get(..fraction.len().min(18))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };

@@ -19,7 +19,6 @@ const TORRENTS: &str = "torrent approval";
 const VARIATION: &str = "interval variation";
 const NAMES: [&str; 4] = [JWT, CLIENTS, TORRENTS, VARIATION];
 
-/// The rules in the hooks.
 #[derive(Debug, Default)]
 pub(super) struct PreHooks {
     pub(super) tokens: Option<TokenRule>,
@@ -28,8 +27,7 @@ pub(super) struct PreHooks {
     pub(super) interval_variation: Option<IntervalVariation>,
 }
 
-/// Reads the hooks that run before the reply. `is_rc1` is whether the file is in the form of v2.0.0-rc.1, which has
-/// only two hooks.
+/// Reads the hooks that run before the reply. `is_rc1`: the form of v2.0.0-rc.1, which has only two hooks.
 pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> PreHooks {
     let mut hooks = PreHooks::default();
     let mut seen = Vec::new();
@@ -121,7 +119,7 @@ fn named(name: &str, is_rc1: bool) -> Outcome {
     }
 }
 
-/// Reads the options of a hook. They are below `config` in rc.1 and rc.2, and below `options` in newer versions.
+/// Reads the options of a hook: below `config` in rc.1 and rc.2, below `options` in newer versions.
 fn options(keys: &mut Keys<'_>, lint: &mut Lint, name: &'static str, place: Place, hooks: &mut PreHooks) {
     let old = keys.section(lint, "config");
     let new = keys.section(lint, "options");
@@ -180,7 +178,7 @@ fn approval<T: Ord + Clone>(
             lint.error(place, "the hook has both whitelist and blacklist, expected one of them".to_owned());
             None
         }
-        // Older versions take both lists, and approve what is on the whitelist but not on the blacklist.
+        // Older versions take both lists. They approve what is whitelisted and not blacklisted.
         (false, _) => Some(Approval::Allow(allow.difference(&deny).cloned().collect())),
         (true, false) => Some(Approval::Deny(deny)),
     }

@@ -5,7 +5,7 @@ use super::lint::{Lint, Outcome};
 use super::scalars::Parsed;
 use super::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 
-/// The most unknown keys in a section. The number is limited, because each unknown key is compared with all known keys.
+/// The most unknown keys in a section. Each is compared with all known keys, which takes time.
 const MAX_UNKNOWN: usize = 200;
 
 /// The keys of a section that have not been read yet.
@@ -13,13 +13,13 @@ pub(super) struct Keys<'a> {
     /// The path of the section, such as `http.`; empty at the top.
     path: String,
     rest: Vec<&'a KeyedNode>,
-    /// Whether capital and small letters count as equal in names. Go's JSON reader takes `Announce` for `announce`.
+    /// Whether the case of names is ignored. Go's JSON reader takes `Announce` for `announce`.
     folds_case: bool,
     /// The keys that Chihaya knows in this section.
     known: Vec<&'static str>,
     /// The keys that were looked for, but are not in the file or are null.
     absent: Vec<&'static str>,
-    /// Whether any unknown key may be the misspelling of a key that restricts access.
+    /// Whether an unknown key may be a misspelt key that restricts access.
     restricts: bool,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Keys<'a> {
         format!("{}{key}", self.path)
     }
 
-    /// Takes a key, unless it is null. If the key is repeated, the last value counts, as in Chihaya.
+    /// Takes a key, unless it is null. If it is repeated, the last value counts, as in Chihaya.
     pub(super) fn take(&mut self, lint: &mut Lint, key: &'static str) -> Option<&'a KeyedNode> {
         self.known.push(key);
         let folds_case = self.folds_case;
@@ -104,7 +104,7 @@ impl<'a> Keys<'a> {
         self.absent.contains(&key)
     }
 
-    /// Reports an error for each of these required keys that was looked for and is absent.
+    /// Reports each of these required keys that was looked for and is absent.
     pub(super) fn require(&self, lint: &mut Lint, keys: &[&'static str], place: Place) {
         for key in keys.iter().filter(|key| self.is_absent(key)) {
             lint.error(place, format!("{} is missing, expected a value for it", self.name(key)));

@@ -1,7 +1,7 @@
-//! Keys that mean nothing to Chihaya: keys that only documentation and examples have, and misspelt keys.
+//! Keys that mean nothing to Chihaya: keys from documentation and examples, and misspelt keys.
 
-/// Keys that documentation shows, although no version of Chihaya reads them, or only one old version. Each entry has
-/// the section, the key, and an explanation.
+/// Keys in documentation that no version of Chihaya reads, or only one old version: the section, the key, and an
+/// explanation.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (
@@ -19,7 +19,7 @@ const DEAD: &[(&str, &str, &str)] = &[
     ("http.", "request_timeout", "only v2.0.0-rc.1 reads it"),
 ];
 
-/// Keys that restrict access. An unknown key that resembles one of them may be a misspelling of it.
+/// Keys that restrict access. An unknown key that resembles one may be a misspelling.
 pub(super) const RESTRICTING: &[&str] = &[
     "prehooks",
     "whitelist",
@@ -31,7 +31,7 @@ pub(super) const RESTRICTING: &[&str] = &[
     "jwtAudience",
 ];
 
-/// The keys of v2 by their sections. If a key is in a wrong section, this table says which section is right.
+/// The keys of v2 by their sections. For a key in a wrong section, the table gives the right one.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["announce_interval", "min_announce_interval", "metrics_addr", "prometheus_addr", "prehooks", "posthooks"]),
     (
@@ -57,7 +57,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("storage.config.", &["gc_interval", "peer_lifetime", "shard_count", "prometheus_reporting_interval"]),
 ];
 
-/// Returns whether the value of this key must not appear in a log. The key may be misspelt.
+/// Whether the value of this key, which may be misspelt, must not appear in a log.
 pub(super) fn is_secret(key: &str) -> bool {
     nearest(key, &["private_key", "redis_broker"]).is_some()
 }
@@ -81,10 +81,9 @@ pub(super) fn explain(section: &str, key: &str, known: &[&'static str]) -> Strin
     }
 }
 
-/// Returns the name in `names` that the author of the file probably meant by `name`. `None` if `name` resembles no name
-/// in `names`.
+/// Returns the name in `names` that the author of the file probably meant by `name`. `None` if `name` resembles none.
 pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    // A long name resembles no known name. Comparing it would be slow: the time grows with the product of the lengths.
+    // A long name resembles no known name. Comparing takes time in proportion to the product of the lengths.
     if name.len() > 64 {
         return None;
     }

@@ -11,7 +11,7 @@ use super::tree::{ConfigNode, KeyedNode, Place};
 pub enum Severity {
     /// Nothing is wrong.
     Fine,
-    /// The effect differs from what the file says, or the operator should know about the effect.
+    /// The effect differs from what the file says, or the operator should know it.
     Warning,
     /// Something that restricts access is not in force.
     NotInForce,
@@ -49,7 +49,7 @@ pub(super) enum Outcome {
     Becomes(String),
     /// The key has no effect, for this reason.
     Nothing(String),
-    /// The key has the effect in the first text. The second text is a warning about that effect.
+    /// The key has the effect in the first text. The second text is a warning about it.
     Warns(String, String),
     /// The key is meant to restrict access, but has no such effect.
     Lets(String),
@@ -84,7 +84,7 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// Reports a key that Chihaya does not know. `restricts` is whether the key may have been meant to restrict access.
+    /// Reports a key that Chihaya does not know. `restricts`: it may be meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));
@@ -121,7 +121,6 @@ impl Lint {
 
 const A_SECTION: &str = "a section";
 
-/// Returns the value of a key, as the linter's lines show it.
 fn value(key: &str, node: &ConfigNode) -> String {
     match key.rsplit('.').next() {
         _ if node.is_null() => "(nothing)".to_owned(),

@@ -1,5 +1,5 @@
-//! Reads Chihaya's own files: `config.json` of v1.0, and `chihaya.yaml` of v2 in both of its forms. A file becomes one
-//! [`ChihayaConfig`], and the linter has a finding about each key, which says what the key means here.
+//! Reads Chihaya's own files: `config.json` of v1.0, and both forms of v2's `chihaya.yaml`. A file becomes one
+//! [`ChihayaConfig`]. For each key, the linter says what it means here.
 
 mod durations;
 mod hooks;
@@ -36,8 +36,8 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::yaml::{self, Problem};
 
-/// Returns whether this argument sets the verbosity of v1.0's log, such as `-v=5` in the `docker run` line of container
-/// registries. The argument has no effect here. `-v` without a value prints the version.
+/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in `docker run` lines. It has no effect here.
+/// `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
@@ -60,7 +60,7 @@ pub struct ChihayaText {
 }
 
 impl ChihayaFile {
-    /// Reads a file. The result is an error only if the linter cannot go on. Single wrong values are findings.
+    /// Reads a file. An error only if the linter cannot go on: a wrong value is a finding.
     pub(super) fn read(
         origin: Origin,
         path: &Path,
@@ -72,7 +72,7 @@ impl ChihayaFile {
         Ok(Self { origin, path, read })
     }
 
-    /// Returns the configuration. If values are wrong, returns an error about the first wrong value.
+    /// Returns the configuration, or an error about the first wrong value.
     pub fn checked(&self) -> Result<&ChihayaConfig, ConfigError> {
         match self.read.findings.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(&self.read.config),
@@ -150,14 +150,14 @@ impl FromStr for ChihayaText {
     }
 }
 
-/// The values of a file. The number is the line of any text after the values. Chihaya does not read that text.
+/// The values of a file, and the line of any text after them. Chihaya does not read that text.
 enum Root {
     V1(ConfigNode, Option<usize>),
     V2(ConfigNode, Option<usize>),
 }
 
-/// Finds out the generation: a file with a top-level `chihaya` is v2, and other JSON is v1. v2 may be written as JSON
-/// too, because JSON is YAML.
+/// Finds out the generation. A file with a top-level `chihaya` is v2, even if it is JSON, which is YAML too. Other JSON
+/// is v1.
 fn root(text: &str) -> Result<Root, Problem> {
     let json = match text.trim_start().starts_with('{').then(|| tree::from_json(text)) {
         Some(Ok((node, rest))) if has_chihaya(&node) => return Ok(Root::V2(node, rest)),

@@ -1,4 +1,4 @@
-//! What a configuration of Chihaya says, in one form for all generations of Chihaya.
+//! What a configuration says, in one form for all generations of Chihaya.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,13 +61,13 @@ pub struct ChihayaConfig {
     pub clients: Option<Approval<[u8; 6]>>,
     /// Which torrents may be announced.
     pub torrents: Option<Approval<InfoHash>>,
-    /// Whether a torrent exists as soon as a client announces it. If not, the API of v1 must add the torrent first.
+    /// Whether the first announce of a torrent creates it. If not, the API of v1 must add it first.
     pub create_on_announce: bool,
-    /// Whether a client gets only peers of its own address family. This is an option of v1.
+    /// Whether a client gets only peers of its own address family (an option of v1).
     pub respect_address_family: bool,
     /// Which share of the replies gets a longer interval, and how much longer it is.
     pub interval_variation: Option<IntervalVariation>,
-    /// The server through which several instances share their swarms. Only v2 has it.
+    /// The server through which instances share their swarms (v2 only).
     pub share: Option<EngineTarget>,
 }
 
@@ -123,7 +123,7 @@ pub struct HttpTimeouts {
 pub struct ChihayaUdp {
     /// Where to listen.
     pub listen: UdpListenAddr,
-    /// The key with which connection ids are made. Instances with the same key accept each other's ids.
+    /// The key of connection ids. Instances with the same key accept each other's ids.
     pub private_key: Option<PrivateKey>,
     /// How much the clocks of instances with the same key may differ.
     pub max_clock_skew: Duration,
@@ -144,7 +144,7 @@ impl fmt::Debug for PrivateKey {
 /// What clients may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestRules {
-    /// Whether any client may announce another address with `ip`, `ipv4` and `ipv6`.
+    /// Whether clients may announce another address with `ip`, `ipv4` and `ipv6`.
     pub ip_spoofing: bool,
     /// The most peers in a reply. `None` in v1, which knows no limit.
     pub max_numwant: Option<u32>,
@@ -170,7 +170,7 @@ pub struct ChihayaApi {
 pub struct TokenRule {
     /// Where the keys are.
     pub keys: KeySetUrl,
-    /// Who must have issued the token. `None` in v1, where the JWK set names the issuer.
+    /// Who must have issued the token. `None` in v1: the JWK set names the issuer.
     pub issuer: Option<String>,
     /// For whom the token must have been issued.
     pub audience: String,
@@ -183,14 +183,14 @@ pub struct TokenRule {
 pub enum KeySetUrl {
     /// The keys are at this URL.
     Url(Url),
-    /// The file still has a placeholder of the documentation, such as `{QE LOCATION}`, so no token can be verified.
+    /// The file has a placeholder of the documentation, such as `{QE LOCATION}`. No token can be verified.
     Placeholder(String),
 }
 
 /// Which clients or torrents are approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval<T> {
-    /// Only the listed clients or torrents are approved. If the list is empty, none are.
+    /// Only the listed clients or torrents are approved; none if the list is empty.
     Allow(BTreeSet<T>),
     /// All but the listed clients or torrents are approved.
     Deny(BTreeSet<T>),

@@ -21,7 +21,7 @@ pub(super) fn peer_age(age: Duration, how: &str) -> Outcome {
     Outcome::Becomes(peer_age_text(age, how))
 }
 
-/// Returns the sentence about how long peers are kept. `how` says where the number comes from, and may be empty.
+/// Says how long peers are kept. `how` says where the number comes from, and may be empty.
 pub(super) fn peer_age_text(age: Duration, how: &str) -> String {
     let how = if how.is_empty() { String::new() } else { format!(", {how}") };
     format!("peers are kept for {} after their latest announce{how} (--peer-age)", seconds(age))
@@ -57,8 +57,7 @@ pub(super) fn no_header() -> Outcome {
     Outcome::Becomes("the client's address is that of its connection".to_owned())
 }
 
-/// Says what the header does. `is_exact` is whether this version of Chihaya finds the header only if its name is spelt
-/// as Go spells it.
+/// Says what the header does. `is_exact`: this version of Chihaya finds the header only in Go's spelling.
 pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     let go = canonical(name);
     let unlike = if is_exact && go != name {

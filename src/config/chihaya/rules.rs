@@ -20,7 +20,7 @@ pub struct ChihayaRules {
     /// The flag or variable that named the file.
     origin: Origin,
     path: PathBuf,
-    /// The torrents and clients that the API has added. They stay when the file is read again.
+    /// The torrents and clients that the API has added. Reading the file again keeps them.
     registered: Option<Arc<Registered>>,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for ChihayaRules {
 
 pub(super) fn access(chihaya: &ChihayaConfig, registered: Option<&Arc<Registered>>) -> AccessOptions {
     let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
-    // If there is an API, the list of clients is in `registered`, because the API changes the list.
+    // An API changes the list of clients, which is then in `registered`.
     let clients = clients.as_ref().filter(|_| registered.is_none());
     AccessOptions {
         networks: None,

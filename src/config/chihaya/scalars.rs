@@ -34,7 +34,7 @@ pub(super) fn shown(node: &ConfigNode) -> String {
     }
 }
 
-/// Shortens a value, and escapes line breaks and control characters, because they would disturb a terminal.
+/// Shortens a value. Escapes line breaks and control characters, which would disturb a terminal.
 fn shortened(text: &str) -> String {
     let escaped = text.trim_end_matches('\n').escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     match escaped.char_indices().nth(MAX_SHOWN) {
@@ -43,7 +43,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Reads a text. In YAML, a number or another plain value is also a text where a text is expected.
+/// Reads a text. Where YAML expects one, a number or another plain value is a text, too.
 pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) => Ok(text.clone()),
@@ -67,7 +67,7 @@ pub(super) fn texts(node: &ConfigNode) -> Parsed<Vec<String>> {
     }
 }
 
-/// Reads true or false in any of YAML 1.1's words, which Go's YAML reader accepts.
+/// Reads true or false in any of YAML 1.1's words, as Go's YAML reader does.
 pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     let NodeValue::Plain(text) = &node.value else { return Err("true or false") };
     match text.as_str() {
@@ -77,7 +77,7 @@ pub(super) fn switch(node: &ConfigNode) -> Parsed<bool> {
     }
 }
 
-/// Reads a whole number. Negative numbers are accepted, because Chihaya takes them for "not set".
+/// Reads a whole number. Chihaya takes negative numbers for "not set".
 pub(super) fn whole(node: &ConfigNode) -> Parsed<i64> {
     let expected = "a whole number such as 50";
     let NodeValue::Plain(text) = &node.value else { return Err(expected) };
@@ -99,8 +99,7 @@ pub(super) fn number(node: &ConfigNode) -> Parsed<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or(expected)
 }
 
-/// Reads a duration in Go's notation. Returns `None` for zero and negative durations, which Chihaya takes for "not
-/// set".
+/// Reads a duration in Go's notation. `None` if it is zero or negative: Chihaya takes that for "not set".
 pub(super) fn duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
     let (NodeValue::Plain(text) | NodeValue::Quoted(text)) = &node.value else { return Err(A_DURATION) };
     match durations::parse(text) {
@@ -126,7 +125,7 @@ pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
 /// Converts the interval of announces to whole seconds, as clients get it.
 pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
     let Some(duration) = duration else { return Ok(None) };
-    // Chihaya v2 serves 0 for parts of a second, which would make clients announce without a pause.
+    // Chihaya v2 serves 0 for less than a second. Clients would announce without a pause.
     let seconds = u32::try_from(duration.as_secs().max(1)).ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(Some).ok_or("a duration from 1s to 24h")
 }
@@ -141,7 +140,7 @@ pub(super) fn peer_age(duration: Option<Duration>) -> Parsed<Option<Duration>> {
     }
 }
 
-/// Parses an address to listen on. Returns `None` for an empty text, which means that there is no address.
+/// Parses an address to listen on. An empty text means no address.
 pub(super) fn listen(text: &str) -> Parsed<Option<Listen>> {
     address(text, |listen: &Listen| {
         listen.purpose.transport == Transport::Plain && !matches!(listen.address, ListenAddr::Unix(_))
@@ -153,8 +152,7 @@ pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
 
-/// Parses an address in our notation, which includes all of Go's notation. `is_go` says whether Go would accept the
-/// address too.
+/// Parses an address in our notation, which includes Go's. `is_go`: Go would accept the address too.
 fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
@@ -166,7 +164,7 @@ fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<
         .ok_or("an address such as 0.0.0.0:6881, localhost:6881, [::]:6881 or :6881")
 }
 
-/// Parses the name of the header with the client's address. Returns `None` for an empty text.
+/// Parses the name of the header with the client's address. `None` for an empty text.
 pub(super) fn header(text: &str) -> Parsed<Option<RealIpHeader>> {
     if text.is_empty() {
         return Ok(None);
@@ -174,7 +172,7 @@ pub(super) fn header(text: &str) -> Parsed<Option<RealIpHeader>> {
     RealIpHeader::new(text).map(Some).ok_or("the name of a header such as X-Forwarded-For")
 }
 
-/// Finds a placeholder of the documentation, which is a name in braces: `{QE LOCATION}`.
+/// Finds a placeholder of the documentation, a name in braces: `{QE LOCATION}`.
 pub(super) fn placeholder(text: &str) -> Option<&str> {
     let start = text.find('{')?;
     let end = start + text.get(start..)?.find('}')?;
@@ -192,8 +190,7 @@ pub(super) fn key_set_url(text: &str) -> Parsed<KeySetUrl> {
     if is_fetched { Ok(KeySetUrl::Url(url)) } else { Err(expected) }
 }
 
-/// Parses client ids. Each id is six bytes of a peer id: the bytes after the leading hyphen, or the first six bytes of
-/// a peer id without a leading hyphen.
+/// Parses client ids: six bytes each, which are the first six of a peer id, or those after its leading hyphen.
 pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     let ids = texts
         .iter()
@@ -201,7 +198,7 @@ pub(super) fn client_ids(texts: &[String]) -> Parsed<BTreeSet<[u8; 6]>> {
     ids.collect()
 }
 
-/// Parses the info-hashes of torrents. Chihaya knows only info-hashes of BitTorrent v1.
+/// Parses the info-hashes of torrents. Chihaya knows only those of BitTorrent v1.
 pub(super) fn info_hashes(texts: &[String]) -> Parsed<BTreeSet<InfoHash>> {
     let expected = "a list of info-hashes of 40 hexadecimal digits each";
     texts.iter().map(|text| text.parse().ok().filter(|_| text.len() == 40).ok_or(expected)).collect()

@@ -13,7 +13,7 @@ use crate::frontend::listen::Listen;
 use crate::frontend::routes::RoutePattern;
 use crate::frontend::udp::connection_id::MAX_CLOCK_SKEW;
 
-/// The numbers of peers and torrents in replies. A number is `None` if the file does not give it.
+/// The numbers of peers and torrents in replies. `None` if the file gives no number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     pub(super) max_numwant: Option<u32>,
@@ -37,7 +37,6 @@ impl Numbers {
         Self { max_numwant, default_numwant, max_scrape: number(keys, lint, MAX_SCRAPE) }
     }
 
-    /// Fills in missing numbers from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             max_numwant: self.max_numwant.or(other.max_numwant),
@@ -120,8 +119,7 @@ fn read_listen(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str) -> Optio
     keys.read(lint, key, parse, |listen| outcomes::listen(listen.as_ref(), "--listen")).flatten()
 }
 
-/// Reads the addresses without and with TLS. rc.2 has no `https_addr`. If a file of rc.2 has a certificate, `addr` is
-/// for HTTPS.
+/// Reads the addresses without and with TLS. rc.2 has no `https_addr`: with a certificate, its `addr` is for HTTPS.
 fn tls(
     keys: &mut Keys<'_>,
     lint: &mut Lint,

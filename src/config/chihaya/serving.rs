@@ -1,5 +1,5 @@
-//! Applies a Chihaya file to the configuration with which the tracker serves. The file replaces the tracker's own
-//! settings for the same things.
+//! Applies a Chihaya file to the tracker's configuration. The file replaces the tracker's own settings for the same
+//! things.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,7 @@ use crate::topology::IpParam;
 use crate::tracker::{Policy, RequestLimits, WantLimits};
 use tracker_protocol::route::{Route, route};
 
-/// The settings that a file replaces. It is an error to give one of these settings beside the file, because the file
-/// already sets the same thing.
+/// The settings that a file replaces. To give one of them beside the file is an error.
 static COVERED: [&dyn Declared; 11] = [
     &LISTEN,
     &UDP_LISTEN,
@@ -48,8 +47,7 @@ static COVERED: [&dyn Declared; 11] = [
     &ACCESS,
 ];
 
-/// Refuses settings that the file replaces. A variable with the default value is accepted, because docker-compose.yml
-/// sets every variable.
+/// Refuses settings that the file replaces. A variable with the default value is accepted: docker-compose.yml sets all.
 pub(in crate::config) fn refuse_covered(sources: &Sources<'_>) -> Result<(), ConfigError> {
     for setting in COVERED {
         let Some((origin, found)) = setting.typed(sources) else { continue };
@@ -126,8 +124,7 @@ pub(in crate::config) fn apply(
     Ok(())
 }
 
-/// Marks the settings that the file replaces, in the list of the settings in force: they have no value, and come from
-/// the file.
+/// In the list of settings in force, gives replaced settings no value, and the file as origin.
 fn say_where_values_come_from(config: &mut Config, sources: &Sources<'_>) {
     let origin = CHIHAYA.typed(sources).map(|(origin, _)| origin.to_string());
     let is_covered = |variable| COVERED.iter().any(|covered| covered.about().variable == variable);
@@ -147,7 +144,7 @@ fn limit_connections(config: &mut Config, http: &ChihayaHttp) {
     config.drain = http.timeouts.drain.unwrap_or(config.drain);
 }
 
-/// Stands for no limit, because a timer needs a time. No connection lasts for a year.
+/// Stands for no limit, since a timer needs a time. No connection lasts for a year.
 const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
 
 fn timeouts(HttpTimeouts { read, write, idle, .. }: HttpTimeouts) -> ConnectionTimeouts {
@@ -165,7 +162,6 @@ fn udp_key(udp: &ChihayaUdp) -> Option<SharedKey> {
     udp.private_key.as_ref().map(|PrivateKey(text)| SharedKey::new(text, udp.max_clock_skew))
 }
 
-/// Returns the intervals and numbers in the file.
 fn policy(chihaya: &ChihayaConfig) -> Policy {
     let ChihayaConfig { interval, min_interval, interval_variation, http, udp, .. } = chihaya;
     let limits = |requests: Option<RequestRules>| requests.map(limits).unwrap_or_default();
@@ -194,8 +190,8 @@ const UNLIMITED_WANT: usize = 1000;
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
                            expected an address for the API";
 
-/// Returns the addresses at which an instance with this file serves `/health`: those for operators if there are any,
-/// else those for clients. Empty if the instance listens on UDP only.
+/// Returns where an instance with this file serves `/health`: operators' addresses if there are any, else clients'.
+/// Empty if it listens on UDP only.
 pub(in crate::config) fn health(chihaya: &ChihayaConfig) -> Vec<Listen> {
     let operators: Vec<_> = operators(chihaya).collect();
     if operators.is_empty() { chihaya.http.iter().flat_map(listeners).collect() } else { operators }
@@ -214,7 +210,7 @@ fn listeners(http: &ChihayaHttp) -> impl Iterator<Item = Listen> {
     http.listen.clone().into_iter().chain(tls)
 }
 
-/// Returns the paths of the file. `None` if all of them are among the tracker's usual paths.
+/// Returns the paths of the file. `None` if all are usual paths of the tracker.
 fn routes(ChihayaHttp { announce_routes, scrape_routes, .. }: &ChihayaHttp) -> Option<TrackerPaths> {
     let are_usual = |routes: &[RoutePattern], usual| routes.iter().all(|path| route(path.as_str().as_bytes()) == usual);
     let all_usual = are_usual(announce_routes, Route::Announce) && are_usual(scrape_routes, Route::Scrape);

@@ -26,7 +26,6 @@ fn lines(text: &str) -> Vec<String> {
     read(text).findings.iter().map(Finding::to_string).collect()
 }
 
-/// Returns the linter's lines about errors.
 fn errors(text: &str) -> Vec<String> {
     let errors = read(text).findings.into_iter().filter(|finding| finding.severity == Severity::Error);
     errors.map(|finding| finding.to_string()).collect()
@@ -609,7 +608,7 @@ fn keys_that_mean_nothing_and_what_was_meant() {
     }
 }
 
-/// If a key that was meant to restrict access is misspelt, the linter must say that the restriction is not in force.
+/// If a key that restricts access is misspelt, the linter must say that the restriction is not in force.
 #[test]
 fn what_was_meant_to_restrict_access_and_does_not() {
     let hook = |options: &str| v2(&format!("prehooks:\n- name: client approval\n  options: {options}\n"));
@@ -760,8 +759,7 @@ proptest! {
         }
     }
 
-    /// Each key gets one finding, at the line of the key or of its value. This holds for any keys and values, in v1, in v2
-    /// as YAML and in v2 as JSON.
+    /// Each key gets one finding, at the line of the key or its value, in v1, in v2 as YAML and in v2 as JSON.
     #[test]
     fn every_key_has_its_line(
         keys in prop::collection::btree_map(

@@ -1,5 +1,4 @@
-//! The keys of a YAML or JSON file, with the line of each. serde gives line numbers only in errors, but the linter
-//! needs the line of every key.
+//! The keys of a YAML or JSON file, with their lines. The linter needs every line; serde gives lines only in errors.
 
 use super::super::yaml::Problem;
 
@@ -9,8 +8,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file. A repeated value (`*anchor`) counts at each use. Lists of info-hashes stay below: the
-/// largest file has room for fewer.
+/// The most values in a file. A repeated value (`*anchor`) counts at each use. The largest file has room for fewer
+/// info-hashes.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.
@@ -21,11 +20,10 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Place {
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// The distance from the beginning of the file. It orders findings on the same line.
+    /// The distance from the beginning of the file. Orders findings on one line.
     pub(super) offset: usize,
 }
 
-/// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ConfigNode {
     pub(super) place: Place,
@@ -42,7 +40,6 @@ pub(super) enum NodeValue {
     Section(Vec<KeyedNode>),
 }
 
-/// A key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyedNode {
     pub(super) key: String,

@@ -1,4 +1,4 @@
-//! `config.json` of Chihaya v1.0: one flat object. Each key that is absent has a default.
+//! `config.json` of Chihaya v1.0: one flat object. An absent key has a default.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -127,7 +127,7 @@ fn timeout(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, what: &str) 
     given.unwrap_or(Some(Duration::from_secs(10)))
 }
 
-/// Reads a limit of connections. `flag` names the flag that does the same, and may be empty.
+/// Reads a limit of connections. `flag` is the flag that does the same, or empty.
 fn limit(keys: &mut Keys<'_>, lint: &mut Lint, key: &'static str, flag: &str) -> Option<NonZeroUsize> {
     let parse = |node: &ConfigNode| -> Parsed<Option<NonZeroUsize>> {
         let limit = usize::try_from(whole(node)?).map_err(|_| "a number of connections, or 0 for no limit")?;

@@ -42,8 +42,8 @@ pub(super) fn read(entries: &[KeyedNode], lint: &mut Lint) -> ChihayaConfig {
     let min_interval = min_interval(&mut keys, lint, is_rc1, interval);
     let metrics = metrics(&mut keys, lint, is_rc1);
     let storage = storage(&mut keys, lint, is_rc1, interval);
-    // The place of these numbers depends on the version: rc.1 has one of them below `storage`, rc.2 has all of them
-    // here, and newer versions have them below `http` and `udp`.
+    // rc.1 has one of these numbers below `storage`. rc.2 has all of them here. Newer versions have them below `http`
+    // and `udp`.
     let common = if is_rc1 {
         keys.later(lint, &sections::NUMBERS, RC1);
         storage.numbers
@@ -98,7 +98,7 @@ fn min_interval(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool, interval: u3
     keys.read(lint, "min_announce_interval", parse, outcome).flatten().unwrap_or(interval)
 }
 
-/// Reads the address for metrics. `metrics_addr` is the newer name of `prometheus_addr`.
+/// Reads the address for metrics: `metrics_addr`, or its older name `prometheus_addr`.
 fn metrics(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> Option<Listen> {
     let outcome = |listen: &Option<Listen>| match listen {
         None => Outcome::Becomes("no listener for metrics".to_owned()),

@@ -22,7 +22,7 @@ pub(in crate::config) fn parse<T: de::DeserializeOwned>(text: &str) -> Result<Op
 fn problem(error: &Error) -> Problem {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or(&message);
-    // The path to the value is left out, because the line number says better where the value is.
+    // The path to the value is left out: the line number says more.
     let problem = match problem.split_once(": ") {
         Some((path, rest)) if !path.contains([' ', '`']) => rest,
         _ => problem,
@@ -49,14 +49,14 @@ fn line(error: &Error) -> Option<usize> {
     error.location().map(|location| location.line())
 }
 
-/// Returns the first line of a list's entry. The list is the whole file, or the value of `key` in the file.
+/// Returns the first line of an entry in a list. The list is the whole file, or the file's value of `key`.
 pub(in crate::config) fn line_of(text: &str, key: &str, entry: usize) -> Option<usize> {
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     line(&Find { key, entry }.deserialize(document).err()?)
 }
 
-/// Finds the line where an entry begins. `serde_yaml` gives a line only with an error, so this reader fails on purpose at
-/// that entry.
+/// Finds the line where an entry begins. `serde_yaml` gives lines only in errors, so this reader fails on purpose
+/// there.
 #[derive(Clone, Copy)]
 struct Find<'a> {
     key: &'a str,

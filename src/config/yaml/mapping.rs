@@ -1,6 +1,6 @@
 //! Reads mappings with merge keys (`<<: *anchor`) and refuses duplicate keys.
 //!
-//! Mappings are checked here because serde, reading a mapping by itself, would lose the line.
+//! Done here, because serde would lose the line of a mapping that it reads by itself.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -17,7 +17,7 @@ pub(in crate::config) trait Fields: de::DeserializeOwned {
     type Checked;
     /// An example, for the error when something else is found.
     const EXPECTED: &'static str;
-    /// Checks the mapping. If this returns an error, the reader adds the line on which the mapping begins.
+    /// Checks the mapping. The reader adds the mapping's first line to an error.
     fn check(self) -> Result<Self::Checked, String>;
 }
 
@@ -46,8 +46,7 @@ impl<'de, E: Fields> de::Visitor<'de> for Visitor<E> {
     }
 }
 
-/// Yields each key once: first the keys of the mapping itself, then those merged keys that the mapping does not have
-/// itself.
+/// Yields each key once: the mapping's own keys first, then merged keys that it lacks.
 pub(in crate::config) struct Once<A> {
     map: A,
     seen: HashSet<String>,
@@ -100,7 +99,7 @@ impl<A> Once<A> {
     }
 }
 
-/// Reads a key as it is written. For the key `<<` the result is `None`, and the seed remains for the next key.
+/// Reads a key as written. `None` for the key `<<`; the seed remains for the next key.
 struct KeyIn<'a, K> {
     seed: &'a mut Option<K>,
     seen: &'a mut HashSet<String>,
@@ -132,8 +131,7 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     }
 }
 
-/// Returns the pairs that `<<` merges, from one mapping or several. If several mappings have the same key, the first
-/// mapping counts.
+/// Returns the pairs that `<<` merges, from one mapping or several. The first mapping with a key counts.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     // A merged mapping may itself have a `<<`.
     value.apply_merge().map_err(|error| error.to_string())?;
@@ -152,7 +150,7 @@ fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     Ok(merged)
 }
 
-/// Turns numbers and booleans into text, because the readers of fields expect text.
+/// Turns numbers and booleans into text, which the readers of fields expect.
 fn as_text(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::String(number.to_string()),

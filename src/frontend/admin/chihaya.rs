@@ -33,8 +33,8 @@ pub(super) fn routes(pages: &ChihayaPages, config: &mut web::ServiceConfig) {
     }
 }
 
-/// Shows the counters of Chihaya v1.0 that this tracker has, too. The query parameter `flatten` joins the names of
-/// nested counters, and `pretty` adds white space.
+/// Shows those counters of Chihaya v1.0 that this tracker has. In the query, `flatten` joins the names of nested
+/// counters; `pretty` adds white space.
 async fn stats(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     if !is_host_known(&request, &context) {
         return foreign_host();
@@ -163,8 +163,8 @@ fn with_client(
     id.try_into().map_or_else(|_| wrong("the six bytes of a client, such as TR2820"), answer)
 }
 
-/// The last segment of the path, unescaped. This function reads the segment as bytes, because an info-hash is not text,
-/// and actix-web would decode the segment as text.
+/// The last segment of the path, unescaped. It is read as bytes: an info-hash is no text, but actix-web would decode it
+/// as text.
 fn last_segment(request: &HttpRequest) -> Vec<u8> {
     let path = request.uri().path().as_bytes();
     let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();

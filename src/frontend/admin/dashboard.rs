@@ -16,8 +16,8 @@ const ASSETS: [(&str, &str, &str); 7] = [
     ("/dashboard/uplot-license", "text/plain; charset=utf-8", include_str!("dashboard/uplot/LICENSE")),
 ];
 
-/// What a browser lets the page do: load its own files and send requests to its own tracker. No other page may show
-/// this page in a frame.
+/// What a browser lets the page do: load its own files and send requests to its own tracker. No other page may frame
+/// it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

@@ -15,7 +15,6 @@ use crate::frontend::client_at::ClientAt;
 use crate::frontend::context::Context;
 use crate::tracker::{Explanation, HiddenPeer, PeerExplanation, PeerVerdict, SwarmExplanation};
 
-/// The question that a query asks.
 struct Question {
     info_hash: InfoHash,
     at: ClientAt,

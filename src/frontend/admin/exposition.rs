@@ -1,5 +1,5 @@
-//! Writes the metrics as text. prometheus-client writes OpenMetrics only. Scrapers without an `Accept` header expect
-//! the classic format. The classic format has the same lines, but names counters differently and has no trailer.
+//! Writes the metrics as text. prometheus-client writes only OpenMetrics, but scrapers without an `Accept` header
+//! expect the classic format. It has the same lines, other names of counters, and no trailer.
 
 use std::fmt::{self, Write};
 
@@ -16,9 +16,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1). OpenMetrics is chosen if it has a higher
-    /// quality than the classic format. At equal quality, OpenMetrics is chosen only if a line names OpenMetrics: a
-    /// wildcard is not enough. In all other cases the classic format is chosen.
+    /// The format that the `Accept` lines ask for (RFC 9110, section 12.5.1): the one of higher quality. At equal
+    /// quality, OpenMetrics only if a line names it; a wildcard is not enough.
     pub(super) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<_> = accept.into_iter().flat_map(|line| line.split(',')).filter_map(range).collect();
         let named = quality(&ranges, "application/openmetrics-text");
@@ -48,7 +47,7 @@ fn range(text: &str) -> Option<(String, f32)> {
     Some((kind, quality.filter(|quality| (0.0..=1.0).contains(quality))?))
 }
 
-/// The highest quality of exactly this range. A range may occur several times, because a format has several versions.
+/// The highest quality of exactly this range. A client may name a range once for each version of the format.
 fn quality(ranges: &[(String, f32)], kind: &str) -> Option<f32> {
     ranges.iter().filter(|(named, _)| named == kind).map(|(_, quality)| *quality).max_by(f32::total_cmp)
 }
@@ -62,9 +61,9 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// Converts OpenMetrics to the classic format. In OpenMetrics the name of a counter lacks the `_total` of its samples,
-/// and the name of an info lacks `_info`. The classic format uses the full names. Units and the trailer are left out.
-/// Metrics of unknown type become counters: only two metrics have this type, and both are counters of the Go retracker.
+/// Converts OpenMetrics to the classic format. There the names of counters end in `_total`, and those of infos in
+/// `_info`, as in their samples. Units and the trailer are left out. A metric of unknown type becomes a counter: both
+/// such metrics are counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

@@ -1,5 +1,5 @@
-//! The limits of `/api/v1/status`: what each limit allows, how much of it is in use, how often it had an effect, and
-//! what the operator can do.
+//! The limits of `/api/v1/status`: what each limit allows, how much is in use, how often it had an effect, and what the
+//! operator can do.
 
 use serde_json::{Value, json};
 
@@ -10,11 +10,10 @@ use crate::metrics::{LogSample, Metrics};
 use crate::tracker::{ForwardLimits, LimitUse};
 use tracker_protocol::Protocol::{Http, Udp};
 
-/// A limit.
 #[derive(Debug)]
 struct Limit {
     name: &'static str,
-    /// The setting that sets the limit, or that names the file in which the limit is set. `None` for a fixed limit.
+    /// The setting that sets the limit, or that names the file with the limit. `None` for a fixed limit.
     variable: Option<&'static str>,
     /// The most that may be in use. `None` if the system does not say.
     value: Option<u64>,
@@ -22,7 +21,7 @@ struct Limit {
     in_use: Option<u64>,
     /// How often the limit had an effect since the start.
     bites: u64,
-    /// What the operator can do if the limit has an effect, as a sentence.
+    /// A sentence: what the operator can do if the limit has an effect.
     remedy: &'static str,
 }
 
@@ -107,10 +106,9 @@ fn peers(context: &Context) -> Limit {
         name: "peers",
         variable: Some("MAX_PEERS"),
         value: u64::try_from(totals.capacity).ok(),
-        // MAX_PEERS limits the number of peers, and also the number of torrents.
+        // MAX_PEERS limits the peers, and also the torrents.
         in_use: u64::try_from(peers.max(totals.swarms)).ok(),
-        // When a torrent loses its last peer by eviction, both the peer and the torrent count as evicted. So the two
-        // counts are not added up.
+        // The two counts are not added up: the eviction of a torrent's last peer counts in both.
         bites: totals.evicted.max(totals.evicted_peers).unsigned_abs(),
         remedy: "Raise MAX_PEERS if the host has memory for more peers, or lower PEER_AGE.",
     }

@@ -23,8 +23,8 @@ use crate::frontend::torrents;
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
 
-/// Adds all routes except announces and scrapes. `/metrics`, `/forwarders`, `/explain`, `/dashboard` and `/api/v1/`
-/// exist only if metrics are switched on. If there are listeners for operators, only these serve the operator's pages.
+/// Adds all routes except announces and scrapes. The operator's pages exist only if metrics are switched on. If
+/// operators have listeners of their own, only those serve these pages.
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
@@ -65,13 +65,13 @@ pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::Serv
     }
 }
 
-/// A route for GET and HEAD. A reply to HEAD is the reply to GET without its body.
+/// A route for GET and HEAD.
 fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// Whether the operator's pages may be served under the name in the Host header: the operator has listed the name, or a
-/// stranger cannot make it resolve to this tracker.
+/// Whether the operator's pages may be served under the name in the Host header: a name that the operator listed, or
+/// that a stranger cannot make resolve to this tracker.
 fn is_host_known(request: &HttpRequest, context: &Context) -> bool {
     request.headers().get_all(HOST).all(|host| context.hosts.has(host.as_bytes()))
 }
@@ -83,8 +83,8 @@ fn foreign_host() -> HttpResponse {
     )
 }
 
-/// Answers 200 while serving and 503 after a stop signal. If the access rules have a fault now, or the instance does not
-/// hear the others, the body shows it. The status stays 200: otherwise all instances would leave the balancer together.
+/// Answers 200 while serving and 503 after a stop signal. The body shows a fault of the access rules, or that the
+/// instance does not hear the others. The status stays 200: otherwise all instances would leave the balancer together.
 async fn health(context: web::Data<Context>) -> HttpResponse {
     let (mut response, text) = if context.is_draining() {
         (HttpResponse::ServiceUnavailable(), "draining\n")

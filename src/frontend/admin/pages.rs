@@ -24,15 +24,15 @@ pub(super) async fn not_found(context: web::Data<Context>) -> HttpResponse {
 
 const NOT_FOUND: &str = "There is nothing here but /announce and /scrape.\n";
 
-/// The reply for paths that a listener for operators does not serve, such as those of announces and scrapes.
+/// The reply to paths that a listener for operators does not serve, such as announces.
 pub(super) async fn not_an_operators_page() -> HttpResponse {
     HttpResponse::NotFound()
         .content_type("text/plain; charset=utf-8")
         .body("There is nothing here: / lists the pages of this listener, which is for operators. Clients announce elsewhere.\n")
 }
 
-/// Shows the announce URL to put into a torrent. The URL has the host name under which the visitor opened this page.
-/// The page also shows current notices for the operator, unless operators have listeners of their own.
+/// Shows the announce URL to put into a torrent, with the host name under which the visitor opened this page. Also
+/// shows the operator's notices, unless operators have listeners of their own.
 pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> HttpResponse {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).filter(|host| is_host(host));
     let forwarded = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
@@ -53,12 +53,12 @@ pub(super) async fn index(request: HttpRequest, context: web::Data<Context>) -> 
     reply
 }
 
-/// What a browser lets the front page do: what it lets other pages do, and to load the page's script.
+/// The front page may also load its script.
 const FRONT_PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; \
                                  form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Returns a URL with a button that copies it, as HTML. The button is hidden until the page's script shows it, because
-/// the button does nothing without the script.
+/// Returns a URL as HTML, with a button that copies it. The page's script shows the button, which does nothing without
+/// the script.
 fn copyable(url: &str) -> String {
     format!(
         "<div class=\"copyable\"><code class=\"url\">{url}</code>\n\
@@ -66,7 +66,6 @@ fn copyable(url: &str) -> String {
     )
 }
 
-/// The script of the front page.
 pub(super) async fn copy_script() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/javascript; charset=utf-8")
@@ -93,7 +92,6 @@ pub(super) async fn overview(request: HttpRequest, context: web::Data<Context>) 
     html(include_str!("overview.html"), &notices(&request, &context))
 }
 
-/// Current notices for the operator.
 fn notices(request: &HttpRequest, context: &Context) -> String {
     let notices = if is_host_known(request, context) { context.notices() } else { Vec::new() };
     let notices = notices.iter().map(|notice| format!("<p class=\"notice\">{}</p>\n", escaped(notice)));
@@ -108,12 +106,11 @@ fn html(page: &str, notices: &str) -> HttpResponse {
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 
-/// Escapes a text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Whether a text is a host name or an address, with or without a port. Such a text needs no escaping in HTML.
+/// Whether a text is a host name or an address, with or without a port. It then needs no escaping in HTML.
 fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)

@@ -1,5 +1,5 @@
-//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. Keys are
-//! added, but not removed or renamed.
+//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. No key is
+//! ever removed or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -30,8 +30,7 @@ pub(super) async fn status(request: HttpRequest, context: web::Data<Context>) ->
     let [v4, v6] = totals.peers.map(roles);
     let zones: Vec<_> = context.tracker.peers_by_zone().collect();
     let all = zones.iter().map(|(_, counts)| counts.map(|count| -count)).chain(totals.peers);
-    // The total is read before the zones. A peer that joins a zone in between is counted in the zone only, so the
-    // difference could be negative.
+    // The total is read before the zones. A peer that joins a zone in between would make the difference negative.
     let in_no_zone = all.fold([0, 0], |[a, b], [c, d]| [a + c, b + d]).map(|count| count.max(0));
     let metrics = &context.metrics;
     let connections = &metrics.connections;

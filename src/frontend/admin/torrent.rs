@@ -1,5 +1,5 @@
-//! `/api/v1/torrents/HASH`: one swarm with its peers, and the state of the torrent at each forwarder, as JSON. Keys are
-//! added, but not removed or renamed.
+//! `/api/v1/torrents/HASH`: one swarm with its peers, and its state at each forwarder, as JSON. No key is ever removed
+//! or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -46,7 +46,6 @@ fn listing(SwarmListing { counts, peers, more }: &SwarmListing, context: &Contex
     })
 }
 
-/// One peer.
 pub(super) fn peer(listed: &ListedPeer, context: &Context) -> Map<String, Value> {
     let ListedPeer { address, zone, role, is_second, is_claimed, silent_for, is_expired, id } = listed;
     object([
@@ -61,8 +60,7 @@ pub(super) fn peer(listed: &ListedPeer, context: &Context) -> Map<String, Value>
     ])
 }
 
-/// The beginning of a peer id, which names the client program (BEP 20). The rest is left out, because it identifies one
-/// client.
+/// The beginning of a peer id, which names the client program (BEP 20). The rest would identify one client.
 pub(super) fn client(PeerId(id): PeerId) -> String {
     id.iter().take(8).copied().flat_map(std::ascii::escape_default).map(char::from).collect()
 }

@@ -51,7 +51,7 @@ fn the_usual_headers_count_from_trusted_proxies_only() {
         for stranger in ["8.8.8.8", "2600::1", "203.0.113.9"] {
             assert_eq!(of(&trusted(None), at(stranger), &[header]), stranger, "{header:?}");
         }
-        // These proxies are not configured, and on near networks. The tracker cannot know their clients.
+        // These proxies are not configured, and on near networks. So their clients are unknown.
         for near in ["127.0.0.1", "fd00::2", "192.168.1.2", "100.64.0.1", "169.254.1.1", "fe80::1"] {
             for rule in [&trusted(None), &ClientAddress::new(ClientAddressOptions::default())] {
                 assert_eq!(of(rule, at(near), &[header]), "?", "{header:?} {near}");
@@ -232,15 +232,15 @@ fn names_of_headers() {
 }
 
 proptest! {
-    /// A client is behind a proxy that adds the client's address. Whatever headers the client sends, the result is that
-    /// address or "unclear".
+    /// The client's proxy adds the client's address. Whatever the client sends, the result is that address or
+    /// "unclear".
     #[test]
     fn forged_headers_never_win(
         lies in proptest::collection::vec((0usize..3, "[ -~]{0,40}|6\\.6\\.6\\.6|for=6\\.6\\.6\\.6|unknown|-|_a|"), 0..4),
         added in 0usize..3,
     ) {
         let (name, _) = USUAL[added];
-        // The proxy replaces the client's X-Real-IP. It appends to the other headers, because they are lists.
+        // The proxy replaces X-Real-IP. It appends to the other headers, which are lists.
         let kept = lies.iter().filter(|(header, _)| added != 0 || *header != 0);
         let mut sent: Vec<_> = kept.map(|(header, value)| (USUAL[*header].0, value.as_str())).collect();
         sent.push((name, if added == 2 { "for=203.0.113.5" } else { "203.0.113.5" }));

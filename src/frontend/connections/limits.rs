@@ -56,13 +56,13 @@ pub struct ConnectionTimeouts {
     pub rest: Duration,
     /// How long a client may take to read a chunk of replies.
     pub send: Duration,
-    /// How long an idle connection is kept at least. It is kept for at most twice this time.
+    /// The shortest time that an idle connection is kept. The longest is twice this time.
     pub idle: Duration,
 }
 
 impl ConnectionTimeouts {
-    /// The timeouts that apply unless a Chihaya file sets others. Clients announce every few minutes, and proxies
-    /// reuse connections within seconds.
+    /// The timeouts unless a Chihaya file sets others. Clients announce every few minutes; proxies reuse connections
+    /// within seconds.
     pub const USUAL: Self = Self {
         first_byte: Duration::from_secs(5),
         rest: Duration::from_secs(10),
@@ -85,8 +85,8 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The limits at listeners for operators: enough for a few browsers, scrapers and health checks. The descriptors
-    /// for these connections are reserved, so clients cannot use them up.
+    /// The limits at listeners for operators: a few browsers, scrapers and health checks. The descriptors are reserved,
+    /// so clients cannot use them up.
     pub const OPERATORS: Self = Self::up_to(32);
 
     /// Limits that allow this many connections, with the usual timeouts.

@@ -36,7 +36,7 @@ fn the_oldest_idle_connection_of_the_heaviest_address_is_closed_first() {
     let connections = connections(6, 6);
     let light = waits(&connections, at("10.0.0.1"), Idle::Waiting, 0);
     let mut heavy: Vec<_> = (1..=5).map(|n| waits(&connections, at("10.0.0.2"), Idle::Waiting, n)).collect();
-    // The oldest connection sends another request, and is now the newest. The second-oldest one is busy.
+    // The oldest connection sends another request, and is now the newest. The second-oldest is busy.
     assert!(still_waits(&mut heavy[0], at("10.0.0.2"), Idle::Waiting, 9));
     heavy[1].busy(at("10.0.0.2")).unwrap();
     let mut newcomers = Vec::new();

@@ -36,8 +36,8 @@ pub(super) struct TrackerRequest<'a, H> {
 
 /// Answers a request. If the reply is ready at once, appends its body to `body`.
 ///
-/// A refusal has status 200, too: clients discard the body of a reply with another status, and after some statuses
-/// libtorrent never announces again.
+/// A refusal has status 200, too: clients discard the body of other statuses, and after some of them libtorrent never
+/// announces again.
 pub(super) fn answer<H: Headers>(
     context: &Arc<Context>,
     request: &TrackerRequest<'_, H>,

@@ -1,8 +1,8 @@
 //! The fast path: announces and scrapes, answered on the connection on which they arrived.
 //!
-//! A connection is served in turns. A turn answers the requests that one read returns, writes the replies into a buffer
-//! of the worker, and sends the buffer. A request takes three system calls on a persistent connection, and four if its
-//! connection has no other request. A connection that waits has a buffer only if it waits for the rest of a head.
+//! A connection is served in turns. A turn answers the requests that one read returns, and sends the replies from a
+//! buffer of the worker. A request takes three system calls on a persistent connection, and four on a connection of its
+//! own. A waiting connection has a buffer only for an incomplete head.
 
 mod body;
 mod sending;
@@ -37,20 +37,20 @@ use crate::frontend::shutdown::StopReceiver;
 use crate::frontend::torrents::request::{self as torrents, RequestLine, Upload, UploadedBody};
 use tracker_protocol::route::{self, Route};
 
-/// How long a connection stays half open if the client may still be sending. If the tracker closed the connection at
-/// once, the system would reset it, and the client could lose the reply.
+/// How long a connection stays half open if the client may still be sending. Closing at once would reset the
+/// connection, and the client could lose the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most bytes that one read returns.
 const READ: usize = 16 * 1024;
 
-/// The units of work that a connection may do before other connections have their turn. A unit is one read, one
-/// request, or [`REPLY_UNIT`] bytes of replies.
+/// The units of work that a connection may do before others have their turn. A unit is one read, one request, or
+/// [`REPLY_UNIT`] bytes of replies.
 const QUANTUM: usize = 16;
 /// Bytes of replies that count as one unit of work.
 const REPLY_UNIT: usize = 2048;
 
-/// The buffers of a worker. Their content is used up before another connection has its turn.
+/// The buffers of a worker. They are used up before another connection has its turn.
 struct Buffers {
     read: Box<[u8; READ]>,
     body: Vec<u8>,
@@ -107,11 +107,11 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
                 if let Some(upload) = upload {
                     let body = Box::pin(connection.read_body(upload)).await?;
                     request.extensions_mut().insert(UploadedBody(body));
-                    // The call may be a long poll. The connection must not be closed during the poll.
+                    // The call may be a long poll, during which the connection must not be closed.
                     connection.busy()?;
                 }
                 let framing = connection.close_if_draining(framing);
-                // The future is boxed, because it is large and few requests get here.
+                // The future is large, and few requests get here.
                 Box::pin(worker.pages.reply(connection.audience, *request, framing, &mut connection.unsent)).await;
                 connection.work += connection.unsent.len() / REPLY_UNIT;
                 connection.flush().await?;
@@ -122,8 +122,7 @@ pub(in crate::frontend) async fn serve(fresh: NewConnection<'_>, worker: &Worker
             Next::Close => break,
         }
     }
-    // Both futures are boxed, so that the future of `serve` stays small. This costs little time, because few
-    // connections get here.
+    // Boxes keep the future of `serve` small. Few connections get here, so this costs little time.
     if connection.may_send {
         Box::pin(connection.linger()).await?;
     } else if connection.socket.is_tls() {
@@ -159,13 +158,13 @@ struct HttpConnection<'a> {
 
 /// How a turn ends.
 enum Next {
-    /// All requests that were read are answered. The connection reads again.
+    /// All requests that were read are answered.
     Read,
     /// There may be more requests, but other connections have their turn first.
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web. If the request is about shared blobs, `upload` says how long its body is.
+    /// The next request is for actix-web. `upload` gives the length of its body, if it is about shared blobs.
     Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,
@@ -191,7 +190,6 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Reads requests, and answers them.
     fn poll_turn(&mut self, cx: &mut Task<'_>) -> Poll<io::Result<Next>> {
         BUFFERS.with_borrow_mut(|Buffers { read, body, replies }| {
             replies.clear();
@@ -229,8 +227,7 @@ impl<'a> HttpConnection<'a> {
         })
     }
 
-    /// Answers requests one after the other. Returns how the turn ends, and the number of bytes of `requests` that were
-    /// used.
+    /// Answers requests one after the other. Returns how the turn ends, and how many bytes of `requests` were used.
     fn answer(&mut self, requests: &[u8], body: &mut Vec<u8>, replies: &mut Vec<u8>) -> (Next, usize) {
         let mut used = 0;
         self.work += 1;
@@ -273,8 +270,8 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Answers a request. Returns `None` if the turn can go on with another request. `is_last`: no bytes after this
-    /// request have been read.
+    /// Answers a request. `None` if the turn can go on with another. `is_last`: no bytes after this request have been
+    /// read.
     fn answer_one(
         &mut self,
         head: &Head<'_>,
@@ -337,14 +334,12 @@ impl<'a> HttpConnection<'a> {
         Next::Close
     }
 
-    /// Makes the reply the last one on the connection if the process is stopping and no bytes of another request have
-    /// been read.
+    /// Ends the connection after this reply if the process is stopping and nothing after the request has been read.
     fn close_if_draining(&self, framing: ReplyFraming) -> ReplyFraming {
         framing.close_if(self.unread.is_empty() && self.worker.context.is_draining())
     }
 
-    /// Becomes ready when the connection must end, because the client has taken too long or because another connection
-    /// needs its place.
+    /// Ready when the connection must end: the client took too long, or another connection needs the place.
     fn poll_over(&mut self, cx: &mut Task<'_>) -> Poll<()> {
         self.work = 0;
         let is_asking = !self.unread.is_empty();

@@ -17,7 +17,7 @@ impl ReplyFraming {
         Self { is_head: head.method == Method::Head, persistent: head.persistent, http_1_0: head.http_1_0 }
     }
 
-    /// The framing of the reply to bytes that are not a request. This reply is the last one on the connection.
+    /// The framing of the reply to bytes that are no request. The connection then ends.
     pub(super) fn last() -> Self {
         Self { is_head: false, persistent: false, http_1_0: false }
     }
@@ -27,14 +27,14 @@ impl ReplyFraming {
         Self { persistent: self.persistent && !ending, ..self }
     }
 
-    /// Appends the reply to an announce or a scrape. The reply has no `Date`, because clients ignore `Date` and caches
-    /// must not store the reply.
+    /// Appends the reply to an announce or a scrape, without `Date`: clients ignore it, and caches must not store the
+    /// reply.
     pub(super) fn put_bencode(self, body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\n");
         self.put_rest(body, out);
     }
 
-    /// Appends a reply with this status and these header lines, each of which ends with CRLF.
+    /// Appends a reply with this status and these header lines. Each line ends with CRLF.
     pub(super) fn put(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
         let head: [&[u8]; 4] = [b"HTTP/1.1 ", status.as_bytes(), b"\r\n", headers.as_bytes()];
         head.iter().for_each(|part| out.extend_from_slice(part));
@@ -55,7 +55,6 @@ impl ReplyFraming {
         }
     }
 
-    /// Appends a reply in plain text.
     pub(super) fn put_plain(self, status: &str, headers: &str, body: &[u8], out: &mut Vec<u8>) {
         let headers =
             ["content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n", headers].concat();

@@ -1,9 +1,8 @@
 //! The head of a request (RFC 9112, sections 2 to 5). No other module parses HTTP requests.
 //!
-//! A head is parsed only when it is complete, so that the reply does not depend on TCP's segmentation. Parsing is
-//! lenient: it ignores faults that do not matter for the reply. If a request has a body or a malformed header line, a
-//! proxy and this tracker could disagree about where the next request begins. So the connection ends after the reply to
-//! such a request.
+//! Only a complete head is parsed, so that the reply does not depend on TCP's segmentation. Faults that do not matter
+//! for the reply are ignored. After a body or a malformed header line, a proxy and this tracker could disagree about
+//! where the next request begins. So the reply to such a request ends the connection.
 
 use smallvec::SmallVec;
 
@@ -13,7 +12,7 @@ use tracker_protocol::route;
 /// The longest head, in bytes. Tokens in the query take up to 8 KiB.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// The largest number of header lines: more than a client and all proxies on the way add together.
+/// The most header lines: more than a client and all proxies on the way add.
 pub(super) const MAX_LINES: usize = 256;
 
 /// The method of a request.
@@ -42,7 +41,7 @@ pub(super) enum Read<'a> {
     Part,
     /// A head and its length.
     Whole(Head<'a>, usize),
-    /// A head of this length with folded lines. The caller must read it again after [`unfold`].
+    /// A head of this length with folded lines, to be [`unfold`]ed and read again.
     Folded(usize),
     /// A head that is too long, with the part that has been read.
     TooLong(Head<'a>),
@@ -55,18 +54,18 @@ pub(super) enum Read<'a> {
 pub(super) struct Head<'a> {
     pub(super) method: Method<'a>,
     pub(super) path: &'a [u8],
-    /// The target after the first `?`, as it was sent: bytes that should have been escaped are accepted.
+    /// The target after the first `?`, as sent: bytes that should be escaped are accepted.
     pub(super) query: &'a [u8],
     /// Whether the client may send more requests on this connection.
     pub(super) persistent: bool,
-    /// Whether the version is not HTTP/1.1. In that case the reply must say whether the connection persists.
+    /// Whether the version is not HTTP/1.1. The reply must then say whether the connection persists.
     pub(super) http_1_0: bool,
     /// Whether a body may follow: bytes that are not a request.
     pub(super) body: bool,
     lines: Lines<'a>,
 }
 
-/// Names and values of the header lines. As many lines as clients and proxies usually send fit on the stack.
+/// Names and values of the header lines. As many lines as usual fit on the stack.
 type Lines<'a> = SmallVec<[(&'a [u8], &'a [u8]); 16]>;
 
 /// What the header lines say about the connection.
@@ -81,7 +80,7 @@ struct BodyFraming {
 impl<'a> Head<'a> {
     /// Reads a head from the beginning of these bytes. The caller skips empty lines first, with [`skip_empty_lines`].
     pub(super) fn read(bytes: &'a [u8]) -> Read<'a> {
-        // No method begins with this byte, so the bytes belong to another protocol, such as TLS or BitTorrent's peer
+        // No method begins with this byte: the bytes belong to another protocol, such as TLS or BitTorrent's peer
         // protocol.
         if bytes.first().is_some_and(|&byte| !is_token(byte) && !matches!(byte, b' ' | b'\t')) {
             return Read::Junk;
@@ -127,8 +126,8 @@ impl<'a> Head<'a> {
         Some(Self { method, path, query, persistent: false, http_1_0, body: false, lines: Lines::new() })
     }
 
-    /// Reads the header lines. Returns the bytes after the head, and whether a line is folded. `None` if the empty line
-    /// that ends the head is missing, or if there are too many lines.
+    /// Reads the header lines. Returns the bytes after the head, and whether a line is folded. `None` if the head is
+    /// incomplete or has too many lines.
     fn take_lines(&mut self, mut rest: &'a [u8], framing: &mut BodyFraming) -> Option<(&'a [u8], bool)> {
         let mut folded = false;
         loop {
@@ -140,8 +139,7 @@ impl<'a> Head<'a> {
             if self.lines.len() == MAX_LINES {
                 return None;
             }
-            // A line that begins with a space continues the header line before it. The request line cannot be
-            // continued.
+            // A line that begins with a space continues the header line before it, but not the request line.
             folded |= matches!(line.first(), Some(b' ' | b'\t')) && !self.lines.is_empty();
             self.take(line, framing);
         }
@@ -153,7 +151,7 @@ impl<'a> Head<'a> {
         let is_legal = !name.is_empty() && name.len() < line.len() && all(name, is_token) && all(value, is_text);
         if !is_legal {
             framing.doubtful = true;
-            // This line is kept, because it counts towards the limit. It has no name that could be used.
+            // The line counts towards the limit. It has no name that could be used.
             return self.lines.push((b"", line));
         }
         match name.len() {
@@ -163,8 +161,7 @@ impl<'a> Head<'a> {
                     framing.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            // Some clients send `Content-Length: 0` with every GET. This header means that there is no body, even if
-            // the header is repeated.
+            // Some clients send `Content-Length: 0` with every GET. It means no body, even if it is repeated.
             14 if name.eq_ignore_ascii_case(b"content-length") => self.body |= !is_zero(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.body = true,
             _ => {}
@@ -185,7 +182,7 @@ pub(super) fn skip_empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
-/// Replaces the line end of each fold by spaces (RFC 9112, section 5.2), so that the length stays the same.
+/// Replaces the line end of each fold by spaces (RFC 9112, section 5.2). The length stays the same.
 pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     let mut unfolded = head.to_vec();
     // The request line cannot be folded.
@@ -201,7 +198,7 @@ pub(super) fn unfold(head: &[u8]) -> Vec<u8> {
     unfolded
 }
 
-/// Splits off the first line, without its end. `None` if the line is incomplete. A single line feed ends a line, too.
+/// Splits off the first line, without its end. `None` if the line is incomplete. A bare line feed ends a line, too.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, rest) = bytes.split_at(memchr::memchr(b'\n', bytes)? + 1);
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -223,7 +220,7 @@ fn method(line: &[u8]) -> Option<(Method<'_>, &[u8])> {
 }
 
 /// Splits off the version of a request line that does not end with exactly ` HTTP/1.1`. Returns the target, and whether
-/// the version is not HTTP/1.1. Spaces inside the target belong to it, because some clients do not escape them.
+/// the version is another. Spaces inside the target belong to it: some clients do not escape them.
 fn target(rest: &[u8]) -> (&[u8], bool) {
     let rest = rest.trim_ascii();
     let (target, last) = rest.split_at(memchr::memrchr2(b' ', b'\t', rest).map_or(0, |space| space + 1));
@@ -236,13 +233,13 @@ fn target(rest: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Whether a `Content-Length` is zero. A list of lengths counts as zero if all its lengths are zero.
+/// Whether a `Content-Length` is zero. Of a list, all lengths must be zero.
 fn is_zero(length: &[u8]) -> bool {
     length.contains(&b'0') && length.iter().all(|byte| matches!(byte, b'0' | b',' | b' ' | b'\t'))
 }
 
-/// Whether all bytes are legal. The function checks every byte, even after an illegal one. So the compiler can generate
-/// code that checks sixteen bytes at a time.
+/// Whether all bytes are legal. An illegal byte does not end the check, so the compiled code checks sixteen bytes at a
+/// time.
 fn all(bytes: &[u8], is_legal: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |legal, &byte| legal & is_legal(byte))
 }

@@ -1,7 +1,7 @@
 //! HTTP, over TCP and over Unix sockets.
 //!
-//! Every connection stays on the fast path ([`fast_path`]). The fast path reads heads, answers announces and scrapes
-//! itself, and calls actix-web's routes for everything else.
+//! Every connection stays on the fast path ([`fast_path`]), which answers announces and scrapes itself, and calls
+//! actix-web's routes for everything else.
 
 mod answer;
 pub mod fast_path;

@@ -1,5 +1,5 @@
-//! Answers all requests except announces and scrapes, by calling actix-web's routes with one request at a time. The
-//! fast path parses the request and frames the reply, so that a connection has only one parser.
+//! Answers all requests except announces and scrapes by calling actix-web's routes. The fast path parses the request
+//! and frames the reply, so only one parser reads a connection.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::frontend::context::Context;
 use crate::frontend::headers::Headers as _;
 use crate::frontend::listen::Audience;
 
-/// Headers of every page. They forbid a browser three things: to guess another content type, to let pages of other
-/// sites load our pages (Fetch Standard, "CORP"), and to tell other sites the address of our pages. There are no CORS
-/// headers, because no page of another site may read our pages.
+/// Headers of every page. They forbid the browser to guess another content type, to let other sites load our pages
+/// (Fetch Standard, "CORP"), and to tell other sites our addresses. There are no CORS headers: no other site may read
+/// our pages.
 const GUARD: &str = "x-content-type-options: nosniff\r\n\
                      cross-origin-resource-policy: same-origin\r\n\
                      referrer-policy: no-referrer\r\n";
 
-/// The policy of pages that have no policy of their own (Content Security Policy Level 3). Such a page may load only
-/// its own style and images of this tracker.
+/// The policy of pages without their own (Content Security Policy Level 3). They may load only their own style and this
+/// tracker's images.
 const POLICY: &str = "content-security-policy: default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'\r\n";
 
@@ -68,7 +68,6 @@ impl Pages {
         Some(Box::new(move |request| Box::pin(service.call(request))))
     }
 
-    /// Appends the whole reply to `out`.
     pub(super) async fn reply(&self, audience: Audience, request: Request, framing: ReplyFraming, out: &mut Vec<u8>) {
         let routes = match audience {
             Audience::Clients => None,
@@ -100,8 +99,7 @@ impl Pages {
     }
 }
 
-/// Converts a request to actix-web's type, and marks it if it came over TLS. `None` if actix-web does not accept the
-/// request.
+/// Converts a request to actix-web's type, and marks it if it came over TLS. `None` if actix-web refuses it.
 pub(super) fn request(head: &Head<'_>, is_tls: bool) -> Option<Request> {
     let mut request = Request::new();
     if is_tls {

@@ -28,7 +28,7 @@ impl Refused<'_> {
         );
     }
 
-    /// Refuses a head that is too long. The connection ends, because the rest of the head is not read.
+    /// Refuses a head that is too long. The rest of it is not read, so the connection ends.
     pub(super) fn too_long(mut self, head: &Head<'_>) {
         let framing = ReplyFraming::new(head).close_if(true);
         if route(head.path) == Route::Other {

@@ -68,7 +68,7 @@ pub fn context() -> Arc<Context> {
     })
 }
 
-/// Returns the bytes that a client receives if it sends these pieces one after the other, and then closes its side.
+/// Returns what a client receives if it sends these pieces one by one, and then closes its side.
 ///
 /// # Errors
 /// The system cannot make sockets, or the routes cannot be set up.

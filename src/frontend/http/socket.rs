@@ -1,8 +1,7 @@
 //! Connections over TCP and Unix sockets. A connection is registered with the event loop only when it has to wait.
 //!
-//! Most clients open a connection for each announce, and have sent the request before the connection is accepted. Such
-//! a connection takes four system calls: accept, receive, send, close. To register it with the event loop and to
-//! deregister it later would take two more.
+//! Most clients open a connection for each announce, and their request is there when it is accepted. That takes four
+//! system calls: accept, receive, send, close. Registering and deregistering would take two more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,13 +42,12 @@ impl Listener {
     }
 
     fn new(fd: OwnedFd, kind: ListenerKind) -> io::Result<Self> {
-        // SAFETY: `AsyncFd` owns the descriptor, so the descriptor stays open and means the same socket while it is
-        // registered.
+        // SAFETY: `AsyncFd` owns the descriptor, so the descriptor stays open while it is registered.
         #[allow(unsafe_code, reason = "tokio's own listeners register the connections that they accept")]
         Ok(Self { fd: unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? }, kind })
     }
 
-    /// Waits for a connection. Returns it with the address of its other end. Over a Unix socket there is no address.
+    /// Waits for a connection. Returns it with the address of its other end; a Unix socket has none.
     pub async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         loop {
             let mut readable = self.fd.readable().await?;
@@ -57,8 +55,8 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 accepted => return accepted,
             }
-            // After a worker has shut a Unix socket down, the socket stays readable, so this loop may repeat without a
-            // pause. Other tasks must run meanwhile.
+            // A Unix socket that a worker has shut down stays readable, so this loop may never pause. Other tasks must
+            // run.
             consume_budget().await;
         }
     }
@@ -78,7 +76,7 @@ impl Listener {
         Ok((Socket(SocketState::Fresh(Some(fd), self.kind)), address))
     }
 
-    /// Stops the system from opening connections here. Connections that are already open can be accepted afterwards.
+    /// Stops the system from opening connections here. Open connections can still be accepted.
     pub fn stop_opening(&self) {
         let refused = match self.kind {
             ListenerKind::Tcp => refuse_handshakes(self.fd.get_ref()),
@@ -90,11 +88,11 @@ impl Listener {
     }
 }
 
-/// Makes the system drop TCP segments that begin a connection, but not the segments that complete one. A client whose
-/// segment is dropped sends it again after a second, and then reaches the next process or is refused.
+/// Makes the system drop TCP segments that begin a connection, but not those that complete one. The client sends a
+/// dropped segment again after a second. It then reaches the next process or is refused.
 ///
-/// It is not enough to accept all connections in the queue and then close the listener. A new connection can always
-/// arrive in between, and closing the listener resets connections that are open but not accepted.
+/// Emptying the queue before closing is not enough: a connection may arrive in between, and closing the listener resets
+/// connections that are not accepted yet.
 #[cfg(target_os = "linux")]
 fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     use socket2::SockFilter;
@@ -126,7 +124,7 @@ enum SocketState {
     /// Registered.
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// Registered, after the handshake. The stream is boxed, because it is large and most connections have no TLS.
+    /// Registered, after the handshake. Boxed: the stream is large, and most connections have no TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -145,7 +143,7 @@ macro_rules! of_registered {
 impl Socket {
     /// Reads the bytes that have arrived. The calling task is woken when more arrive.
     ///
-    /// A new connection is read without the event loop. It is registered with the event loop if nothing has arrived.
+    /// A new connection is registered with the event loop only if nothing has arrived.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let SocketState::Fresh(Some(fd), _) = &self.0 {
             match rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT) {
@@ -165,9 +163,8 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
-    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS the function sends nothing
-    /// and returns 0. If it encrypted bytes and the system did not take all of them, the rest would have to be sent
-    /// before anything else, and the task would have to wait.
+    /// Sends as many bytes as the system takes at once, and returns their number. Over TLS, sends nothing and returns
+    /// 0: the system might take only a part of the encrypted bytes, and the task would have to wait.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_tls() {
             return Ok(0);
@@ -187,8 +184,8 @@ impl Socket {
         })
     }
 
-    /// Closes the sending direction, so that the other end learns that no more bytes follow. Over TLS this sends a last
-    /// message, and waits if the other end does not read.
+    /// Closes the sending direction: the other end learns that no more bytes follow. Over TLS this sends a last
+    /// message, and waits for a slow other end.
     pub async fn finish(&mut self) -> io::Result<()> {
         match &mut self.0 {
             SocketState::Tls(stream) => stream.shutdown().await,
@@ -196,9 +193,8 @@ impl Socket {
         }
     }
 
-    /// Whether the connection uses TLS. If so, [`Self::finish`] must be called before the connection is closed.
-    /// Otherwise the other end cannot know that the bytes are complete: an attacker may have cut them off (RFC 8446,
-    /// section 6.1).
+    /// Whether the connection uses TLS. Then [`Self::finish`] must come before closing. Otherwise the other end cannot
+    /// know whether an attacker cut bytes off (RFC 8446, section 6.1).
     pub fn is_tls(&self) -> bool {
         matches!(self.0, SocketState::Tls(_))
     }

@@ -1,5 +1,4 @@
-//! Parses and writes listen addresses in Go's notation. Sockets are opened only to find out which addresses this host
-//! has.
+//! Parses and writes listen addresses in Go's notation. Opens sockets only to find out this host's addresses.
 
 use std::fmt;
 use std::io;
@@ -17,8 +16,8 @@ use super::purpose::{Audience, Purpose, Transport};
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// The audience of the address, and what comes before requests there. A prefix of the address says what comes
-    /// before requests: `proxy+tcp://`, `proxy+unix:` or `tls://`.
+    /// The audience of the address, and what comes before requests there. A prefix says the latter: `proxy+tcp://`,
+    /// `proxy+unix:` or `tls://`.
     pub purpose: Purpose,
 }
 
@@ -101,7 +100,7 @@ pub enum ListenAddr {
 /// The text is not a listen address. The caller names the setting and the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotAListenAddr {
-    /// The text asks for TLS at an address that cannot have it: a Unix socket, or an address for proxies.
+    /// TLS is not possible at this address: it is a Unix socket, or for proxies.
     #[error("not a listen address for TLS")]
     NotOverTls,
     /// The text is wrong in another way.
@@ -145,8 +144,7 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
-    /// The TCP addresses at which this host can reach a server that listens on this address. The server answers at each
-    /// of these addresses.
+    /// The TCP addresses at which this host can reach a server that listens on this address.
     pub fn reachable(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::AnyTcp(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
@@ -167,7 +165,7 @@ impl ListenAddr {
     }
 }
 
-/// The address at which this host can reach a server that listens on `[::]`. An IPv4 address if the host has no IPv6.
+/// The address at which this host reaches a server on `[::]`. An IPv4 address if the host has no IPv6.
 fn here(port: u16) -> SocketAddr {
     let ip =
         if is_own(Ipv6Addr::LOCALHOST.into()) { Ipv6Addr::LOCALHOST.into() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -186,8 +184,8 @@ pub struct UdpListenAddr {
     host: Option<String>,
     /// The port. 0 lets the system choose a port.
     port: u16,
-    /// Whether the address is for proxies (`proxy+udp://`). A proxy begins each datagram with a PROXY protocol header
-    /// that names the client.
+    /// Whether the address is for proxies (`proxy+udp://`), which begin each datagram with a PROXY protocol header that
+    /// names the client.
     pub proxied: bool,
 }
 
@@ -222,8 +220,7 @@ impl UdpListenAddr {
         BindTarget { host: self.host.as_deref(), port: self.port, purpose: self.purpose() }
     }
 
-    /// The purpose of the address. Its audience is always clients, because operators and hosts that share blobs use
-    /// HTTP.
+    /// The purpose of the address. UDP is for clients only: operators and hosts that share blobs use HTTP.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::clients(if self.proxied { Transport::Proxied } else { Transport::Plain })
     }

@@ -1,11 +1,9 @@
 //! Decides which sockets to bind for the configured addresses, TCP and UDP alike.
 //!
-//! - `[::]` accepts IPv4 as well. If `0.0.0.0` is configured for the same port, `[::]` accepts only IPv6, and `0.0.0.0`
-//!   accepts IPv4.
+//! - `[::]` accepts IPv4 as well, unless `0.0.0.0` is configured for the same port.
 //! - A name stands for all of its addresses that this host has.
-//! - An address that this host does not have yet is bound nevertheless, if the system can do so. The reasons: an
-//!   interface may come up late, and the system checks a new IPv6 address for duplicates for a second before the
-//!   address can be used.
+//! - An address that this host does not have yet is bound nevertheless, if the system can. An interface may come up
+//!   late, and the system checks a new IPv6 address for duplicates for a second before it can be used.
 //! - This process may bind one port at several addresses.
 
 use std::collections::HashSet;
@@ -18,28 +16,25 @@ use socket2::Socket;
 
 use super::purpose::Purpose;
 
-/// How long the look-up of a name is repeated at the start if the name does not resolve to an address of this host.
-/// Networks and name servers may come up late.
+/// How long a name is looked up again at the start, until it resolves to an address of this host. Networks and name
+/// servers may come up late.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause between two look-ups.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The most ports to try for a name if the system chooses the port. A port may be free at one of the name's addresses
-/// and taken at another.
+/// The most ports to try for a name if the system chooses the port: a port may be free at one address of the name and
+/// taken at another.
 const PORTS: usize = 16;
 
 /// The value of `EAFNOSUPPORT` on Linux. The standard library has no name for this error.
 const AF_NOT_SUPPORTED: i32 = 97;
 
-/// A configured address.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct BindTarget<'a> {
     /// An address or a name; `None` for all addresses of both families.
     pub(in crate::frontend) host: Option<&'a str>,
     /// The port. 0 lets the system choose a port.
     pub(in crate::frontend) port: u16,
-    /// The purpose of the socket.
     pub(in crate::frontend) purpose: Purpose,
 }
 
@@ -48,8 +43,7 @@ pub(in crate::frontend) struct BindTarget<'a> {
 pub(in crate::frontend) struct BindOptions {
     /// Whether `[::]` accepts IPv6 only.
     only_v6: bool,
-    /// Whether another socket of this process uses the same port, at an address that overlaps with the address of this
-    /// socket.
+    /// Whether another socket of this process uses the same port at an overlapping address.
     is_shared: bool,
     /// Whether the address is bound even if the host does not have it.
     is_free: bool,
@@ -85,15 +79,14 @@ pub(in crate::frontend) struct Binder {
 }
 
 impl Binder {
-    /// A binder for all these targets.
     pub(in crate::frontend) fn new<'a>(places: impl IntoIterator<Item = BindTarget<'a>>) -> Self {
         let any_v4 = |host: &str| host.parse() == Ok(Ipv4Addr::UNSPECIFIED);
         let asked = places.into_iter().filter(|place| place.port != 0 && place.host.is_some_and(any_v4));
         Self { any_v4: asked.map(|place| place.port).collect(), bound: Vec::new() }
     }
 
-    /// Binds the addresses of one target, except those that are already bound for the same purpose. The function `bind`
-    /// binds one address. It returns the sockets and the bound address, which has the port that the system chose.
+    /// Binds the addresses of one target, except those already bound for the same purpose. `bind` binds one address,
+    /// and returns it with the port that the system chose.
     pub(in crate::frontend) fn bind<T>(
         &mut self,
         place: BindTarget<'_>,
@@ -125,8 +118,7 @@ impl Binder {
         }
     }
 
-    /// Whether the address is already bound for this purpose. The result is an error if the address is bound for
-    /// another purpose.
+    /// Whether the address is already bound for this purpose. An error if it is bound for another.
     fn has(&self, address: SocketAddr, purpose: Purpose) -> io::Result<bool> {
         match self.bound.iter().find(|(bound, _)| *bound == address && address.port() != 0) {
             Some((_, other)) if *other != purpose => Err(ErrorKind::AddrInUse.into()),
@@ -146,7 +138,7 @@ impl Binder {
             return Ok(None);
         }
         match bind(any_v6, self.options(any_v6)) {
-            // The host has no IPv6, and the configured `0.0.0.0` covers IPv4. So there is nothing to bind.
+            // The host has no IPv6, and the configured `0.0.0.0` covers IPv4.
             Err(error) if is_absent(&error) && self.any_v4.contains(&port) => Ok(None),
             Err(error) if is_absent(&error) => {
                 let any_v4 = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -235,8 +227,7 @@ impl Binder {
         }
     }
 
-    /// Binds the same port at each of a name's addresses that this host has. Fails if the host has none of the name's
-    /// addresses.
+    /// Binds the same port at each of a name's addresses that this host has. Fails if it has none.
     fn each<T>(
         &self,
         name: &str,
@@ -272,13 +263,13 @@ impl Binder {
     }
 }
 
-/// Whether the error says that the host does not have the address, or does not have its address family at all.
+/// Whether the error says that the host lacks the address, or its address family.
 pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
-/// Whether a later try may succeed. An error without an error number of the system comes from the name look-up.
+/// Whether a later try may succeed. An error of the name look-up has no error number of the system.
 fn is_early(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
 }
@@ -293,7 +284,7 @@ fn late<T>(
     bind(address, BindOptions { is_free: true, ..options })
 }
 
-/// Waits until the host has the address, because systems other than Linux cannot bind to it earlier.
+/// Waits until the host has the address: only Linux can bind to it earlier.
 #[cfg(not(target_os = "linux"))]
 fn late<T>(
     address: SocketAddr,

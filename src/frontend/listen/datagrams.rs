@@ -8,8 +8,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::binder::BindOptions;
 use crate::frontend::udp::socket::report_destinations;
 
-/// The size in bytes of the receive buffer that we request. The buffer has room for the thousands of announces that may
-/// arrive while a worker is busy for ten milliseconds. Most systems grant a smaller buffer, without an error.
+/// The bytes of receive buffer that we request: thousands of announces may arrive while a worker is busy for ten
+/// milliseconds. Most systems grant less, without an error.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// One worker's socket.
@@ -36,8 +36,7 @@ pub(super) fn bind_udp(
     workers: usize,
 ) -> io::Result<(Vec<UdpListener>, SocketAddr)> {
     let first = udp_socket(address, options)?;
-    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even if that
-    // process has set `SO_REUSEPORT`.
+    // `SO_REUSEPORT` is set after binding. So binding fails if another process has the port, even with `SO_REUSEPORT`.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;

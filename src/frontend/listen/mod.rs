@@ -1,4 +1,4 @@
-//! The addresses on which the tracker listens, and the sockets bound to them, TCP, Unix and UDP alike.
+//! The addresses on which the tracker listens, and their sockets: TCP, Unix and UDP.
 
 mod address;
 mod binder;
@@ -29,8 +29,8 @@ pub struct Listening {
     pub purpose: Purpose,
 }
 
-/// Binds sockets for this number of workers at all of these addresses. If one address cannot be bound, no address is
-/// bound. The error names the address that failed.
+/// Binds sockets for this number of workers at all of these addresses, or at none if one fails. The error names the
+/// address that failed.
 pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen, io::Error)> {
     let mut binder = Binder::new(listen.iter().filter_map(Listen::place));
     let mut listening = Vec::new();
@@ -41,8 +41,8 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Vec<Listening>, (Listen
     Ok(listening)
 }
 
-/// Binds UDP sockets at all of these addresses: at each address one socket per worker, all on the same port. With
-/// `SO_REUSEPORT` the kernel distributes the clients among the sockets.
+/// Binds UDP sockets at all of these addresses: one per worker at each address, on one port. With `SO_REUSEPORT` the
+/// kernel distributes the clients among them.
 pub fn bind_datagrams(listen: &[UdpListenAddr], workers: usize) -> Result<Vec<Listening>, (UdpListenAddr, io::Error)> {
     let mut binder = Binder::new(listen.iter().map(UdpListenAddr::place));
     let mut listening = Vec::new();
@@ -75,10 +75,10 @@ impl Listening {
 /// The sockets of one listen address: one for each worker.
 #[derive(Debug)]
 pub enum Bound {
-    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections among the workers, so that
-    /// no worker hands a connection over to another.
+    /// TCP sockets on the same port. With `SO_REUSEPORT` the kernel distributes connections, so workers need not hand
+    /// them over.
     Tcp(Vec<TcpListener>),
-    /// One shared Unix socket. Its file is removed when the last of these handles is dropped.
+    /// One shared Unix socket. Dropping the last of these handles removes its file.
     Unix(Vec<(UnixListener, Arc<SocketFile>)>),
     /// UDP sockets on the same port, among which the kernel distributes the clients.
     Udp(Vec<UdpListener>),

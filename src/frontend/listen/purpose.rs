@@ -12,8 +12,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The prefix of an address in the notation of the settings. `has_scheme` says whether the address begins with
-    /// `unix:` or `udp://`.
+    /// The prefix of an address in the settings. `has_scheme`: the address begins with `unix:` or `udp://`.
     pub(super) fn prefix(self, has_scheme: bool) -> &'static str {
         match self {
             Self::Plain => "",

@@ -20,8 +20,7 @@ pub(super) fn bind_tcp(
     workers: usize,
 ) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = tcp_socket(address, options)?;
-    // The socket is bound before `SO_REUSEPORT` is set. So binding fails if another process has the port, even if that
-    // process has set `SO_REUSEPORT`.
+    // `SO_REUSEPORT` is set after binding. So binding fails if another process has the port, even with `SO_REUSEPORT`.
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     first.listen(BACKLOG)?;
@@ -39,10 +38,10 @@ pub(super) fn bind_tcp(
 
 fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a previous run that the system still keeps must not block the port.
+    // Connections of a previous run may linger. They must not block the port.
     socket.set_reuse_address(true)?;
     options.apply(&socket, address)?;
-    // Accepted connections inherit this option. A reply is one write, so the system need not wait for more data.
+    // Accepted connections inherit this. A reply is one write, so the system need not wait for more.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -51,14 +50,13 @@ fn tcp_socket(address: SocketAddr, options: BindOptions) -> io::Result<Socket> {
 pub(super) fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<(UnixListener, Arc<SocketFile>)>> {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // No process listens on this file. An earlier process ended before it could remove the file.
+        // An earlier process ended before it could remove the file.
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = Arc::new(SocketFile(path.to_owned(), Once::new()));
-    // Every user may connect, because a web server runs as another user. Operators can restrict this by the permissions
-    // of the folder.
+    // Every user may connect: web servers run as another user. The folder's permissions can restrict this.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

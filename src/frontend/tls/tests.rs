@@ -98,8 +98,8 @@ async fn a_handshake_that_does_not_end_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_end_with_a_message_that_they_end() {
     let request = b"GET /health HTTP/1.1\r\n\r\n";
-    // The limits are those of connections without TLS: 15 to 30 seconds after a request, 5 seconds before the first
-    // request, 10 seconds for the rest of a head.
+    // The limits are as without TLS: 15 to 30 seconds after a request, 5 seconds before the first one, 10 seconds for
+    // the rest of a head.
     for (requests, from, to) in [(&request[..], 15, 30), (b"", 5, 5), (&request[..9], 10, 10)] {
         let (mut client, ended, took) = served(requests).await;
         ended.unwrap();
@@ -115,7 +115,7 @@ async fn idle_connections_end_with_a_message_that_they_end() {
 async fn a_client_that_does_not_read_is_disconnected() {
     let (_client, ended, took) = served(&b"GET / HTTP/1.1\r\n\r\n".repeat(100)).await;
     assert_eq!((ended.unwrap_err().kind(), took), (io::ErrorKind::TimedOut, Duration::from_secs(10)));
-    // The system buffers enough for a small reply and the message that ends the connection.
+    // The system buffers enough for a small reply and the closing message.
     let (_client, ended, took) = served(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     ended.unwrap();
     assert_eq!(took, Duration::ZERO);

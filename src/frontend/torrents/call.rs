@@ -13,7 +13,7 @@ const MAX_SMALL_BODY: usize = 4 * 1024;
 /// The most bytes of a list of keys in JSON: a thousand of the longest keys fit.
 const MAX_LIST_BODY: usize = 300 * 1024;
 
-/// The most bytes of a form that holds a torrent file in base64. Some characters of the base64 text are escaped.
+/// The most bytes of a form that holds a torrent file in base64, with some characters escaped.
 const MAX_FORM_BODY: usize = MAX_METAINFO / 2 * 3;
 
 /// What a request asks for.
@@ -52,15 +52,12 @@ pub(in crate::frontend) enum Call {
 /// Why a request is not a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum NotACall {
-    /// There is no such path.
     Path,
     /// The path does not have this method, but only these methods.
     Method(&'static str),
     /// The key is empty or too long, or has a character that keys may not have.
     Key,
-    /// The generation is not a number.
     Generation,
-    /// The wait is not a number.
     Wait,
 }
 

@@ -1,8 +1,8 @@
 //! Who may use the calls about shared blobs.
 //!
-//! The threat: a program that knows the info-hash of a blob can download the blob from the hosts. A program that may
-//! write can send all hosts to a wrong torrent. So writers must be in certain networks. In a network that is not
-//! trusted, the operator sets a token, which all readers and writers must send.
+//! The threat: a program that knows a blob's info-hash can download the blob from the hosts. A program that may write
+//! can send all hosts to a wrong torrent. So writers must be in certain networks. In an untrusted network the operator
+//! sets a token, which readers and writers must send.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -54,8 +54,7 @@ pub struct GateOptions {
 /// Who may use the calls.
 #[derive(Debug)]
 pub struct Gate {
-    /// The hash of the token. The gate compares hashes, because the time that it takes to compare two hashes discloses
-    /// nothing about the token.
+    /// The hash of the token. Comparing hashes takes a time that discloses nothing about the token.
     token: Option<Digest>,
     writers: Option<NetworkSet>,
 }
@@ -63,11 +62,10 @@ pub struct Gate {
 /// Why a host may not use a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum Denial {
-    /// The token is missing or wrong.
     Token,
     /// A web page sent the request.
     Page,
-    /// A proxy forwarded the request, and does not name the host or is not trusted.
+    /// A proxy forwarded the request without naming the host, or is not trusted.
     Unclear,
     /// The host is in no network of writers.
     Network(IpAddr),

@@ -1,5 +1,5 @@
-//! The calls about shared blobs (`--torrents`): torrent files and leases, for the hosts of a network that share blobs by
-//! BitTorrent. See docs/torrent-cache.md.
+//! The calls about shared blobs (`--torrents`): torrent files and leases, for hosts that share blobs by BitTorrent. See
+//! docs/torrent-cache.md.
 
 mod call;
 mod gate;

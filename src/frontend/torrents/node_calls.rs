@@ -1,5 +1,5 @@
-//! Torrent files as nodes of etcd's API v2, for programs that keep torrent files in etcd. The value of a node is a
-//! torrent file in base64. The other calls read and write the same torrent files.
+//! Torrent files as nodes of etcd's API v2, for programs that keep them in etcd. A node's value is a torrent file in
+//! base64. The other calls use the same torrent files.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -50,7 +50,7 @@ pub(super) fn write(context: &Context, blobs: &SharedBlobs, key: &BlobKey, form:
 fn value(form: &[u8]) -> Result<Vec<u8>, String> {
     let mut fields = form_urlencoded::parse(form);
     let (_, text) = fields.find(|(name, _)| name == "value").ok_or("the form has no value")?;
-    // The parser turns a plus that was not escaped into a space. Base64 has no spaces, so each space was a plus.
+    // The parser turns an unescaped plus into a space. Base64 has no spaces, so each space was a plus.
     let text: String =
         text.chars().filter(|c| !matches!(c, '\r' | '\n')).map(|c| if c == ' ' { '+' } else { c }).collect();
     STANDARD.decode(text).map_err(|error| format!("value is not base64: {error}"))

@@ -23,8 +23,8 @@ struct ReachBody {
     port: NonZeroU16,
 }
 
-/// Connects to the given port of the host that asks, and sends nothing. The tracker connects only to the address that
-/// the request comes from, so no host can make the tracker connect to another host.
+/// Connects to the given port of the host that asks, and sends nothing. Only the request's source address is used, so
+/// no host can make the tracker connect to another.
 pub(super) async fn check(blobs: &SharedBlobs, ip: IpAddr, body: &[u8]) -> HttpResponse {
     let port = match serde_json::from_slice(body) {
         Ok(ReachBody { port }) => port.get(),

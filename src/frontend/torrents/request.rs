@@ -1,5 +1,5 @@
-//! Reads the head of a request about shared blobs. Before any byte of the body is read, this module finds out which
-//! call the request makes, whether the sender may use that call, and how long the body is.
+//! Reads the head of a request about shared blobs, before its body: which call it makes, whether the sender may use the
+//! call, and how long the body is.
 
 use std::net::IpAddr;
 
@@ -21,15 +21,13 @@ pub(in crate::frontend) struct TorrentsRequest {
 /// Why a request is refused before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum RefusedCall {
-    /// The request is not a call.
     NotACall(NotACall),
-    /// The sender may not use the call.
     Denied(Denial),
-    /// The length of the body is not known, because the body comes in chunks.
+    /// The length is not known: the body comes in chunks.
     NoLength,
     /// The header lines about the length are wrong.
     BadLength,
-    /// The body is longer than this number of bytes, which is the most that the call allows.
+    /// The body is longer than the call allows: this number of bytes.
     TooLong(usize),
 }
 
@@ -46,7 +44,6 @@ pub(in crate::frontend) struct Upload {
 #[derive(Debug, Default)]
 pub(in crate::frontend) struct UploadedBody(pub(in crate::frontend) Vec<u8>);
 
-/// The parts of a request line.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::frontend) struct RequestLine<'a> {
     pub(in crate::frontend) method: &'a [u8],
@@ -54,8 +51,8 @@ pub(in crate::frontend) struct RequestLine<'a> {
     pub(in crate::frontend) query: &'a [u8],
 }
 
-/// Reads a head. `None` if the request is not about shared blobs, or if shared blobs are switched off. A listener for
-/// shared blobs serves nothing else, so every request there counts as one about shared blobs.
+/// Reads a head. `None` if the request is not about shared blobs, or if they are switched off. A listener for shared
+/// blobs serves nothing else: every request there is about them.
 pub(in crate::frontend) fn read(
     context: &Context,
     audience: Audience,
@@ -77,8 +74,8 @@ pub(in crate::frontend) fn read(
     Some((request, Upload { length, expects_continue }))
 }
 
-/// The length of the body. If the header lines leave any doubt about the length, the request is refused, because a
-/// proxy could read the lines differently.
+/// The length of the body. A request with doubtful lines about the length is refused: a proxy could read them
+/// differently.
 fn body_length(headers: &impl Headers, most: usize) -> Result<usize, RefusedCall> {
     if headers.first("transfer-encoding").is_some() {
         return Err(RefusedCall::NoLength);

@@ -1,20 +1,17 @@
-//! Connection ids: proof that the sender of a UDP request is at the address that the request comes from.
+//! Connection ids: proof that the sender of a UDP request is at the request's source address.
 //!
-//! The threat: a sender can forge the source address of a packet. The sender could make the tracker send a victim a
-//! list of peers that is many times as large as the request. The sender could also add and remove peers at addresses of
-//! other hosts. So an announce or a scrape must contain an id that the tracker has sent to the same address before (BEP
-//! 15, "UDP connections / spoofing").
+//! The threat: a source address can be forged. A sender could make the tracker flood a victim with lists of peers, many
+//! times as large as the requests. A sender could also add and remove peers at other hosts' addresses. So an announce
+//! or a scrape must contain an id that the tracker sent to the same address (BEP 15, "UDP connections / spoofing").
 //!
-//! An id is a MAC (message authentication code) over the address and the second in which the id was issued. No id is
-//! stored, so a flood of connect requests fills no memory. Without the key a sender can only guess an id, with a chance
-//! of one in 2^56. The sender does not learn whether the guess was right. As in BEP 15, the port is not part of the
-//! MAC: a NAT may give the same client another port between two packets. Another client behind the same address could
-//! only harm that address.
+//! An id is a MAC (message authentication code) over the address and the second of issue. No id is stored, so a flood
+//! of connect requests fills no memory. Without the key, a guess is right with a chance of one in 2^56, and the sender
+//! does not learn whether it was. As in BEP 15, the port is not in the MAC: a NAT may change it between two packets.
+//! Another client behind the same address could only harm that address.
 //!
-//! A proxy may name the client of each datagram. The client then has the address that the proxy names, but a response
-//! goes to the proxy. In that case both addresses are in the MAC. With only the client's address in the MAC, an
-//! attacker could get an id for a client through a proxy, or by acting as a proxy. The attacker could then send
-//! datagrams with that id and the forged source address of a victim, and the victim would get the responses.
+//! A proxy may name the client of each datagram. The response goes to the proxy, so the MAC covers the proxy's address
+//! too. Otherwise an attacker could get an id for a client through a proxy, or by acting as one. Datagrams with that id
+//! and a victim's forged source address would then send the responses to the victim.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,14 +24,14 @@ use crate::clock;
 use crate::tracker::Standing;
 use tracker_protocol::udp::ConnectionId;
 
-/// Seconds for which an id is valid (BEP 15, "Connect"). An age is one byte, so the lifetime must be less than 256.
+/// Seconds for which an id is valid (BEP 15, "Connect"). Less than 256, because an age is one byte.
 pub(super) const LIFETIME: u8 = 120;
 
-/// The largest difference that the clocks of instances with one key may have. An id holds its second modulo 256. If the
-/// clocks differed by more, a new id from an instance whose clock is ahead could look like an old id.
+/// The largest difference between the clocks of instances with one key. An id holds its second modulo 256. With a
+/// larger difference, a new id from a clock that is ahead could look old.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// The byte of an id that holds the second in which it was issued, modulo 256. The other bytes are the MAC.
+/// The byte of an id with its second of issue, modulo 256. The other bytes are the MAC.
 const SECOND: u64 = 0xff;
 
 /// The sender of a request, as far as it is known.
@@ -62,8 +59,7 @@ impl SharedKey {
         Self { key, ..Self::new("", skew) }
     }
 
-    /// The key that is made of this secret text. `skew` says by how much the clocks may differ. A longer `skew` than
-    /// [`MAX_CLOCK_SKEW`] counts as [`MAX_CLOCK_SKEW`].
+    /// The key made of this secret text. `skew` says by how much the clocks may differ, up to [`MAX_CLOCK_SKEW`].
     pub fn new(text: &str, skew: Duration) -> Self {
         let mut key = [0; 16];
         key.iter_mut()
@@ -86,7 +82,7 @@ impl std::fmt::Debug for SharedKey {
 pub struct ConnectionIdKey {
     mac: SipHasher24,
     seconds: Seconds,
-    /// Seconds by which the clock of the instance that issued an id may differ from ours.
+    /// Seconds by which the clock of an issuing instance may differ from ours.
     skew: u64,
 }
 
@@ -95,12 +91,12 @@ pub struct ConnectionIdKey {
 enum Seconds {
     /// Seconds since this moment. Unlike the system clock, this clock cannot be set.
     Since(Instant),
-    /// Seconds since 1970 by the system clock, the only one that several instances have in common.
+    /// Seconds since 1970 by the system clock, which all instances have in common.
     Unix,
 }
 
 impl ConnectionIdKey {
-    /// Ids with a new random key, so ids of a previous run are invalid.
+    /// Ids with a new random key. Ids of a previous run are invalid.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -130,7 +126,7 @@ impl ConnectionIdKey {
         self.id(sender, now)
     }
 
-    /// Whether an id was issued to this sender no longer than two minutes ago.
+    /// Whether this sender got the id within two minutes, plus the skew.
     pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: u64) -> bool {
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
         let ahead = SECOND + 1 - age;
@@ -142,8 +138,8 @@ impl ConnectionIdKey {
         given.is_some_and(|second| self.id(sender, second) == id)
     }
 
-    /// The id that a sender gets in this second. The MAC covers the full number of the second, not only its last byte.
-    /// Otherwise an id would become valid again when the byte repeats.
+    /// The id that a sender gets in this second. The MAC covers the whole second. With its last byte alone, an id would
+    /// become valid again.
     fn id(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);
@@ -151,7 +147,7 @@ impl ConnectionIdKey {
         address.copy_from_slice(&mapped(client));
         time.copy_from_slice(&second.to_be_bytes());
         let length = match proxy {
-            // Most senders have no proxy. Their shorter message saves time, because every announce computes the hash.
+            // Most senders have no proxy. Their shorter message saves time in every announce.
             None => 24,
             Some(proxy) => {
                 behind.copy_from_slice(&mapped(proxy));
@@ -190,7 +186,7 @@ mod tests {
         ConnectionIdKey::shared(&SharedKey::new(text, Duration::from_secs(skew)))
     }
 
-    /// Senders at canonical addresses, as the frontend uses them: an IPv4-mapped address equals the IPv4 address.
+    /// Senders at canonical addresses, as in the frontend: an IPv4-mapped address equals the IPv4 address.
     fn sender() -> impl Strategy<Value = Sender> {
         let sender = |(client, proxy): (IpAddr, Option<IpAddr>)| Sender {
             client: client.to_canonical(),

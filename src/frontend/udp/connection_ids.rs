@@ -1,5 +1,5 @@
-//! The keys of connection ids. An instance that shares its swarms begins with a key of its own. It adopts the key that
-//! all instances share as soon as it knows that key.
+//! The keys of connection ids. An instance that shares its swarms begins with a key of its own, until it learns the key
+//! of all instances.
 
 use std::io;
 use std::sync::OnceLock;
@@ -7,8 +7,7 @@ use std::sync::OnceLock;
 use super::connection_id::{ConnectionIdKey, LIFETIME, Sender, SharedKey};
 use tracker_protocol::udp::ConnectionId;
 
-/// Issues and verifies ids. All workers share one value, because the kernel chooses the worker that gets a client's
-/// next packet.
+/// Issues and verifies ids. All workers share one value: the kernel chooses the worker for a client's next packet.
 #[derive(Debug)]
 pub struct ConnectionIds {
     first: ConnectionIdKey,
@@ -32,7 +31,7 @@ pub(in crate::frontend) struct IdTime {
 }
 
 impl ConnectionIds {
-    /// Makes a new random key. So ids of a previous run are invalid.
+    /// Makes a new random key. Ids of a previous run are invalid.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -49,8 +48,8 @@ impl ConnectionIds {
         Self { first, is_set, adopted: OnceLock::new() }
     }
 
-    /// Issues ids with this key from now on. Earlier ids stay valid until they expire. Only the first call has an effect,
-    /// and no call has an effect if the operator has set a key.
+    /// Issues ids with this key from now on. Earlier ids stay valid until they expire. Later calls have no effect. No
+    /// call has one if the operator has set a key.
     pub fn adopt(&self, key: &SharedKey) {
         if self.is_set {
             return;
@@ -66,14 +65,14 @@ impl ConnectionIds {
 
     /// Issues an id for this sender.
     pub(in crate::frontend) fn issue(&self, sender: Sender, now: IdTime) -> ConnectionId {
-        // If `now.adopted` is 0, the key was adopted after `now` was read. Then the first key issues the id.
+        // `now.adopted` is 0 if the key was adopted after `now` was read.
         match self.adopted.get().filter(|_| now.adopted > 0) {
             Some(adopted) => adopted.key.issue(sender, now.adopted),
             None => self.first.issue(sender, now.first),
         }
     }
 
-    /// Returns whether an id was issued to this sender within the last two minutes.
+    /// Whether this sender got the id in the last two minutes.
     pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: IdTime) -> bool {
         match self.adopted.get() {
             None => self.first.verify(id, sender, now.first),

@@ -24,17 +24,16 @@ use super::listen::UdpListener;
 use super::shutdown::StopReceiver;
 use crate::answer::Answer;
 
-/// The most announces of one worker that wait for upstream trackers at the same time. Each waiting announce takes some
-/// kilobytes. Beyond this number an announce gets no response. The client sends the announce again after 15 seconds
-/// (BEP 15, "Time outs"). By then the peers from the upstream trackers have arrived.
+/// The most announces of one worker that wait for upstream trackers at once. Each takes some kilobytes. An announce
+/// beyond this number gets no response. The client repeats it after 15 seconds (BEP 15, "Time outs"). By then the
+/// upstream trackers have answered.
 pub(super) const MAX_WAITING: usize = 1024;
 
-/// How long a worker pauses when its socket cannot be read, to limit the cost of a persistent error.
+/// How long a worker pauses when its socket cannot be read. Limits the cost of a lasting error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers the datagrams at one socket of a listen address until the stop signal. Then answers only the datagrams that
-/// have already arrived. `proxied` says whether the listen address is for proxies, as in
-/// [`UdpListenAddr`](super::listen::UdpListenAddr).
+/// Answers the datagrams at one socket of a listen address until the stop signal. Then answers only those that have
+/// already arrived. `proxied`: the address is for proxies, as in [`UdpListenAddr`](super::listen::UdpListenAddr).
 pub(super) async fn serve(listener: UdpListener, proxied: bool, context: Arc<Context>, mut stop: StopReceiver) {
     let mut server = match UdpServer::new(listener, proxied, context) {
         Ok(server) => server,
@@ -59,7 +58,6 @@ struct UdpServer {
     inbox: Inbox,
     outbox: Outbox,
     responder: Responder,
-    /// Responses to send with the next batch.
     responses: Vec<UdpResponse>,
     /// Announces that wait for upstream trackers.
     waiting: JoinSet<UdpResponse>,
@@ -99,7 +97,7 @@ impl UdpServer {
         }
     }
 
-    /// Makes the system drop new datagrams, and answers the datagrams that have already arrived.
+    /// Makes the system drop new datagrams, and answers those that have already arrived.
     fn receive_remaining(&mut self) {
         if let Err(error) = self.socket.stop_receiving() {
             log::debug!("datagrams may still arrive while the socket closes: {error}");
@@ -115,7 +113,7 @@ impl UdpServer {
         self.send();
     }
 
-    /// Sends each response to an announce that waits for upstream trackers as soon as the response is ready.
+    /// Sends the response to each waiting announce as soon as it is ready.
     async fn finish(&mut self) {
         while let Some(waited) = self.waiting.join_next().await {
             self.responses.extend(waited.ok());
@@ -125,7 +123,7 @@ impl UdpServer {
 
     /// Answers a batch of datagrams. Returns whether there may be more datagrams.
     fn receive(&mut self) -> io::Result<bool> {
-        // This checks the kind of the listener once per batch, and not for each datagram.
+        // Checked once per batch, and not for each datagram.
         if self.proxied { self.receive_by(from_proxy) } else { self.receive_by(from_client) }
     }
 
@@ -177,8 +175,8 @@ fn from_proxy<'a>(datagram: &Datagram<'a>, context: &Context) -> Option<(Sender,
     opened.inspect_err(tell).ok()
 }
 
-/// The response to a request. `None` if the request gets no response, or if the response is not ready yet. The response
-/// goes to the source of the datagram. If the source is a proxy, the proxy passes the response on to the client.
+/// The response to a request, or `None` if there is none yet. It goes to the source of the datagram. If that is a
+/// proxy, the proxy passes it on to the client.
 fn answer(
     responder: &Responder,
     waiting: &mut JoinSet<UdpResponse>,

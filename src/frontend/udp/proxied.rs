@@ -1,9 +1,9 @@
-//! The PROXY protocol over UDP: a proxy puts a header before each datagram, and the header names the client (HAProxy's
+//! The PROXY protocol over UDP: a header before each datagram, in which a proxy names the client (HAProxy's
 //! `proxy-protocol.txt`, section 2.2).
 //!
-//! Each datagram must have its own header, because nothing connects it with other datagrams. A datagram without a
-//! header is dropped. A datagram from a sender that is not trusted is dropped, too. The handshake of a TCP connection
-//! at least proves the address of the other end. A datagram proves nothing, because its source address can be forged.
+//! Nothing connects datagrams, so each must have its own header. A datagram without a header, or from an untrusted
+//! sender, is dropped. TCP's handshake at least proves the address of the other end. A datagram proves nothing: its
+//! source address can be forged.
 
 use thiserror::Error;
 

@@ -1,9 +1,9 @@
 //! The responses to packets.
 //!
-//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So the tracker
-//! sends larger responses only to addresses that have proved themselves by a connection id. A connect request is as
-//! long as its response. An error is sent only if it is at most as long as the packet. Malformed packets get no
-//! response. A proxy's header does not count towards the size of the packet.
+//! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So larger
+//! responses need a connection id, which proves the address. A connect request is as long as its response. Without a
+//! valid id, an error must be no longer than the packet. Malformed packets get no response. A proxy's header does not
+//! count as part of the packet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use tracker_protocol::{AnnounceRequest, InfoHash, Protocol, Refusal};
 use super::connection_id::Sender;
 use super::connection_ids::IdTime;
 
-/// The error for a connection id that is not valid. The error is at most as long as a scrape of one torrent, which is
-/// the shortest request that needs an id.
+/// The error for an invalid connection id: no longer than a scrape of one torrent, the shortest request that needs an
+/// id.
 const UNKNOWN_ID: &[u8] = b"connection id has expired";
 
 /// Answers the packets of one listen address.
@@ -30,8 +30,7 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// Returns the response to a packet. `None` if the packet gets no response. When this is called, the address of
-    /// `sender` is not verified yet.
+    /// Returns the response to a packet. `None` if it gets none. The address of `sender` is not verified yet.
     pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: IdTime) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {
@@ -97,8 +96,8 @@ impl Responder {
         let metrics = &self.context.metrics;
         let counters = metrics.scrapes.over(Protocol::Udp);
         let mut timer = metrics.time_for_chihaya(Protocol::Udp, "scrape", source);
-        // The token for the access rules is in the query of the announce URL. Over UDP, clients send this query only
-        // with announces (BEP 41), so a scrape has no token.
+        // A scrape has no token for the access rules: the token is in the announce URL's query, which UDP clients send
+        // only with announces (BEP 41).
         let admitted = match &self.context.access {
             _ if info_hashes.is_empty() => Err(Refusal::FullScrape),
             None => Ok(()),
@@ -116,7 +115,7 @@ impl Responder {
         log::debug!("scrape from {source} of {} torrents", scraped.len());
         let reply = self.context.tracker.scrape(scraped);
         counters.answered.inc();
-        // The reply is sorted and has no repetitions, but the client expects the counts in the order of its request.
+        // The reply is sorted, without repetitions. The client expects the order of its request.
         let counts = scraped.iter().map(|hash| {
             let found = reply.files.binary_search_by_key(hash, |(hash, _)| *hash);
             found.ok().and_then(|place| reply.files.get(place)).map(|(_, counts)| *counts).unwrap_or_default()
@@ -125,8 +124,8 @@ impl Responder {
     }
 }
 
-/// Whether the tracker answers announces at this path of an announce URL. Few clients send the path (BEP 41). The path
-/// may be empty, because a `udp://` URL needs no path.
+/// Whether the tracker answers announces at this path of an announce URL. Few clients send the path (BEP 41), and a
+/// `udp://` URL needs none.
 fn is_announce_path(path: &[u8]) -> bool {
     matches!(route::route(path), Route::Announce | Route::Root)
 }

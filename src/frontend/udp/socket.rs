@@ -1,8 +1,8 @@
 //! One worker's UDP socket, which reads and sends many datagrams at a time.
 //!
-//! A host with several addresses must answer from the address that the request was sent to. Otherwise the client, and
-//! every NAT on the way, drops the response. So a socket that is bound to all addresses reports the destination of each
-//! datagram, and is given the source of each response.
+//! A host with several addresses must answer from the address that the request was sent to. Otherwise the client and
+//! every NAT on the way drop the response. So a socket bound to all addresses reports each datagram's destination, and
+//! is told each response's source.
 
 #[cfg(target_os = "linux")]
 #[path = "socket/linux.rs"]
@@ -22,16 +22,16 @@ pub(super) use self::system::{Inbox, Outbox};
 /// The most datagrams that are read at once. HTTP connections on the same thread wait while these are answered.
 const BATCH: usize = 32;
 
-/// The most bytes of a request that are read. The largest requests take three quarters of this number: an announce with
-/// a long URL, and a scrape of the most torrents that a request may name. No network carries more bytes in one packet.
+/// The most bytes of a request that are read. The largest requests take three quarters of this: announces with a long
+/// URL, and scrapes of the most torrents allowed. No network carries more in one packet.
 const MAX_REQUEST: usize = 10 * 1024;
 
 /// A request.
 pub(super) struct Datagram<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) source: SocketAddr,
-    /// Our address that the request was sent to. `None` if the socket has only one address, or if the system does not
-    /// report the destination.
+    /// Our address that the request was sent to. `None` if the socket has one address, or the system reports no
+    /// destination.
     pub(super) destination: Option<IpAddr>,
 }
 
@@ -53,13 +53,11 @@ impl BatchSocket {
         UdpSocket::from_std(socket).map(Self)
     }
 
-    /// Buffers for receiving and for sending.
     pub(super) fn buffers(&self) -> io::Result<(Inbox, Outbox)> {
         let destinations = self.0.local_addr()?.ip().is_unspecified();
         Ok((Inbox::new(destinations), Outbox::new(destinations)))
     }
 
-    /// Waits until there are datagrams.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
     }
@@ -74,14 +72,13 @@ impl BatchSocket {
         more(inbox.take_batch_now(&self.0, take))
     }
 
-    /// Makes the system drop new datagrams from now on. Datagrams that have already arrived can still be received.
+    /// Makes the system drop new datagrams. Those that have already arrived can still be received.
     pub(super) fn stop_receiving(&self) -> io::Result<()> {
         system::stop_receiving(&self.0)
     }
 
-    /// Sends the responses that the system accepts without waiting, and drops the others. Dropped responses are not
-    /// queued here, because the system already has a queue. A client that gets no response sends its request again.
-    /// Returns how many responses could not be sent.
+    /// Sends the responses that the system accepts without waiting, and drops the others: the system has a queue, and
+    /// the client repeats its request. Returns how many could not be sent.
     pub(super) fn send(&self, outbox: &mut Outbox, responses: &mut [UdpResponse]) -> usize {
         outbox.send(&self.0, responses)
     }

@@ -7,7 +7,7 @@ use crate::frontend::shutdown::DRAIN;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Returns the configuration that `retracker --chihaya FILE` gets if the file contains `text`.
+/// Returns the configuration of `retracker --chihaya FILE` for this text of the file.
 fn config(text: &str) -> Config {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();

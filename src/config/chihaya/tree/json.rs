@@ -1,5 +1,5 @@
-//! Reads JSON. `serde_json` checks the text and gives each value as a slice of the text. The position of the slice is
-//! the place of the value.
+//! Reads JSON. `serde_json` checks the text, and gives each value as a slice of it. The slice's position is the value's
+//! place.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// Reads the first value in the text. Also returns the line of any text after the value, which Chihaya does not read.
+/// Reads the first value in the text. Also returns the line of any text after it, which Chihaya does not read.
 pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), Problem> {
     let lines = LineStarts::of(text);
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
@@ -25,14 +25,13 @@ pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), 
     Ok((reader.node(first, 0)?, rest))
 }
 
-/// Converts an error. `before` is the number of lines before the text that was parsed.
+/// Converts an error. `before`: the number of lines before the parsed text.
 fn problem(error: &Error, before: usize) -> Problem {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or(&message);
     Problem { line: Some(before + error.line()), problem: format!("it is no JSON: {message}") }
 }
 
-/// Where each line begins.
 struct LineStarts(Vec<usize>);
 
 impl LineStarts {
@@ -83,7 +82,7 @@ impl<'a> JsonReader<'a> {
         serde_json::from_str(raw.get()).map_err(|error| problem(&error, before))
     }
 
-    /// Returns the place of a value, found from its text, which is a slice of the whole text.
+    /// Returns the place of a value, from its slice of the whole text.
     fn place(&self, raw: &RawValue) -> Place {
         self.lines.place(raw.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr()))
     }
@@ -116,7 +115,6 @@ impl<'de> Visitor<'de> for RawPairsVisitor {
     }
 }
 
-/// The values of an array.
 struct RawItems<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for RawItems<'de> {

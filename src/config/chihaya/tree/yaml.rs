@@ -1,4 +1,4 @@
-//! Reads YAML. saphyr-parser says where each key is. Anchors and `<<` are resolved as Chihaya's reader resolves them.
+//! Reads YAML. saphyr-parser gives the place of each key. Anchors and `<<` are resolved as Chihaya's reader does.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use super::super::super::yaml::Problem;
 use super::{ConfigNode, KeyedNode, MAX_DEPTH, MAX_VALUES, NodeValue, Place, ValueBudget, too_deep};
 
-/// Reads the first document of the text. Also returns the line where a second document begins, which Chihaya does not
-/// read. The first document is `None` if there are only comments.
+/// Reads the first document of the text; `None` if there are only comments. Also returns the line of a second document,
+/// which Chihaya does not read.
 pub(in super::super) fn read(text: &str) -> Result<(Option<ConfigNode>, Option<usize>), Problem> {
     let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
@@ -32,7 +32,6 @@ struct YamlReader<'a> {
     /// Each value that has an anchor, and how many values this value is made of.
     anchors: HashMap<usize, (ConfigNode, usize)>,
     budget: ValueBudget,
-    /// How many values were read.
     values: usize,
 }
 
@@ -85,7 +84,7 @@ impl<'a> YamlReader<'a> {
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<ConfigNode, Problem> {
-        // An anchor is known only after the end of its value, so no value can contain itself.
+        // An anchor is known only after its value, so no value can contain itself.
         let Some((node, values)) = self.anchors.get(&anchor).cloned() else {
             let problem = "the anchor is not known here, expected one that is set further up".to_owned();
             return Err(Problem { line: Some(place.line), problem });
@@ -122,8 +121,7 @@ impl<'a> YamlReader<'a> {
                 }
             }
         }
-        // A key of the section itself overrides a merged key. If several sections are merged, the first one that has
-        // the key counts.
+        // The section's own key overrides a merged one. Of several merged sections with a key, the first one counts.
         let mut known: HashSet<String> = entries.iter().map(|entry: &KeyedNode| entry.key.clone()).collect();
         entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
         Ok(entries)

@@ -19,8 +19,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl HttpConnection<'_> {
-    /// Reads the body of the request whose head was read last. Meanwhile the bytes count as those of an unfinished
-    /// request, so all bodies together are bounded.
+    /// Reads the body of the request whose head was read last. It counts as part of an unfinished request, so all
+    /// bodies together are bounded.
     ///
     /// # Errors
     /// The client is gone or too slow, or the connection was closed to make room.
@@ -36,7 +36,7 @@ impl HttpConnection<'_> {
             timeout(BODY_TIMEOUT, rest).await??;
         }
         self.unread = body.split_off(length.min(body.len()));
-        // The whole body has been read, so only bytes of a further request can be unread.
+        // Only bytes of a further request can be unread now.
         self.may_send = !self.unread.is_empty();
         Ok(body)
     }

@@ -10,7 +10,7 @@ use super::{BUFFERS, Buffers, HttpConnection, LINGER};
 use crate::clock;
 use crate::frontend::connections::Idle;
 
-/// A client that reads slowly gets replies in chunks of this many bytes. Each chunk has its own timeout.
+/// A slow client gets replies in chunks of this many bytes. Each chunk has its own timeout.
 const SEND_CHUNK: usize = 64 * 1024;
 
 /// The most bytes that are discarded while a connection is half open.

@@ -33,8 +33,7 @@ async fn limited_worker(limits: ConnectionLimits, stop: StopReceiver) -> Worker 
 /// An accepted connection, and its other end.
 async fn connection(worker: &Worker) -> (std::net::TcpStream, NewConnection<'_>) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    // Accepted connections inherit the size of this send buffer. It is small, so that a megabyte of replies does not
-    // fit.
+    // Accepted connections inherit this send buffer. A megabyte of replies does not fit into it.
     socket2::SockRef::from(&listener).set_send_buffer_size(4096).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -145,8 +144,8 @@ async fn a_slow_trickle_of_bytes_does_not_hold_a_connection() {
     assert!(dripped(ANNOUNCE, b"\r\n", second * 14).await <= USUAL.idle * 2 + second * 14);
     assert!(dripped(b"", b"x", second).await <= USUAL.rest + second * 2);
     assert!(dripped(b"GET / HTTP/1.1\r\n", b"X: y\r\n", second).await <= USUAL.rest + second);
-    // A client that completes each head in time is never disconnected, even if it begins each head before it gets the
-    // previous reply.
+    // A client that completes each head in time is never disconnected, even if it begins a head before the previous
+    // reply.
     for request in [ANNOUNCE, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let (beginning, rest) = request.split_at(10);
         let late = [rest, beginning].concat();
@@ -311,7 +310,6 @@ fn answered(pieces: &[&[u8]]) -> String {
     replies.split("\\r\\n").filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
 }
 
-/// The bytes, cut at these positions.
 fn cut<'a>(bytes: &'a [u8], at: &[usize]) -> Vec<&'a [u8]> {
     let mut ends: Vec<_> = at.iter().map(|at| at % (bytes.len() + 1)).chain([0, bytes.len()]).collect();
     ends.sort_unstable();

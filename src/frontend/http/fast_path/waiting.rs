@@ -14,14 +14,13 @@ use crate::frontend::shutdown::StopReceiver;
 /// How long a connection may take to send its first request after the stop signal.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a connection may take to send another request after the stop signal. The reply to that request ends the
-/// connection.
+/// How long a connection may take to send another request after the stop signal. Its reply ends the connection.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
 ///
-/// To save time, a wait usually checks only a few flags. The alarms are set at the first wait and stay set. If the
-/// alarm goes off although requests were answered since it was set, it is set again.
+/// To save time, most waits check only a few flags. The alarms are set at the first wait and stay set. If the alarm
+/// goes off although requests were answered since, it is set again.
 pub(super) struct Waiting<'a> {
     timeouts: &'a ConnectionTimeouts,
     /// Whether the next wait is a new one: the first, or the first after an answer.
@@ -55,20 +54,19 @@ impl<'a> Waiting<'a> {
         Self { timeouts, is_new: true, is_used: false, was_used: false, alarms: None }
     }
 
-    /// Records that a request was answered.
     pub(super) fn answered(&mut self) {
         self.is_new = true;
         self.is_used = true;
         self.was_used = true;
     }
 
-    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client that
-    /// sends a request bit by bit would always be among the newest connections, which are the last to be closed for lack of room.
+    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client that sends a
+    /// request bit by bit would always be among the newest, which are closed last.
     pub(super) fn since(&mut self) -> Option<Duration> {
         std::mem::take(&mut self.is_new).then(clock::coarse)
     }
 
-    /// Becomes ready when the wait has taken too long. `is_asking` says whether a part of a head has arrived.
+    /// Ready when the wait has taken too long. `is_asking`: a part of a head has arrived.
     pub(super) fn poll_over(
         &mut self,
         is_asking: bool,
@@ -86,8 +84,7 @@ impl<'a> Waiting<'a> {
         let Some(alarms) = &mut self.alarms else {
             self.is_used = false;
             let alarms = self.alarms.insert(Alarms::set(limit, awaited, stop));
-            // The stop signal must wake this task, so the signal's future is polled here. If the signal has just
-            // arrived, the task wakes itself.
+            // Polled so that the stop signal wakes this task. If the signal has just arrived, the task wakes itself.
             if !is_draining && alarms.stop.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -96,7 +93,7 @@ impl<'a> Waiting<'a> {
         let is_another = std::mem::replace(&mut alarms.awaited, awaited) != awaited;
         let is_over = alarms.alarm.is_elapsed();
         let anew = match awaited {
-            // If a request was answered after the alarm was set, the alarm went off too early and is set again.
+            // A request was answered after the alarm was set, so the alarm went off too early.
             Awaited::Request => is_over && self.is_used,
             Awaited::Rest => is_another || self.is_used,
             Awaited::Last => is_another,

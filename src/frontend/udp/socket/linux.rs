@@ -17,8 +17,7 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Makes a socket report the destination of each datagram. The socket will be bound to `any`, which stands for all
-/// addresses.
+/// Makes a socket report the destination of each datagram. The socket will be bound to `any`: all addresses.
 pub(in crate::frontend) fn report_destinations(socket: &socket2::Socket, any: SocketAddr) -> io::Result<()> {
     // An IPv6 socket also reports IPv4 addresses, as IPv4-mapped ones.
     match any {
@@ -34,8 +33,8 @@ pub(in super::super) fn stop_receiving(socket: &UdpSocket) -> io::Result<()> {
     socket2::SockRef::from(socket).attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)])
 }
 
-/// Buffers for the headers of a batch. nix keeps pointers in these buffers between calls, so receiving and sending need
-/// separate buffers.
+/// Buffers for the headers of a batch. nix keeps pointers in them between calls, so receiving and sending need separate
+/// buffers.
 fn headers(destinations: bool) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, destinations.then(|| cmsg_space!(in6_pktinfo)))
 }
@@ -45,11 +44,11 @@ const USUAL: usize = 2048;
 
 /// Buffers for a batch of datagrams.
 pub(in super::super) struct Inbox {
-    /// The first bytes of each datagram. Nearly all datagrams are short, so these buffers are small and lie close
-    /// together. With buffers of [`MAX_REQUEST`] bytes, an announce takes 4 % more CPU time.
+    /// The first bytes of each datagram. Most datagrams are short, so small buffers suffice, and lie close together.
+    /// [`MAX_REQUEST`] bytes each would cost an announce 4 % more CPU time.
     buffers: Vec<[u8; USUAL]>,
-    /// The bytes of each datagram that follow the first [`USUAL`] ones. The system provides this memory only when bytes
-    /// are written to it.
+    /// The bytes of each datagram after the first [`USUAL`]. The system provides this memory only when it is written
+    /// to.
     overflow: Vec<[u8; MAX_REQUEST - USUAL]>,
     headers: MultiHeaders<SockaddrStorage>,
     /// Whether the socket reports the destinations of datagrams.
@@ -75,7 +74,7 @@ impl Inbox {
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match self.fill(socket, take)? {
             BATCH => Ok(()),
-            // The batch is not full, so there are no more datagrams. No other system call is needed to find that out.
+            // The batch is not full: there are no more datagrams, which saves another system call.
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -89,8 +88,7 @@ impl Inbox {
         for message in messages {
             count += 1;
             let destination = if self.destinations { destination(&message) } else { None };
-            // If the socket reports destinations, a datagram without one is skipped: its response would have no source
-            // address, and would not be sent.
+            // Without a destination, the response would have no source address and would not be sent.
             if let Some(source) = source(&message).filter(|_| destination.is_some() == self.destinations) {
                 let mut parts = message.iovs();
                 let first = parts.next().unwrap_or_default();
@@ -120,7 +118,6 @@ fn destination(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<IpAddr> {
     })
 }
 
-/// Sends responses.
 pub(in super::super) struct Outbox {
     headers: MultiHeaders<SockaddrStorage>,
 }
@@ -132,8 +129,7 @@ impl Outbox {
 
     /// Sends the responses that the system accepts without waiting. Returns how many were not sent.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
-        // All responses of a batch must have the same source address. This makes few batches, because a host has one
-        // address or a few.
+        // All responses of a batch need the same source address. A host has few, so there are few batches.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
@@ -145,7 +141,7 @@ impl Outbox {
             match self.send_from_one(socket, responses) {
                 Ok(sent) if sent > 0 => responses = responses.get(sent..).unwrap_or_default(),
                 Err(Errno::EAGAIN) => return unsent + responses.len(),
-                // This client cannot be reached. The responses to the other clients can still be sent.
+                // This client cannot be reached. The others may be.
                 _ => {
                     unsent += 1;
                     responses = behind_first;
@@ -163,7 +159,7 @@ impl Outbox {
             let flags = MsgFlags::MSG_DONTWAIT;
             sendmmsg(socket.as_raw_fd(), &mut self.headers, &bytes, &to, control, flags).map(Iterator::count)
         };
-        // No interface is set, because the system chooses the interface that leads to the client.
+        // No interface is set: the system chooses the one that leads to the client.
         match responses.first().and_then(|response| response.from) {
             None => send(&[]),
             Some(IpAddr::V4(ip)) => {

@@ -1,5 +1,5 @@
-//! Systems other than Linux: one datagram per system call. A host with several addresses should listen on each of them
-//! separately, because the system chooses the source address of a response.
+//! Systems other than Linux: one datagram per system call. The system chooses the source address of a response, so a
+//! host with several addresses should listen on each separately.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,19 +8,18 @@ use tokio::net::UdpSocket;
 
 use super::{BATCH, Datagram, MAX_REQUEST, UdpResponse};
 
-/// Does nothing, because there is no portable system call for reporting destinations.
+/// Does nothing: there is no portable system call for this.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in crate::frontend) fn report_destinations(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Does nothing, because there is no portable system call to make a socket drop new datagrams.
+/// Does nothing: there is no portable system call for this.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(in super::super) fn stop_receiving(_: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// A buffer for a datagram.
 pub(in super::super) struct Inbox(Box<[u8; MAX_REQUEST]>);
 
 impl Inbox {
@@ -44,7 +43,6 @@ impl Inbox {
     }
 }
 
-/// Sends responses.
 pub(in super::super) struct Outbox;
 
 impl Outbox {
