@@ -103,9 +103,9 @@ fn ports(options: &DnsOptions) -> String {
     format!("BITTORRENT{udp} TCP:{}", options.http_port)
 }
 
-/// Returns the tracker's addresses that are in no network of clients. The PTR record of such a network covers the
-/// addresses inside. In BIND that record is a wildcard, and another PTR record would hide the wildcard from
-/// neighbouring addresses.
+/// Returns the tracker's addresses that need a PTR record of their own: those outside all networks of clients. The PTR
+/// record of a network covers the addresses inside. In BIND that record is a wildcard, and a second record inside would
+/// hide the wildcard from neighbouring addresses.
 fn outside_clients(options: &DnsOptions) -> impl Iterator<Item = IpAddr> {
     let is_client = |ip: &IpAddr| options.clients.iter().any(|zone| zone.network().contains(ip));
     options.addresses.iter().copied().filter(move |ip| !is_client(ip))

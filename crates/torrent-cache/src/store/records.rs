@@ -9,7 +9,7 @@ use super::incoming::IncomingFile;
 use super::layout::{FileKind, FileName};
 use crate::digest::{Digest, DigestHasher};
 
-/// The most bytes of a record. Registries refuse manifests above 4 MiB.
+/// The most bytes of a record: four times the longest manifest that registries accept.
 const LONGEST: u64 = 16 << 20;
 
 /// A manifest as the upstream sent it.

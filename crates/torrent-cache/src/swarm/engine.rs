@@ -202,12 +202,15 @@ impl SwarmEngine {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !self.admits(address.ip()) {
             log::debug!(
-                "{address}: connection refused: the address is in no network of PEER_NETWORKS, or the host is banned"
+                "{address}: closed an incoming connection, because the address is in no network of PEER_NETWORKS or the \
+                 host is banned"
             );
             return;
         }
         let Some(count) = self.links.take(address.ip()) else {
-            log::debug!("{address}: connection refused: this address has too many");
+            log::debug!(
+                "{address}: closed an incoming connection, because its host or all hosts together have too many"
+            );
             return;
         };
         let engine = Rc::clone(self);

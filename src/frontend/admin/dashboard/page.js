@@ -178,7 +178,10 @@ function showHistory(history) {
   CHARTS.filter(({ scale }) => scale).forEach(({ scale, figures }) => figures.forEach(([, name]) => {
     byName[name] = byName[name].map((value) => (value === null ? null : value * scale));
   }));
-  plots.forEach((plot, n) => plot.setData([times, ...CHARTS[n].figures.map(([, name]) => byName[name])]));
+  // One point makes no line.
+  if (times.length > 1) {
+    plots.forEach((plot, n) => plot.setData([times, ...CHARTS[n].figures.map(([, name]) => byName[name])]));
+  }
   fill("history", CHARTS.flatMap((chart) => chart.figures.map(([label, name]) => {
     const values = byName[name].filter((value) => value !== null);
     const cell = (value) => element("td", values.length ? number(value) : "–", "number");
