@@ -213,7 +213,8 @@ impl ShareLink {
             Some(alone) if self.told => {
                 let seconds = alone.since.elapsed().unwrap_or_default().as_secs();
                 log::info!(
-                    "share: no longer alone after {seconds} s: {target} answers again, and missed records follow now"
+                    "share: no longer alone after {seconds} s: {target} answers again; this instance now writes the records that \
+                     waited, and reads those of the others"
                 );
             }
             Some(_) => log::info!("share: this instance shares its swarms through {target}"),

@@ -68,7 +68,7 @@ impl TtlTicks {
         Timestamp::from_tenths(moment.tenths() / self.tick * self.tick)
     }
 
-    /// Returns how many ticks lie between `now` and the moment `ago` tenths of a second earlier.
+    /// Returns how many ticks have begun since the moment that lies `ago` tenths of a second before `now`.
     pub(super) fn ticks_ago(self, now: Timestamp, ago: u32) -> u16 {
         let before = i64::from(now.tenths()) - i64::from(ago);
         let tick = i64::from(self.tick);
