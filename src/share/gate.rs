@@ -6,11 +6,8 @@
 //! shares the first announce after a boundary. A record from another instance counts as an announce, so only one
 //! instance shares the peer, even if a balancer sends each announce of a client to another instance.
 
-use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-use siphasher::sip::SipHasher24;
 
 use super::time::EngineTime;
 use crate::clock::Timestamp;
@@ -78,20 +75,30 @@ impl ShareGate {
     /// Returns whether a boundary of the endpoint lies between the previous announce and this one. `now` and `silence`
     /// are in milliseconds.
     fn is_due(self, now: u64, silence: u64, endpoint: SocketAddr) -> bool {
-        let since_boundary = now.wrapping_add(hash(endpoint)) % self.quarter;
+        let since_boundary = now.wrapping_add(spread(endpoint)) % self.quarter;
         silence > since_boundary
     }
 }
 
-/// Returns the hash that gives an endpoint its boundaries. All instances and versions must use the same hash function.
-fn hash(endpoint: SocketAddr) -> u64 {
-    let mut hasher = SipHasher24::new();
+/// Returns the number that gives an endpoint its boundaries. All instances and versions must use the same function. Every
+/// announce needs the number, so the function is a cheap one: a client that chose its boundaries would gain nothing.
+fn spread(endpoint: SocketAddr) -> u64 {
+    let port = u64::from(endpoint.port());
     match endpoint.ip() {
-        IpAddr::V4(ip) => hasher.write(&ip.octets()),
-        IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        IpAddr::V4(ip) => mixed(u64::from(ip.to_bits()) << 16 | port),
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            octets.as_chunks().0.iter().fold(port, |state, half| mixed(state ^ u64::from_be_bytes(*half)))
+        }
     }
-    hasher.write(&endpoint.port().to_be_bytes());
-    hasher.finish()
+}
+
+/// Returns a number in which each bit of `number` has changed half of the bits. This is the finalizer of `SplitMix64`
+/// (Steele, Lea and Flood, 2014).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
 }
 
 fn millis(time: Duration) -> u64 {

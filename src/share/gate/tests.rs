@@ -143,3 +143,12 @@ fn endpoints_have_their_boundaries_at_different_moments() {
     assert_eq!(counts.iter().sum::<usize>(), 9000, "each peer once in a quarter of three hours");
     assert!(counts.iter().all(|count| (50..200).contains(count)), "{counts:?}");
 }
+
+#[test]
+fn all_versions_give_an_endpoint_the_same_boundaries() {
+    let spread_of = |endpoint: &str| spread(endpoint.parse().unwrap());
+    assert_eq!(
+        ["192.168.1.5:6881", "192.168.1.5:6882", "[2001:db8::5]:6881", "[2001:db8::6]:6881"].map(spread_of),
+        [7_854_574_258_110_975_982, 1_366_196_496_547_591_125, 2_264_069_818_981_238_839, 362_298_024_792_534_276]
+    );
+}
