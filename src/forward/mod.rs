@@ -243,7 +243,7 @@ impl Forwarders {
     /// Returns the handle for what other instances hear, if several instances share their swarms. `visit` lists the peers
     /// of all instances, so that upstream trackers do not give them back to us.
     pub fn other_instances(&self, visit: VisitPeers) -> OtherInstances {
-        OtherInstances::new(&self.shared, &self.open_stops, visit)
+        OtherInstances::new(&self.shared, &self.name, &self.open_stops, visit)
     }
 
     /// Sends `stopped` in the background for a client that has left.
@@ -254,9 +254,10 @@ impl Forwarders {
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
     }
 
-    /// Returns whether this announce has come back to us after we passed it on.
+    /// Returns whether this announce has come back to us after this instance or another one passed it on.
     pub fn is_loop(&self, via: &Via) -> bool {
-        via.names(&self.name)
+        let is_elsewhere = || self.shared.names_elsewhere.read().iter().any(|name| via.names(name));
+        via.names(&self.name) || (via.hops() > 0 && is_elsewhere())
     }
 
     /// Waits until one attempt has been made to send each `stopped` that is due.

@@ -23,15 +23,17 @@ use tracker_protocol::InfoHash;
 #[derive(Clone, Debug)]
 pub struct OtherInstances {
     shared: Arc<ForwardState>,
+    /// Our name in `Via`.
+    name: String,
     open_stops: TaskTracker,
 }
 
 impl OtherInstances {
     /// `visit` lists the peers of all instances, so that upstream trackers do not give them back to us.
-    pub(super) fn new(shared: &Arc<ForwardState>, open_stops: &TaskTracker, visit: VisitPeers) -> Self {
+    pub(super) fn new(shared: &Arc<ForwardState>, name: &str, open_stops: &TaskTracker, visit: VisitPeers) -> Self {
         // `set` fails only if the peers are known already.
         let _ = shared.elsewhere.set(PeersElsewhere::new(visit));
-        Self { shared: Arc::clone(shared), open_stops: open_stops.clone() }
+        Self { shared: Arc::clone(shared), name: name.to_owned(), open_stops: open_stops.clone() }
     }
 
     /// Takes note of what another instance heard of a client `ago`. If this instance has heard the client since then,
@@ -44,6 +46,16 @@ impl OtherInstances {
         let heard = |torrent: &mut Torrent| torrent.heard_elsewhere(client, at, &self.open_stops, now);
         let exchanges = self.shared.torrents.with_known(client.info_hash, None, heard);
         exchanges.into_iter().flatten().for_each(|exchange| self.shared.send(exchange));
+    }
+
+    /// Returns our name in `Via`.
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Sets the names of the other instances in `Via`. An announce that names one of them has come back to us.
+    pub fn set_names(&self, names: Vec<String>) {
+        *self.shared.names_elsewhere.write() = names;
     }
 
     /// Returns the URL of each forwarder, and our addresses as its upstream sees them.
@@ -71,6 +83,8 @@ pub(super) fn own_peers(
     answer: &ExchangeReply,
 ) -> OwnPeers {
     let mut own = OwnPeers::in_reply(&answer.reply, forwarder.own_addresses().in_reply(answer));
-    shared.elsewhere.get().into_iter().for_each(|elsewhere| elsewhere.add_to(&mut own, info_hash));
+    if !answer.reply.peers.is_empty() {
+        shared.elsewhere.get().into_iter().for_each(|elsewhere| elsewhere.add_to(&mut own, info_hash));
+    }
     own
 }

@@ -40,6 +40,8 @@ pub(super) struct ForwardState {
     /// Notified when a forwarder is no longer configured.
     pub(super) retired: Notify,
     pub(super) metrics: Metrics,
+    /// The names of the other instances in `Via`.
+    pub(super) names_elsewhere: RwLock<Vec<String>>,
     /// The peers of all instances, if several instances share their swarms.
     pub(super) elsewhere: OnceLock<PeersElsewhere>,
 }
@@ -66,6 +68,7 @@ impl ForwardState {
             context: Arc::new(ExchangeContext::new(options.max_exchanges, options.proxies.clone(), delayed)),
             retired: Notify::new(),
             metrics: metrics.clone(),
+            names_elsewhere: RwLock::default(),
             elsewhere: OnceLock::new(),
         };
         (Arc::new(shared), received)

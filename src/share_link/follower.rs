@@ -55,7 +55,14 @@ impl Follower {
 
     /// Moves all positions back by [`OVERLAP`], because the connection was lost.
     pub(super) fn step_back(&mut self) {
+        self.note_known();
         self.positions.iter_mut().for_each(|position| *position = position.back_by(OVERLAP));
+    }
+
+    fn note_known(&mut self) {
+        for (known, position) in self.known.iter_mut().zip(&self.positions) {
+            *known = (*known).max(*position);
+        }
     }
 
     /// Another server has become the primary. This instance's writes last reached it at `beat`; `None` if that is not
@@ -63,10 +70,8 @@ impl Follower {
     /// meanwhile.
     pub(super) fn read_again_since(&mut self, beat: Option<EngineTime>) {
         let start = EntryId { time: beat.unwrap_or_default(), number: 0 }.back_by(CLOCKS_DIFFER);
-        for (known, position) in self.known.iter_mut().zip(&mut self.positions) {
-            *known = (*known).max(*position);
-            *position = (*position).min(start);
-        }
+        self.note_known();
+        self.positions.iter_mut().for_each(|position| *position = (*position).min(start));
     }
 
     /// Whether the entry is read for the first time. If not, also batches of this instance are applied: it may have heard
@@ -181,6 +186,13 @@ mod tests {
         assert_eq!([follower.position(first), follower.position(second)], [id(90_000, 0), id(3000, 1)]);
         let is_new = |n| follower.is_new(first, id(200_000, n));
         assert_eq!([is_new(7), is_new(8)], [false, true]);
+        // The connection is lost before another server becomes the primary.
+        let mut follower = Follower::default();
+        follower.advance(first, id(200_000, 7));
+        follower.advance(second, id(3000, 1));
+        follower.step_back();
+        follower.read_again_since(Some(EngineTime(150_000)));
+        assert_eq!([7, 8].map(|n| follower.is_new(first, id(200_000, n))), [false, true]);
         // A second server, which knows nothing of this instance, before all was read.
         follower.advance(first, id(100_000, 0));
         follower.read_again_since(None);

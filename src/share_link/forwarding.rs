@@ -1,5 +1,8 @@
 //! What forwarding learns from the logs, and from what the instances say about themselves.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::instances::{InstanceNote, UpstreamAddresses};
 use crate::forward::{ClientElsewhere, ClientNews, OtherInstances};
 use crate::share::{SharedRecord, fingerprint};
@@ -7,6 +10,9 @@ use crate::store::{PeerNews, PeerRecord};
 
 /// The most addresses of other instances that are kept for one upstream tracker.
 const MOST_ADDRESSES: usize = 256;
+
+/// The most addresses that are read for it. Instances behind one NAT repeat the same addresses.
+const MOST_READ: usize = 64 * MOST_ADDRESSES;
 
 /// A record as forwarding needs it.
 pub(super) fn client_elsewhere(record: &SharedRecord) -> ClientElsewhere {
@@ -18,25 +24,25 @@ pub(super) fn client_elsewhere(record: &SharedRecord) -> ClientElsewhere {
     ClientElsewhere { info_hash: record.info_hash, ip, is_claim, peer_id, news }
 }
 
-/// The addresses under which the upstream trackers know this instance.
+/// The addresses under which the upstream trackers know this instance. Two forwarders may have the same URL.
 pub(super) fn own_addresses(forwarding: Option<&OtherInstances>) -> UpstreamAddresses {
-    let addresses = forwarding.map(OtherInstances::addresses).unwrap_or_default();
-    addresses.into_iter().map(|(url, addresses)| (name(&url), addresses)).collect()
+    let mut all = UpstreamAddresses::new();
+    for (url, addresses) in forwarding.map(OtherInstances::addresses).unwrap_or_default() {
+        all.entry(name(&url)).or_default().extend(addresses);
+    }
+    all
 }
 
-/// Tells forwarding under which addresses the upstream trackers know the other instances. `notes` are what all
-/// instances say about themselves, and `own` is the name of this instance among them.
-pub(super) fn note_addresses(forwarding: Option<&OtherInstances>, notes: &[(&[u8], &[u8])], own: &str) {
+/// Tells forwarding how to recognize the other instances: by their names in `Via`, and by the addresses under which the
+/// upstream trackers know them.
+pub(super) fn note_others(forwarding: Option<&OtherInstances>, others: &[InstanceNote]) {
     let Some(forwarding) = forwarding else { return };
-    let others = notes.iter().filter(|(instance, _)| *instance != own.as_bytes());
-    let others: Vec<_> = others.filter_map(|(_, note)| InstanceNote::from_json(note)).collect();
+    forwarding.set_names(others.iter().map(|note| note.via.clone()).filter(|via| !via.is_empty()).collect());
     forwarding.set_addresses(|url| {
         let name = name(url);
-        let addresses = others.iter().filter_map(|note| note.upstream.get(&name)).flatten();
-        let mut addresses: Vec<_> = addresses.copied().take(MOST_ADDRESSES).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
+        let addresses = others.iter().filter_map(|note| note.upstream.get(&name)).flatten().copied();
+        let addresses: BTreeSet<IpAddr> = addresses.take(MOST_READ).collect();
+        addresses.into_iter().take(MOST_ADDRESSES).collect()
     });
 }
 

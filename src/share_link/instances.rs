@@ -33,6 +33,9 @@ pub(super) struct InstanceNote {
     /// The addresses under which its upstream trackers know it.
     #[serde(default)]
     pub(super) upstream: UpstreamAddresses,
+    /// Its name in `Via`. Empty if it has no forwarders.
+    #[serde(default)]
+    pub(super) via: String,
 }
 
 impl InstanceNote {
@@ -47,11 +50,19 @@ impl InstanceNote {
 
 /// Returns how many instances there are, and the names of those whose notes are to be removed.
 pub(super) fn count<'a>(notes: &[(&'a [u8], &[u8])], now: EngineTime) -> (i64, Vec<&'a [u8]>) {
-    let silence =
-        |note: &[u8]| beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)));
-    let there = notes.iter().filter(|(_, note)| silence(note) <= GONE).count();
-    let old = notes.iter().copied().filter(|(_, note)| silence(note) > REMOVED).map(|(name, _)| name).collect();
+    let there = notes.iter().filter(|(_, note)| silence(note, now) <= GONE).count();
+    let old = notes.iter().copied().filter(|(_, note)| silence(note, now) > REMOVED).map(|(name, _)| name).collect();
     (i64::try_from(there).unwrap_or(i64::MAX), old)
+}
+
+/// Returns the notes of the instances that are there, but for that of the instance `own`.
+pub(super) fn others(notes: &[(&[u8], &[u8])], own: &str, now: EngineTime) -> Vec<InstanceNote> {
+    let others = notes.iter().filter(|(name, note)| *name != own.as_bytes() && silence(note, now) <= GONE);
+    others.filter_map(|(_, note)| InstanceNote::from_json(note)).collect()
+}
+
+fn silence(note: &[u8], now: EngineTime) -> Duration {
+    beat(note).map_or(Duration::MAX, |beat| Duration::from_millis(now.0.saturating_sub(beat.0)))
 }
 
 /// Returns when the instance of this name wrote its note. `None` if it has no note.
@@ -72,12 +83,14 @@ mod tests {
         let note = |beat| {
             let addresses = vec!["[::]:80".to_owned()];
             let upstream = UpstreamAddresses::new();
-            InstanceNote { addresses, version: "1".to_owned(), started: 0, beat, upstream }.to_json()
+            let (version, via) = ("1".to_owned(), "a".to_owned());
+            InstanceNote { addresses, version, started: 0, beat, upstream, via }.to_json()
         };
         let notes =
             [("old", note(39_999)), ("new", note(40_000)), ("ahead", note(9_000_000)), ("odd", "{}".to_owned())];
         let notes: Vec<_> = notes.iter().map(|(name, note)| (name.as_bytes(), note.as_bytes())).collect();
         assert_eq!(count(&notes, EngineTime(100_000)), (2, vec![&b"odd"[..]]));
+        assert_eq!(others(&notes, "new", EngineTime(100_000)).len(), 1, "the one whose clock is ahead");
         assert_eq!(count(&notes, EngineTime(3_640_000)), (1, vec![&b"old"[..], b"odd"]));
         let beats = ["old", "ahead", "odd", "none"].map(|name| beat_of(&notes, name));
         assert_eq!(beats, [Some(EngineTime(39_999)), Some(EngineTime(9_000_000)), None, None]);

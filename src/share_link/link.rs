@@ -19,6 +19,7 @@ use super::sentinel;
 use super::survey::EngineSurvey;
 use super::target::ShareOptions;
 use crate::clock::Timestamp;
+use crate::forward::OtherInstances;
 use crate::share::{EngineTime, Partition};
 
 /// How often batches are written and read.
@@ -100,7 +101,8 @@ impl ShareLink {
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
-        self.logs.outbox.resend(self.logs.parts.clock.now());
+        // Batches were at risk when the engine answered last, however long it has been away since.
+        self.logs.outbox.resend(self.exchanged);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut surveyed, mut beat) = (Instant::now(), None::<Instant>);
@@ -164,6 +166,7 @@ impl ShareLink {
             started: self.started.unwrap_or_default().0,
             beat: now.0,
             upstream: forwarding::own_addresses(self.logs.parts.forwarding.as_ref()),
+            via: self.logs.parts.forwarding.as_ref().map(OtherInstances::name).unwrap_or_default(),
         };
         let mut commands = pipe();
         commands.cmd("HSET").arg(self.logs.keys.instances()).arg(self.name()).arg(note.to_json());
@@ -172,7 +175,8 @@ impl ShareLink {
         let [written, notes] = replies.as_slice() else { return Err(LinkError::Reply("none")) };
         reply::checked(written)?;
         let notes = reply::pairs(notes)?;
-        forwarding::note_addresses(self.logs.parts.forwarding.as_ref(), &notes, &self.name());
+        let others = instances::others(&notes, &self.name(), now);
+        forwarding::note_others(self.logs.parts.forwarding.as_ref(), &others);
         let (count, gone) = instances::count(&notes, now);
         self.logs.parts.metrics.instances.set(count);
         if !gone.is_empty() {

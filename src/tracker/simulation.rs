@@ -96,10 +96,12 @@ struct Client {
     swarm: u8,
     number: u8,
     left: u64,
+    /// The last byte of its address, if that is not its number.
+    address: Option<u8>,
 }
 
 fn client(swarm: u8, number: u8) -> Client {
-    Client { swarm, number, left: 1 }
+    Client { swarm, number, left: 1, address: None }
 }
 
 impl Client {
@@ -126,7 +128,7 @@ impl Client {
     }
 
     fn ip(self) -> IpAddr {
-        [10, 0, self.swarm, self.number].into()
+        [10, 0, self.swarm, self.address.unwrap_or(self.number)].into()
     }
 
     /// What another instance tells after this client has announced there.
@@ -788,7 +790,8 @@ fn of_two_instances_that_hear_a_client_at_the_same_time_both_keep_it_until_it_le
         }
         settle().await;
         assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
-        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), seconds(1));
+        client(1, 1).announces(&tracker, None).await;
+        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), Duration::from_millis(900));
         settle().await;
         assert_eq!(told(&upstream), [Some(Event::Started), Some(Event::Stopped)]);
     });
@@ -836,6 +839,70 @@ fn what_a_client_was_before_it_moved_is_forgotten_too() {
             sleep(PEER_AGE * 2).await;
             assert_eq!(told(&upstream), [Some(Event::Started)], "{what}");
         }
+    });
+}
+
+#[test]
+fn a_client_that_changes_its_address_and_then_its_instance_is_not_signed_off() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let moved = Client { address: Some(77), ..client(1, 1) };
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(seconds(600)).await;
+        moved.announces(&tracker, None).await;
+        sleep(seconds(600)).await;
+        other_instances(&tracker, &[]).heard(&moved.elsewhere(None), Duration::ZERO);
+        sleep(PEER_AGE * 2).await;
+        assert_eq!(told(&upstream), [Some(Event::Started)]);
+    });
+}
+
+#[test]
+fn a_stop_that_waits_is_not_sent_after_the_client_has_come_back_elsewhere() {
+    simulate(async {
+        let upstream = SimulatedUpstream::new(|request| {
+            let lost = request.event == Some(Event::Stopped);
+            ready(if lost { Err(ForwardError::Timeout) } else { Ok(answer(1800, 1)) }).boxed_local()
+        });
+        let tracker = tracker(&[("upstream", &upstream)]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(seconds(600)).await;
+        client(1, 1).announces(&tracker, Some(Event::Stopped)).await;
+        sleep(seconds(5)).await;
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 1);
+        other_instances(&tracker, &[]).heard(&client(1, 1).elsewhere(None), Duration::ZERO);
+        sleep(PEER_AGE).await;
+        assert_eq!(upstream.count_of(Some(Event::Stopped)), 1);
+    });
+}
+
+#[test]
+fn a_client_that_stops_and_starts_again_within_a_second_is_not_signed_off() {
+    simulate(async {
+        let upstream = good(Duration::ZERO, 1800, 3);
+        let tracker = tracker(&[("upstream", &upstream)]);
+        let heard = other_instances(&tracker, &[]);
+        client(1, 1).announces(&tracker, Some(Event::Started)).await;
+        sleep(Duration::from_millis(100)).await;
+        heard.heard(&client(1, 1).elsewhere(Some(Event::Stopped)), Duration::from_millis(500));
+        settle().await;
+        assert_eq!((told(&upstream), status(&tracker, "upstream").sessions), (vec![Some(Event::Started)], 1));
+    });
+}
+
+#[test]
+fn an_announce_that_another_instance_passed_on_has_come_back() {
+    simulate(async {
+        let tracker = tracker(&[]);
+        let others = other_instances(&tracker, &[]);
+        others.set_names(vec!["other".to_owned()]);
+        let is_loop = |names: &[&str]| {
+            let via = Via::parse(names.iter().map(|name| name.as_bytes()));
+            tracker.forwarders().unwrap().is_loop(&via)
+        };
+        assert!(is_loop(&["1.1 stranger, 1.1 other"]));
+        assert!(!is_loop(&["1.1 stranger"]) && !is_loop(&[]));
     });
 }
 

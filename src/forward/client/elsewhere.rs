@@ -3,38 +3,50 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::ForwardedClient;
+use super::host::Host;
+use tracker_protocol::Event;
 
 /// The times of records from other instances are exact to about this much.
 const UNCERTAIN: Duration = Duration::from_secs(1);
 
 impl ForwardedClient {
-    /// Returns whether the host at this address has left at another instance, at the time `at`. In doubt it has: a client
-    /// often reports the end of its download and leaves at once.
+    /// Returns whether the host at this address has left at another instance, at the time `at`. In doubt it has, because a
+    /// client often reports the end of its download and leaves at once. But a host that has just started stays: it may have
+    /// stopped and started again.
     pub(in crate::forward) fn has_left_elsewhere(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
-        self.was_heard_before(ip, is_claim, at + UNCERTAIN)
+        let Some(host) = self.hosts.iter().find(|host| is_meant(host, ip, is_claim)) else { return false };
+        let margin = if host.request.event == Some(Event::Started) { Duration::ZERO } else { UNCERTAIN };
+        host.is_here() && host.seen < at + margin
     }
 
-    /// Returns whether this instance heard the host at this address last before the time `at`. If the other instance
-    /// heard only a claim of the address, it must be a claim here, too.
-    fn was_heard_before(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
-        self.hosts.iter().any(|host| host.ip == ip && host.is_here() && host.seen < at && (host.is_claim || !is_claim))
-    }
-
-    /// Forgets the host at this address, which another instance heard at the time `at`. The sessions that announced only
-    /// this host end without a `stopped`. In doubt the host stays: if a client announces to two instances at the same time,
-    /// one of them must keep it. Returns whether the host was here, and was heard here before.
-    pub(in crate::forward) fn forget_host(&mut self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
-        let certain = at.checked_sub(UNCERTAIN);
-        if !certain.is_some_and(|certain| self.was_heard_before(ip, is_claim, certain)) {
-            return false;
-        }
+    /// Forgets the host at this address, which another instance heard at the time `at`, and the addresses that the client
+    /// had before. The sessions that announced them end without a `stopped`, even if one was due. In doubt the host stays:
+    /// if a client announces to two instances at the same time, one of them must keep it. Returns the forgotten addresses.
+    pub(in crate::forward) fn forget_host(&mut self, ip: IpAddr, is_claim: bool, at: Instant) -> SmallVec<[IpAddr; 2]> {
         let Self { hosts, sessions, .. } = self;
-        hosts.retain(|host| host.ip != ip);
-        sessions.retain(|held| held.announcing_host(hosts).is_some());
+        let is_older = |host: &Host| at.checked_sub(UNCERTAIN).is_some_and(|at| host.left.unwrap_or(host.seen) < at);
+        let found = hosts.iter().position(|host| is_meant(host, ip, is_claim) && is_older(host));
+        let Some(forgotten) = found.map(|at| hosts.remove(at)) else { return SmallVec::new() };
+        // A client has one address of each family at a time.
+        let is_earlier = |host: &Host| host.ip.is_ipv4() == ip.is_ipv4() && host.seen < forgotten.seen;
+        let earlier = hosts.iter().filter(|host| is_earlier(host)).map(|host| host.ip);
+        let addresses = earlier.chain([ip]).collect();
+        hosts.retain(|host| !is_earlier(host));
+        sessions.retain(|held| match held.announcing_host(hosts) {
+            Some(host) => host.is_here() || !held.covers(&forgotten),
+            None => false,
+        });
         self.quiet = None;
-        true
+        addresses
     }
+}
+
+/// Returns whether a record of another instance is about this host. If the other instance heard only a claim of the
+/// address, it must be a claim here, too.
+fn is_meant(host: &Host, ip: IpAddr, is_claim: bool) -> bool {
+    host.ip == ip && (host.is_claim || !is_claim)
 }

@@ -26,7 +26,7 @@ impl HeldSession {
         Self { forwarder: Arc::clone(forwarder), ip, session: Session::new() }
     }
 
-    fn covers(&self, host: &Host) -> bool {
+    pub(super) fn covers(&self, host: &Host) -> bool {
         self.forwarder.announced_ip(host.outside) == self.ip
     }
 

@@ -35,6 +35,7 @@ fn a_client_may_leave_at_another_instance_than_the_one_that_announced_it_upstrea
     from(&a, "192.168.1.5", &client.clone().event("started"));
     until_told(&upstream, &["started"]);
     until_peers(&b, "t", &["192.168.1.5:6881"]);
+    from(&a, "192.168.1.5", &client);
     from(&b, "192.168.1.5", &client.event("stopped"));
     until_told(&upstream, &["started", "stopped"]);
     until_sessions(&a, 0);

@@ -32,7 +32,7 @@ impl Clients {
     }
 
     /// The client now announces to another instance, which has told the upstream trackers. So this instance forgets what
-    /// it has announced at the client's address: this client, its earlier port, and an earlier client at this port. A
+    /// it has announced at the client's address: this client, its earlier port, and earlier clients at this port. A
     /// `stopped` for one of them would remove the client at upstream trackers that compare only ids or only endpoints.
     fn moved_elsewhere(
         &mut self,
@@ -42,14 +42,15 @@ impl Clients {
     ) {
         let replaced = self.endpoints.sole(&(ip, port)).map(|peer_id| ClientKey { peer_id, port });
         let earlier = self.ports.sole(&(peer_id, ip)).map(|port| ClientKey { peer_id, port });
-        for key in [Some(ClientKey { peer_id, port }), replaced, earlier].into_iter().flatten() {
+        let key = ClientKey { peer_id, port };
+        let predecessors = self.by_key.get(&key).map(|client| client.predecessors.clone()).unwrap_or_default();
+        for key in [Some(key), replaced, earlier].into_iter().flatten().chain(predecessors) {
             let Some(client) = self.by_key.get_mut(&key) else { continue };
-            if client.forget_host(ip, is_claim, at) {
-                let is_gone = client.is_gone();
-                self.vacate(key, ip);
-                if is_gone {
-                    self.remove(key);
-                }
+            let addresses = client.forget_host(ip, is_claim, at);
+            let is_gone = client.is_gone();
+            addresses.into_iter().for_each(|ip| self.vacate(key, ip));
+            if is_gone {
+                self.remove(key);
             }
         }
     }
