@@ -110,8 +110,7 @@ impl Circuit {
         }
     }
 
-    /// Admits an exchange. [`Self::ended`] must be called when the exchange has ended. The error is the state that
-    /// prevents the exchange.
+    /// Admits an exchange, or returns the state that prevents it. After the exchange, call [`Self::ended`].
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
@@ -156,8 +155,7 @@ impl Circuit {
             (CallOutcome::NotMade, CircuitState::Probing, Admission::Probe) => {
                 self.set_state(CircuitState::Open { until: now }, now);
             }
-            // The failure of an exchange that began before the circuit opened does not count any more. A request that
-            // was not sent says nothing about the forwarder.
+            // Ignored: an exchange that began before the circuit opened, or one that was never sent.
             (CallOutcome::Failed | CallOutcome::NotMade, ..) => {}
         }
     }

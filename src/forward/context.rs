@@ -1,5 +1,4 @@
-//! What all exchanges of the process share: the limit on exchanges under way, the proxies, and the addresses on which
-//! the process listens.
+//! What all exchanges of the process share: the limit on exchanges, the proxies, and our listening addresses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,8 +69,7 @@ impl ExchangeContext {
         }
     }
 
-    /// Logs that an exchange could not be carried out, because this host failed. `what` names the failure. Only one
-    /// line is logged in each [`REPORT_PAUSE`].
+    /// Logs that this host failed, so that an exchange could not be made. At most one line in each [`REPORT_PAUSE`].
     pub(super) fn report(&self, what: &str) {
         let now = Instant::now();
         let mut reported = self.reported.lock();

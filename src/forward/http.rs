@@ -60,8 +60,8 @@ struct Answered<S> {
 }
 
 impl HttpUpstream {
-    /// Checks a forwarder's `uri`, and its `host` if it has one. The error is for the operator, and continues a
-    /// sentence that names the forwarder.
+    /// Checks a forwarder's `uri` and optional `host`. The operator's error continues a sentence that names the
+    /// forwarder.
     pub(super) fn new(
         uri: &Url,
         host: Option<&str>,
@@ -106,7 +106,7 @@ impl HttpUpstream {
     }
 
     /// Sends one announce and reads the reply. `query` comes from [`tracker_protocol::upstream::put_query`]. `timeout`
-    /// covers everything, from the look-up of the name to the last byte.
+    /// covers all, from the look-up of the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`, because awc's connections are bound to their thread.
     pub(super) async fn announce(

@@ -17,15 +17,15 @@ impl ForwardedClient {
         self.was_heard_before(ip, is_claim, at + UNCERTAIN)
     }
 
-    /// Returns whether this instance heard the host at this address last before the time `at`. If the other instance
-    /// heard only a claim of the address, it must be a claim here, too.
+    /// Returns whether this instance last heard the host before `at`. A claim heard elsewhere matches only a claim
+    /// here.
     fn was_heard_before(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
         self.hosts.iter().any(|host| host.ip == ip && host.is_here() && host.seen < at && (host.is_claim || !is_claim))
     }
 
-    /// Forgets the host at this address, which another instance heard at the time `at`. The sessions that announced only
-    /// this host end without a `stopped`. In doubt the host stays: if a client announces to two instances at the same time,
-    /// one of them must keep it. Returns whether the host was here, and was heard here before.
+    /// Forgets the host at this address, which another instance heard at `at`. Sessions that announced only this host
+    /// end without a `stopped`. In doubt the host stays: if a client announces to two instances at once, one must keep
+    /// it. Returns whether the host was here and was last heard before `at`.
     pub(in crate::forward) fn forget_host(&mut self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
         let certain = at.checked_sub(UNCERTAIN);
         if !certain.is_some_and(|certain| self.was_heard_before(ip, is_claim, certain)) {

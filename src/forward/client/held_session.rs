@@ -30,8 +30,7 @@ impl HeldSession {
         self.forwarder.announced_ip(host.outside) == self.ip
     }
 
-    /// Returns the host whose announces this session passes on: the first host that is still here. If all hosts have
-    /// left, the result is the last host.
+    /// Returns the host whose announces this session passes on: the first that is still here, or else the last host.
     pub(super) fn announcing_host<'a>(&self, hosts: &'a [Host]) -> Option<&'a Host> {
         let covered = || hosts.iter().filter(|host| self.covers(host));
         covered().find(|host| host.is_here()).or_else(|| covered().next_back())

@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::forward::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
 
-/// How many exchanges may be under way with one forwarder. Further exchanges wait, so that an upstream that does not
-/// answer takes a bounded number of descriptors.
+/// The most exchanges under way with one forwarder. This bounds the descriptors that a silent upstream takes.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// A queue from which items are taken at a bounded rate, each with one of a bounded number of permits.

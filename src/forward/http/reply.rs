@@ -43,8 +43,8 @@ where
     let raw = if status == StatusCode::OK {
         raw.await.map_err(|error| body_error(error, code))?
     } else {
-        // If the body cannot be read, the error is the status, because the status says more. This read has its own
-        // timeout, because the status would be lost if the caller's timeout ended the read.
+        // An unreadable body leaves the status as the error. The read has its own timeout: the caller's would lose the
+        // status.
         let raw = tokio::time::timeout_at(deadline, raw).await;
         raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
     };

@@ -26,8 +26,7 @@ pub(super) struct HttpRequest<'a> {
 }
 
 impl HttpRequest<'_> {
-    /// Sends the request to the first address that accepts a connection, and returns that address with the head of the
-    /// response.
+    /// Sends the request to the first address that accepts a connection. Returns that address and the response's head.
     pub(super) async fn send(
         &self,
         route: &UpstreamRoute,

@@ -90,8 +90,7 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     socket.set_tcp_nodelay(true).map_err(local)?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-        // On loopback, a connection is refused at once. This is no failure of this host: nothing listens at the
-        // address.
+        // On loopback, a refusal comes at once: nothing listens at the address. That is no failure of this host.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
         Err(error) => return Err(local(error)),
         Ok(()) => {}

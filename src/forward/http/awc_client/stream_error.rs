@@ -4,8 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-/// Why a connection failed, if the system does not report the cause. The error passes through awc inside an
-/// [`io::Error`].
+/// Why a connection failed, if the system reports no cause. Passes through awc inside an [`io::Error`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum StreamError {
     /// The TLS handshake failed.
