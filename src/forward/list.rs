@@ -16,8 +16,7 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a
-/// different part of them.
+/// The most peers of each family in a combined list. Each client gets a different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
 /// A list is used for at least this long, so that a client that announces every ten minutes always finds a list.
@@ -56,8 +55,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. The
-    /// largest of their counts is taken, and not the sum, because several trackers count the same seeds.
+    /// Combines several lists. Peers are interleaved without repeats, so that no list displaces the others. The counts
+    /// are the largest, not the sum: several trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);
@@ -114,8 +113,8 @@ fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) ->
     kept
 }
 
-/// The latest lists of one forwarder for one torrent. Upstream trackers give a seed only leechers, so a seed's list is
-/// incomplete for a leecher.
+/// The latest lists of one forwarder for one torrent. A seed's list is incomplete for a leecher: upstream trackers give
+/// a seed only leechers.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// From the latest announce of a client that downloads.
@@ -129,8 +128,7 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// Returns the list for clients that download, or the list for clients that do not. `None` if that list is no
-    /// longer good.
+    /// Returns the list for clients that download, or for those that do not. `None` if it is no longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))

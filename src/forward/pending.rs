@@ -18,11 +18,9 @@ pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 /// The lists for an announce.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPeerSet {
-    /// The lists that were there at once, in the order of configuration, followed by the lists for which the announce
-    /// waited.
+    /// The lists that were there at once, in the order of configuration, then the lists that the announce waited for.
     pub lists: UpstreamLists,
-    /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again
-    /// soon.
+    /// Whether a list is still to come. Then the client is asked to announce again soon.
     pub pending: bool,
 }
 
@@ -59,8 +57,7 @@ impl PendingLists {
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // The forwarder is returned too: if there is no list because the forwarder is late, its list is still to
-            // come.
+            // A late forwarder gives no list here, but the list is still to come. So the forwarder is returned, too.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();
