@@ -20,8 +20,8 @@ use crate::clock;
 use crate::metrics::Metrics;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
-/// first the torrents of the source that added the most torrents.
+/// The most bytes for all torrents and lists. Beyond this, torrents are evicted: first from the source that added the
+/// most.
 const MAX_MEMORY: u32 = 256 * 1024 * 1024;
 
 /// What the workers and the engine share.
@@ -87,8 +87,8 @@ impl ForwardState {
         }
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. Queues the exchanges that are due next.
-    /// `answer` is what the upstream replied, with the clients of ours that are known to be in the reply.
+    /// Records that an exchange has ended, or was dropped before it began. Queues those that are due next. `answer` is
+    /// the upstream's reply, with the clients of ours that may be in it.
     pub(super) fn end(
         &self,
         exchange: &Exchange,

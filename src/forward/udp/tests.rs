@@ -60,8 +60,7 @@ impl ScriptedTracker {
         (Request::parse(&buffer[..length]).unwrap(), from)
     }
 
-    /// Returns the next request. Repetitions are skipped: on a busy machine a response may be late, and the request is
-    /// sent again.
+    /// Returns the next request. Repetitions are skipped: on a busy machine, a late response causes them.
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
@@ -75,8 +74,8 @@ impl ScriptedTracker {
         }
     }
 
-    /// Returns whether no packet has come. Loopback delivers packets in order. So when an answer to a later packet has
-    /// arrived, every earlier packet is here.
+    /// Returns whether no packet has come. Loopback delivers in order: once a later packet is answered, every earlier
+    /// packet is here.
     fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
@@ -335,8 +334,8 @@ async fn only_the_tracker_s_answer_to_this_request_counts() {
     let upstream = tracker.upstream();
     let script = async {
         let (transaction, from) = tracker.connect_request().await;
-        // Three responses that do not count: one is too short, one is for another request, and one comes from another
-        // address. Then the answer, and a second answer, which does not count either.
+        // Three responses that do not count: too short, for another request, from another address. Then the answer, and
+        // a second answer, which does not count either.
         tracker.send(b"\0\0\0", from).await;
         tracker.send(&udp::encode_connected(TransactionId(!transaction.0), OTHER_ID), from).await;
         stranger.send(&udp::encode_connected(transaction, OTHER_ID), from).await;

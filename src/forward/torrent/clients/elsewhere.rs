@@ -13,8 +13,8 @@ use crate::forward::elsewhere::{ClientElsewhere, ClientNews};
 use crate::forward::forwarder::Exchange;
 
 impl Clients {
-    /// Records what another instance heard of a client at the time `at`. Returns the `stopped` exchanges that begin, if
-    /// the client has left.
+    /// Records what another instance heard of a client at `at`. Returns the `stopped` exchanges that begin if it has
+    /// left.
     pub(in crate::forward::torrent) fn heard_elsewhere(
         &mut self,
         client: &ClientElsewhere,
@@ -31,9 +31,9 @@ impl Clients {
         }
     }
 
-    /// The client now announces to another instance, which has told the upstream trackers. So this instance forgets what
-    /// it has announced at the client's address: this client, its earlier port, and an earlier client at this port. A
-    /// `stopped` for one of them would remove the client at upstream trackers that compare only ids or only endpoints.
+    /// The client now announces to another instance, which told the upstream trackers. So this instance forgets the
+    /// client, its earlier port, and an earlier client at this port. At upstream trackers that compare only ids or only
+    /// endpoints, a `stopped` for one of the three would remove the client.
     fn moved_elsewhere(
         &mut self,
         &ClientElsewhere { ip, peer_id, is_claim, .. }: &ClientElsewhere,
