@@ -1,5 +1,5 @@
-//! Keeps one value for each torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
-//! smaller and more, so they have a cache of their own (`store::memory`). Both evict by one rule ([`crate::eviction`]).
+//! Keeps one value per torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
+//! smaller and more, and have their own cache (`store::memory`). Both evict by one rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -71,8 +71,7 @@ struct Contents<T> {
 }
 
 impl<T: Weigh + Default> TorrentCache<T> {
-    /// Returns an empty cache, whose values may weigh `capacity` in total. A torrent that has not been used for `idle`
-    /// is dropped.
+    /// Returns an empty cache for values of the total weight `capacity`. Torrents unused for `idle` are dropped.
     pub fn new(capacity: u32, idle: Duration) -> Self {
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
@@ -85,8 +84,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value on behalf of a client at `source`. A torrent that is not known gets a default value
-    /// first. The change counts as a use of the torrent.
+    /// Changes a torrent's value for a client at `source`. An unknown torrent starts with a default value. Counts as a
+    /// use.
     pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
         let mut change = change;
         loop {
@@ -98,8 +97,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value if the torrent is known. If `used` is given, the change counts as a use of the torrent
-    /// at that time.
+    /// Changes a torrent's value if the torrent is known. If `used` is given, that counts as a use at that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -109,8 +107,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.change(&self.find(info_hash)?, used, change).ok()
     }
 
-    /// Changes a torrent's value, unless the cache has dropped the torrent. The change does not count as a use of the
-    /// torrent.
+    /// Changes a torrent's value, unless the cache has dropped the torrent. Does not count as a use.
     pub fn with_handle<R>(&self, Handle(cell): &Handle<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.change(cell, None, change).ok()
     }
@@ -125,8 +122,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
 
     /// Returns the torrents that are known at present, in no order. Iterating does not count as a use.
     pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
-        // The handles of one shard at a time are copied, so that no lock is held while the caller works on the
-        // torrents.
+        // One shard's handles at a time are copied, so that the caller works without a lock.
         self.shards.iter().flat_map(|shard| {
             let cells = shard.lock();
             cells.iter().map(|cell| Handle(Arc::clone(cell))).collect::<Vec<_>>()
@@ -181,8 +177,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is
-    /// given, the change counts as a use of the torrent at that time.
+    /// Changes a value. Gives `change` back if the cell was dropped before the lock. If `used` is given, that counts as
+    /// a use at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {
@@ -208,8 +204,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.weight.load(Relaxed) > self.capacity
     }
 
-    /// Drops torrents until there is room again for a torrent that has grown. If that torrent is new, it may itself be
-    /// dropped.
+    /// Drops torrents until there is room for one that has grown. If that one is new, it may be dropped itself.
     fn make_room(&self, grown: &Arc<Cell<T>>, is_new: bool) {
         for _ in 0..GROWTH {
             let Some(victim) = self.victim(grown, is_new) else { return };

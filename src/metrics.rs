@@ -1,8 +1,8 @@
 //! Every metric, with its name, help and labels, as one struct of handles.
 //!
-//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are names that the Go
-//! retracker uses, so its dashboards keep working. These two names have no suffix in either exposition format.
-//! OpenMetrics allows that only for metrics of unknown type, so these two have that type.
+//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are the Go retracker's,
+//! for its dashboards. These two have no suffix in either exposition format. OpenMetrics allows that only for the type
+//! unknown, so they have that type.
 
 mod access;
 mod chihaya;
@@ -54,11 +54,10 @@ pub struct Metrics {
     pub announces: RequestMetrics,
     /// Scrapes.
     pub scrapes: RequestMetrics,
-    /// Scrapes that were answered in part, because they had more torrents than a scrape may have. Only a Chihaya file
-    /// sets this limit.
+    /// Scrapes answered in part, because they had too many torrents. Only a Chihaya file sets this limit.
     pub scrapes_cut: Counter,
-    /// The time from the request's arrival until the reply is ready. `None` if metrics are not exposed, because reading
-    /// the clock takes time.
+    /// The time from a request's arrival until its reply is ready. `None` without exposed metrics: reading the clock
+    /// takes time.
     announce_duration: Option<DurationHistogram>,
     /// Chihaya's own metrics. `None` unless a Chihaya configuration file is in use.
     chihaya: Option<ChihayaMetrics>,
@@ -219,8 +218,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the numbers of peers in the zones, which are read at each scrape of `/metrics`. Only a tracker with
-    /// zones registers them.
+    /// Registers the zones' numbers of peers, read at each scrape of `/metrics`. Only for a tracker with zones.
     pub fn register_zones(registry: &mut Registry, sample: impl Fn() -> ZoneSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
@@ -250,8 +248,7 @@ impl Metrics {
         self.requests.0.inc();
     }
 
-    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` is Chihaya's name for the kind
-    /// of request.
+    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` is Chihaya's name for its kind.
     pub fn time_for_chihaya(&self, protocol: Protocol, action: &'static str, client: IpAddr) -> Option<ResponseTimer> {
         self.chihaya.as_ref().map(|chihaya| chihaya.time(protocol, action, client))
     }

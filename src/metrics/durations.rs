@@ -76,9 +76,9 @@ impl DurationCounts {
         self.0.iter().sum()
     }
 
-    /// Returns the duration in seconds that this share of the durations does not exceed; `None` if there were no
-    /// durations. A bucket's durations are taken to be evenly spread between its bounds. The last bucket has no upper
-    /// bound, so its lower bound is returned.
+    /// Returns the seconds that this share of the durations does not exceed; `None` without durations. Assumes that
+    /// they are spread evenly between a bucket's bounds. For the last bucket, which has no upper bound, returns the
+    /// lower one.
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.total() as f64;

@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. The metrics of a name are removed when the last forwarder of this name is gone.
-//! Otherwise they would accumulate, because a reloaded file may have new names each time.
+//! The metrics of each forwarder. Those of a name go with its last forwarder. Otherwise they would accumulate: a
+//! reloaded file may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,8 +29,7 @@ pub struct ForwarderMetrics {
     series: Arc<Series>,
 }
 
-/// The time series for one name of forwarders. When this value is dropped, the time series are removed from the
-/// families.
+/// The time series for one name of forwarders. When it is dropped, the families lose them.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,
@@ -153,8 +152,8 @@ impl ForwarderMetrics {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
 
-    /// Counts an exchange that has ended. `outcome` is the label of its outcome, `status` the HTTP status if one was
-    /// read, and `peers` the number of received peers.
+    /// Counts an exchange that has ended. `outcome` is its label, `status` the HTTP status if one was read, and `peers`
+    /// the number received.
     pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
         let Series { all, ends, .. } = &*self.series;
         ends.lock().insert((outcome, status));

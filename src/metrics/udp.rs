@@ -12,8 +12,8 @@ pub struct UdpMetrics {
     pub connects: Counter,
     /// Datagrams that are not a request.
     pub malformed: Counter,
-    /// Datagrams that a listener for proxies dropped, because the PROXY protocol header was missing or malformed, or
-    /// because the sender is not trusted.
+    /// Datagrams dropped by a listener for proxies: the PROXY protocol header is missing or malformed, or the sender
+    /// not trusted.
     pub unproxied: Counter,
     /// Requests whose connection id is too old, was issued to another address or is forged.
     pub unknown_id: Counter,

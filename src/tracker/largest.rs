@@ -42,8 +42,8 @@ impl TorrentOrder {
     }
 }
 
-/// Remembers the largest torrents that it has found. Each look visits some torrents of the store, and the next look
-/// continues where the last look ended. So in a large store, a new torrent may be missing for a few looks.
+/// Remembers the largest torrents. Each look visits some torrents of the store, and continues where the last one ended.
+/// So in a large store, a new torrent may be missing for a few looks.
 #[derive(Debug, Default)]
 pub(super) struct LargestTorrents(Mutex<Found>);
 
@@ -55,8 +55,8 @@ struct Found {
 }
 
 impl LargestTorrents {
-    /// Looks at some torrents of the store, unless the last look was less than `PAUSE` ago. Returns the largest
-    /// torrents that are remembered, at most `most` of them, in `order`.
+    /// Looks at some torrents, unless the last look was less than `PAUSE` ago. Returns at most `most` of the largest,
+    /// in `order`.
     pub(super) fn look(
         &self,
         now: Timestamp,

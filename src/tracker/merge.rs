@@ -47,8 +47,8 @@ impl Recipient {
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Returns whether the client can reach an upstream peer at exactly this address. The tracker does not translate
-    /// upstream addresses, because the external addresses of our zones do not apply to upstream peers.
+    /// Returns whether the client can reach an upstream peer at exactly this address. Nothing is translated: our zones'
+    /// external addresses do not apply to upstream peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
@@ -69,8 +69,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local peers, until the reply has as many peers as the client wants (both families
-/// together). Upstream peers of the client's own address family come first.
+/// Adds upstream peers after the local peers, up to the number that the client wants of both families. Its own family
+/// comes first.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
@@ -83,8 +83,8 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Counts how many peers of a forwarder's list the client may get, and how many it does not get for which reason.
-/// `local` are the local peers of the reply.
+/// Counts the peers of a forwarder's list that the client may get, and the others by reason. `local` are the reply's
+/// local peers.
 pub(super) fn list_use(local: &PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) -> ListUse {
     let mut counts = ListUse::default();
     let is_v4 = client.place.ip.is_ipv4();
@@ -113,8 +113,7 @@ fn count<A: Ip>(
     }
 }
 
-/// Appends at most `room` upstream peers that the client can use and that are not in `peers` yet. Returns how many
-/// peers were appended.
+/// Appends at most `room` upstream peers that the client can use and `peers` lacks. Returns how many.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,
@@ -141,8 +140,7 @@ const COMPARE: usize = 16;
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// Has bit `port % 64` set for the port of each peer in the reply. An endpoint whose bit is not set cannot be in the
-    /// reply, so the tracker need not compare it.
+    /// Bit `port % 64` is set for each peer in the reply. An endpoint with an unset bit needs no comparison.
     ports: u64,
 }
 

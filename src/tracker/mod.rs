@@ -1,5 +1,5 @@
-//! Decides what an announce changes and what its reply contains: topology → store → forward → merge. This module knows
-//! no web framework, no encoding and no sockets.
+//! Decides what an announce changes and what its reply contains: topology → store → forward → merge. Knows no web
+//! framework, no encoding and no sockets.
 
 mod explain;
 mod hearings;
@@ -115,8 +115,7 @@ impl Tracker {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
-        // An announce that we forwarded may come back to us. The tracker answers such an announce, but neither records
-        // nor forwards it.
+        // An announce that we forwarded may come back. Then it is answered, but neither recorded nor forwarded.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
         if is_loop {
             announcement.action = Action::Peek;
@@ -144,15 +143,15 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // Another retracker gets only the counts of our own swarm. Otherwise two retrackers that forward to each other
-        // would each add the other's counts again and again.
+        // Another retracker gets only our own counts. Otherwise two that forward to each other would add them again and
+        // again.
         let counts = requester.via.hops() == 0;
         let client =
             Recipient { place: announcement.place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers and their peers are usually outside the client's network. So both can reach the client only
-        // at its outside address.
+        // Upstream trackers and their peers are usually outside the client's network, and reach it only at this
+        // address.
         let outside = addresses.outside.unwrap_or(ip);
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
         if stopped {
@@ -264,8 +263,8 @@ impl Tracker {
         }
     }
 
-    /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if there is a
-    /// `port`), the explanation is for that peer. The store does not change.
+    /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if given),
+    /// explains it for that peer. The store does not change.
     pub fn explain(&self, ip: IpAddr, port: Option<NonZeroU16>, info_hash: InfoHash) -> Explanation {
         let place = self.topology.zoned(ip);
         let usual = self.policy.limits(Protocol::Http).want(NumWant::Default);
@@ -304,8 +303,8 @@ impl Tracker {
         }
     }
 
-    /// Returns what the tracker knows of a torrent, for the operator. `None` if neither the store nor a forwarder knows
-    /// the torrent. The store does not change.
+    /// Returns what the tracker knows of a torrent, for the operator; `None` if it knows nothing. The store does not
+    /// change.
     pub fn torrent(&self, info_hash: InfoHash) -> Option<TorrentView> {
         let swarm = self.store.list(self.clock.now(), &self.topology, info_hash);
         let forwarders = self.forwarders.as_ref().map(|all| all.explain(info_hash, true)).unwrap_or_default();
@@ -313,7 +312,7 @@ impl Tracker {
         is_known.then_some(TorrentView { swarm, forwarders })
     }
 
-    /// Returns the largest torrents, the largest first: at most `most`, and at most 100. The counts are at most five
+    /// Returns the largest torrents, the largest first: at most `most`, and at most 100. Counts are at most five
     /// seconds old. In a very large store, new torrents may be missing for some seconds.
     pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
         self.largest.look(self.clock.now(), &self.store, order, most)
@@ -359,8 +358,7 @@ impl Tracker {
         self.store.totals()
     }
 
-    /// Returns each zone's name, with the numbers of its seeds and of its other peers. The zones are in the order of the
-    /// configuration.
+    /// Returns each zone's name and numbers of seeds and other peers, in the order of the configuration.
     pub fn peers_by_zone(&self) -> impl Iterator<Item = (&str, [i64; 2])> {
         self.topology.zones().map(|(zone, name)| (name, self.store.peers_in(zone)))
     }

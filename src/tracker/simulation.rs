@@ -182,8 +182,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // The first announces of the clients are spread over half a minute. Then each client announces every
-                // half minute.
+                // The first announces are spread over half a minute. Then each client announces every half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -204,8 +203,8 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each client is announced upstream twice: at its first announce, and after the upstream's interval of a minute.
-        // The shorter interval of the clients' own announces does not matter.
+        // Each client goes upstream twice: at first, and after the upstream's interval of a minute, however often it
+        // announces.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
         // An exchange that brings junk fails at once. After three failures, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
@@ -218,8 +217,8 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         // All clients stop announcing. The good upstream gets `stopped` for each client.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // The other upstreams may have recorded the clients although their replies did not arrive. So the tracker tries
-        // for a while to send `stopped` to these upstreams.
+        // The other upstreams may have recorded the clients without an answer, so the tracker tries for a while to send
+        // them `stopped`.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -256,8 +255,8 @@ fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm gets the good upstream's peers at once. The first clients of new swarms wait
-        // only for the good upstream.
+        // The swarm's second client gets the good upstream's peers at once. First clients of new swarms wait only for
+        // that upstream.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -384,8 +383,7 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // The client's own exchange is still under way. The second announce neither starts another exchange nor waits
-        // for the first one.
+        // The client's own exchange is under way. The second announce starts no other, and does not wait.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -403,8 +401,8 @@ fn the_second_client_is_announced_upstream_and_answered_at_once() {
         let tracker = tracker(&[("upstream", &upstream)]);
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
         let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
-        // The client gets one peer of the LAN and three of the upstream. The interval is short, because the exchange
-        // that has just started may bring more peers.
+        // The client gets one peer of the LAN and three of the upstream. The interval is short: the exchange that just
+        // started may bring more.
         assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
         sleep(seconds(1)).await;
         let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
@@ -467,8 +465,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Five clients announce. Each row has the cause, an upstream that fails for this cause, the forwarder's state after
-    // the first announce and after the last announce, and the number of requests that the upstream got.
+    // Five clients announce. Each row has the cause, an upstream that fails for it, the forwarder's state after the
+    // first and after the last announce, and the number of requests to the upstream.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),
@@ -506,8 +504,8 @@ fn every_cause_has_its_consequence() {
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
                 assert_eq!(strangers_in(&reply), 3, "{name}: the peers of the good upstream arrive all the same");
-                // With a silent upstream, the test waits longer than an exchange may take. With the other upstreams, it
-                // waits less than the first back-off.
+                // For a silent upstream, longer than an exchange may take. For the others, less than the first
+                // back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
                 match number {
@@ -564,8 +562,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // The client is announced upstream at the beginning and after five minutes. Both announces have `started`,
-        // because the upstream has not accepted the client yet.
+        // The client goes upstream at the beginning and after five minutes. Both announces have `started`: the upstream
+        // has not accepted it yet.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });

@@ -27,8 +27,7 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// Makes the log name one address that no other client can reach. Further such addresses appear only in the debug
-    /// log, because there may be many.
+    /// Logs one address that no other client can reach. There may be many, so the rest appear only in the debug log.
     told: Once,
 }
 
@@ -48,8 +47,7 @@ impl Unlisted {
         warning.into()
     }
 
-    /// Counts and logs an announce of a client at an address that other clients cannot reach. Returns the warning for
-    /// the client.
+    /// Counts and logs an announce from an address that other clients cannot reach. Returns the client's warning.
     pub(super) fn unreachable(&self, ip: IpAddr) -> Cow<'static, str> {
         self.metrics.address.inc();
         log::debug!("a client at {ip} is not listed: no other client can reach that address");
