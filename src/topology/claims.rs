@@ -1,5 +1,4 @@
-//! The addresses under which a client is recorded, and whether the client itself may name them with `ip`, `ipv4` or
-//! `ipv6`.
+//! A client's recorded addresses, and whether the client may name them itself with `ip`, `ipv4` or `ipv6`.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -13,8 +12,8 @@ use super::reach::{Reach, is_connectable, is_local, is_outside};
 pub enum IpParam {
     /// No client.
     Never,
-    /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. Other
-    /// clients may not, because a stranger could register a victim's address.
+    /// Clients on this host and on private networks: retrackers on a LAN announce for their clients. A stranger could
+    /// register a victim's address, so other clients may not.
     #[default]
     Private,
     /// All clients: for a tracker that only trusted people can reach.
@@ -30,13 +29,11 @@ impl IpParam {
         }
     }
 
-    /// Returns the addresses under which a client is recorded: the address that it announced from, or the addresses
-    /// that it claims.
+    /// Returns the addresses under which a client is recorded: the source of its announce, or its claims.
     ///
-    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
-    /// So each of these two counts only if the announce came from an address of the same family. If the announce came
-    /// from a link-local address, which clients elsewhere cannot use, both count. `is_passed_on` is whether another
-    /// retracker has forwarded the announce.
+    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second one, so each counts
+    /// only if `source` has the same family. From a link-local address, which clients elsewhere cannot use, both count.
+    /// `is_passed_on` is whether another retracker forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {

@@ -1,9 +1,8 @@
-//! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
+//! Leases: in each zone, one host at a time fetches a blob from its origin. The others get the bytes from that host.
 //!
-//! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. A holder may be stuck: it sends
-//! heartbeats and fetches nothing. Or it may die after a heartbeat. The hosts that wait should not wait long, so the
-//! next host that asks gets the lease (see [`Takeover`]). If no host asks, the holder keeps the lease, because its end
-//! would help no host.
+//! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. But a holder may send
+//! heartbeats and fetch nothing, or die after one. The waiting hosts should not wait long, so the next that asks gets
+//! the lease (see [`Takeover`]). If none asks, the holder keeps it: its end would help no host.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,13 +24,12 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// Another host that asks gets the lease if the holder's bytes have not grown for this long.
 const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
 
-/// Another host that asks gets the lease if the holder has had all bytes for this long. The holder has to hash the
-/// bytes before it ends the lease, and its bytes cannot grow meanwhile.
+/// If the holder has had all bytes for this long, another host that asks gets the lease. The holder must hash the bytes
+/// before it ends the lease, and meanwhile they cannot grow.
 const LONGEST_FINISH: Duration = LEASE_TTL;
 
-/// Another host that asks gets the lease if the holder sent heartbeats and has sent none for this long. torrent-cache
-/// sends a heartbeat every second. A holder that never sent a heartbeat, such as a person with curl, keeps the lease
-/// for [`LEASE_TTL`].
+/// If the holder's heartbeats have stopped for this long, another host that asks gets the lease. torrent-cache sends
+/// one every second. A holder that never sent any, such as a person with curl, keeps the lease for [`LEASE_TTL`].
 const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
@@ -60,8 +58,7 @@ pub struct HeldLease {
     pub holder: LeaseHolder,
     /// How many bytes of the blob the holder has.
     pub have: u64,
-    /// The number of the lease. Every lease has a higher number than all leases before it, even those of an earlier
-    /// process.
+    /// The number of the lease, higher than those of all earlier leases, even of an earlier process.
     pub generation: u64,
     /// When the lease was granted or last renewed.
     renewed: Timestamp,
@@ -127,8 +124,8 @@ struct LeaseTable {
 }
 
 impl Leases {
-    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. The generations begin at a multiple
-    /// of this time, so that they are higher than those of an earlier process.
+    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. Generations begin at a multiple of
+    /// it, above those of an earlier process.
     pub(super) fn new(unix_time: u64) -> Self {
         // JSON has numbers of 53 bits. Seconds take 31 bits now, which leaves room for a million leases a second.
         Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))

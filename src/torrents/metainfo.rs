@@ -1,7 +1,6 @@
-//! The torrent files of blobs, in a cache that is bounded by their bytes.
+//! The torrent files of blobs, in a cache with a bound on their bytes.
 //!
-//! A file stays for as long as its swarm has peers, and then for a day. When there is no more room, the file that was
-//! used least recently is removed.
+//! A file stays while its swarm has peers, and a day longer. If room is short, the least recently used is removed.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -25,8 +24,7 @@ const WITHOUT_PEERS: Duration = Duration::from_hours(24);
 /// The bytes that the cache takes for an entry, beside the file and the key. The number is generous.
 const OVERHEAD: usize = 512;
 
-/// How many files are checked in one call of [`MetainfoCache::housekeep`]. The fullest cache is checked within half an
-/// hour.
+/// How many files one [`MetainfoCache::housekeep`] checks. The fullest cache is checked within half an hour.
 const CHECKED: usize = 100;
 
 /// A torrent file as it was stored.
@@ -42,8 +40,7 @@ pub struct StoredMetainfo {
     pub digest: String,
     /// The number of the file, in the order in which files were stored; from 1 on.
     pub index: u64,
-    /// When the swarm was last seen with peers, or when the file was last stored: tenths of a second, as in
-    /// [`Timestamp`].
+    /// When the swarm last had peers, or the file was last stored: tenths of a second, as in [`Timestamp`].
     used: AtomicU32,
     /// The first host that complained about wrong content.
     complainant: Mutex<Option<IpAddr>>,

@@ -1,5 +1,5 @@
-//! Remembers which host was told that a blob has no torrent file. After a start of the tracker, every host that has the
-//! blob would register it. So the tracker tells only one host, and tells the next host only after [`TOLD`].
+//! Remembers which host was told that a blob has no torrent file. When the tracker has started, every host would
+//! register its blobs. So one host at a time is told, the next only after [`TOLD`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

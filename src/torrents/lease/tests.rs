@@ -197,8 +197,7 @@ fn leases_are_bounded_for_each_address_and_in_total() {
         generation(leases.claim(at(0), &keys(n), of(n)));
     }
     assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(MAX_LEASES * 2)), Err(Busy));
-    // A lease that changes hands does not increase the number of leases. But the host that asks must have room for one
-    // more lease of its own.
+    // A lease that changes hands adds none to the total. But the host that asks needs room for one more of its own.
     let lease = leases.find(at(0), &keys(MAX_LEASES - 1), None).unwrap().generation;
     leases.renew(at(0), &keys(MAX_LEASES - 1), lease, 0, None).unwrap();
     assert_eq!(leases.claim(at(30), &keys(MAX_LEASES - 1), of(0)), Err(Busy));
