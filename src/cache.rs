@@ -26,7 +26,7 @@ const GROWTH: usize = 4;
 
 /// How much room a value takes, in the unit of the cache's capacity.
 pub trait Weigh {
-    /// Returns the weight that the value has now. The weight may change whenever the value changes.
+    /// Returns the value's present weight, which may change whenever the value changes.
     fn weight(&self) -> u32;
 }
 
@@ -50,7 +50,7 @@ pub struct TorrentCache<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
-/// One torrent. Its mutex is not async, because the lock is held for microseconds only, and never across an await.
+/// One torrent. The mutex is not async: it is held for microseconds, and never across an await.
 #[derive(Debug)]
 struct Cell<T> {
     info_hash: InfoHash,
@@ -66,7 +66,7 @@ struct Contents<T> {
     weight: u32,
     used: Instant,
     is_used_again: bool,
-    /// Whether the cache has dropped this value. If so, the holder of a handle must look the torrent up again.
+    /// Whether the cache has dropped this value. If so, look the torrent up again.
     is_dropped: bool,
 }
 
@@ -129,7 +129,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         })
     }
 
-    /// Returns the number of torrents, including unused torrents that are not dropped yet.
+    /// Returns the number of torrents, with unused ones that are not dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
@@ -139,7 +139,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.len() == 0
     }
 
-    /// Returns the number of torrents that were dropped since the start because there was no room for them.
+    /// Returns how many torrents were dropped for lack of room since the start.
     pub fn evicted(&self) -> i64 {
         self.evicted.load(Relaxed)
     }
@@ -234,7 +234,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// Returns the rank of a torrent; `None` if another thread is using the torrent.
+    /// Returns a torrent's rank; `None` if another thread uses the torrent.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);

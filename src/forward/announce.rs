@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use tracker_protocol::via::Via;
 use tracker_protocol::{AnnounceRequest, PeerId};
 
-/// One announce of a client, with what upstream trackers may learn about the client.
+/// One announce of a client, with what upstream trackers may learn of it.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamAnnounce<'a> {
     /// The client's announce.
@@ -15,7 +15,7 @@ pub struct UpstreamAnnounce<'a> {
     pub ip: IpAddr,
     /// The client's address for peers outside its network, for forwarders with `ip: client`.
     pub outside: IpAddr,
-    /// Whether `ip` is only a claim: the client sent it with `ip=`, and the announce came from another address.
+    /// Whether the client only claimed `ip` with `ip=`, and announced from another address.
     pub is_claim: bool,
     /// The address that the announce came from.
     pub source: IpAddr,

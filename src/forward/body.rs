@@ -31,7 +31,7 @@ pub(super) enum BodyError {
     Junk(String),
 }
 
-/// Decodes a body to at most `most` bytes. `encoding` is the value of `Content-Encoding`, if there is one.
+/// Decodes a body to at most `most` bytes. `encoding` is its `Content-Encoding`, if any.
 pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) -> Result<Decoded<'a>, BodyError> {
     let encoding = encoding.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match encoding.as_slice() {
@@ -65,7 +65,7 @@ fn gzip(raw: &[u8], most: usize) -> Result<Decoded<'_>, BodyError> {
         match read_into(&mut bytes, &mut decoder, most)? {
             End::Complete => rest = decoder.into_inner(),
             End::Junk(what) if member == 0 => return Err(BodyError::Junk(what)),
-            // The data ends early, or bytes that are no member follow. What was decoded may still be the whole reply.
+            // What was decoded before the early end, or before the junk, may still be the whole reply.
             End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct ForwardedClient {
     /// first one still here.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
-    /// No announce is due before this time. The time was computed for the configuration of this generation.
+    /// No announce is due before this time, unless the configuration has another generation.
     quiet: Option<(Instant, Generation)>,
     /// Clients that this client has replaced. A forwarder that lists one of them gets its `stopped` before this
     /// client's announces.
@@ -307,7 +307,7 @@ impl ForwardedClient {
         expired
     }
 
-    /// Begins `stopped` at each forwarder that lists the client but should not, and drops the sessions that are over.
+    /// Begins `stopped` at forwarders that list the client but should not. Drops sessions that are over.
     pub(super) fn begin_stops(&mut self, torrent: u64, now: Instant, out: &mut Vec<Exchange>) {
         let Self { key, hosts, sessions, info_hash, .. } = self;
         sessions.retain_mut(|held| {

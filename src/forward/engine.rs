@@ -56,7 +56,7 @@ impl ForwardEngine {
     }
 }
 
-/// Begins the exchanges of one forwarder, each in its turn, until the forwarder is no longer needed.
+/// Begins one forwarder's exchanges in their turns, until the forwarder is no longer needed.
 async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitted: mpsc::UnboundedSender<Admitted>) {
     loop {
         let (mut exchange, permit) = tokio::select! {
@@ -104,7 +104,7 @@ async fn sweep(shared: Arc<ForwardState>) {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // The torrent is dropped only after its sweep, because the sweep begins `stopped` for its clients.
+            // Only after its sweep, which begins `stopped` for the torrent's clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

@@ -60,7 +60,7 @@ pub enum ForwardError {
         /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
-    /// The head or the body of the reply exceeds a bound. A compressed body may exceed the bound only after inflation.
+    /// The head or the body of the reply exceeds a bound, perhaps only after inflation.
     #[error("its answer is too large")]
     TooLarge {
         /// The HTTP status; `None` if the head itself was too large.

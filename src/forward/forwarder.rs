@@ -66,7 +66,7 @@ pub(super) struct Forwarder {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) forwarder: Arc<Forwarder>,
-    /// How the circuit would have admitted the exchange when the exchange was queued.
+    /// How the circuit would have admitted the exchange when it was queued.
     pub(super) admission: Admission,
     pub(super) client: ClientKey,
     /// The serial of the torrent's state that began the exchange.
@@ -363,7 +363,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns how many exchanges wait for their turn, and how many were dropped because too many waited.
+    /// Returns how many exchanges wait for their turn, and how many the full queue dropped.
     pub(super) fn queue(&self) -> (usize, u64) {
         (self.turns.waiting(), self.settings.read().metrics.skipped_busy.get())
     }

@@ -5,7 +5,7 @@ use awc::http::header::HeaderValue;
 /// The `User-Agent` of requests that are our own: those to proxies, and those for clients that send no `User-Agent`.
 pub(super) const USER_AGENT: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
 
-/// The longest `User-Agent` that is passed on, in bytes. There is a limit, because the header is kept for each client.
+/// The longest `User-Agent` that is passed on, in bytes: it is kept for each client.
 pub(super) const MAX_USER_AGENT: usize = 128;
 
 /// The client's `User-Agent`, and `Via` with the retrackers that have passed the announce on.

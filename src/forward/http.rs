@@ -39,7 +39,7 @@ use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An upstream tracker that is reached over HTTP or HTTPS.
@@ -93,7 +93,7 @@ impl HttpUpstream {
         let tls = (uri.scheme() == "https").then(|| tls_config(authorities)).transpose()?;
         let router = Router::new(uri.clone(), seen, tls, context);
         let upstream = Self { router, login: login(uri), secrets: Secrets::of(uri) };
-        // If this request cannot be built, no later request can be built either. So the error is reported at the start.
+        // If this request cannot be built, none can. So the operator learns of it at the start.
         match upstream.request(upstream.router.start(), "", &PassedHeaders::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or contains something that HTTP cannot send".to_owned()),
@@ -176,7 +176,7 @@ impl HttpUpstream {
             status = response.status().as_u16();
             cookies.take(&url, response.headers());
             let next = location(&url, response.headers()).ok_or(bad(BadRedirect::Location, status))?;
-            // Dropping the response closes the connection. The body of a redirect is not needed.
+            // This closes the connection. The body of a redirect is not needed.
             drop(response);
             url = Cow::Owned(next);
         }

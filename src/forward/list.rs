@@ -19,10 +19,10 @@ const MAX_KEPT: usize = 200;
 /// The most peers of each family in a combined list. Each client gets a different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
-/// A list is used for at least this long, so that a client that announces every ten minutes always finds a list.
+/// The least time that a list is used. A client that announces every ten minutes always finds one.
 const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
-/// One forwarder's peers of one torrent. Each peer takes only 6 or 18 bytes, because there may be many lists.
+/// One forwarder's peers of one torrent, 6 or 18 bytes each, because there may be many lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
@@ -39,7 +39,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// Returns the peers of a reply, without our own clients. `interval` is the time until the next announce is due.
+    /// Returns a reply's peers without our own clients. `interval` is the time until the next announce.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         let mut dropped = reply.dropped;
         let v4 = Interleaved::of_distinct(kept(&reply.peers.v4, own, &mut dropped));
@@ -95,7 +95,7 @@ impl UpstreamPeers {
     }
 }
 
-/// Returns the peers of one family that are kept: the first ones that are not our own clients, without repeats.
+/// Returns one family's peers that are kept: the first that are not our clients, without repeats.
 fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) -> Vec<Endpoint<A>> {
     let mut known = HashSet::new();
     let mut kept = Vec::new();

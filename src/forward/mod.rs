@@ -92,7 +92,7 @@ const MAX_HOPS: usize = 4;
 #[derive(Debug)]
 pub struct Forwarders {
     shared: Arc<ForwardState>,
-    /// Our name in `Via`. A random name is chosen at each start, so that no other retracker has the same name.
+    /// Our name in `Via`, random at each start, so that no other retracker has it.
     name: String,
     deadline: Duration,
     waits: WaitMetrics,
@@ -152,7 +152,7 @@ impl Forwarders {
     /// difference. Removed forwarders get a `stopped` for each of our clients. On an error, the old forwarders stay.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
-        // All checks come before the first change, so that an error changes no forwarder.
+        // Before the first change, so that an error changes no forwarder.
         let upstreams = entries.iter().map(|entry| {
             let upstream = UpstreamClient::new(entry, &self.shared.context);
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))

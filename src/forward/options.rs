@@ -52,7 +52,7 @@ pub struct ForwarderOptions {
     pub timeout: Option<Duration>,
     /// How many peers the upstream is asked for. Default: 200.
     pub numwant: Option<u32>,
-    /// How many exchanges with the upstream may begin in a second. Further exchanges wait for their turn. Default: 200.
+    /// How many exchanges with the upstream may begin in a second; the rest wait. Default: 200.
     pub rate: Option<NonZeroU32>,
     /// The authorities whose certificates are trusted, in place of the usual ones.
     pub ca: Option<Authorities>,

@@ -37,7 +37,7 @@ impl OtherInstances {
     /// since. Otherwise the client's sessions end: with a `stopped` if it left, without one if it announced elsewhere.
     pub fn heard(&self, client: &ClientElsewhere, ago: Duration) {
         let now = clock::now();
-        // A record from before the start of the host's clock is older than all that this process has heard.
+        // A record from before the clock's start is older than all that this process has heard.
         let Some(at) = now.checked_sub(ago) else { return };
         let heard = |torrent: &mut Torrent| torrent.heard_elsewhere(client, at, &self.open_stops, now);
         let exchanges = self.shared.torrents.with_known(client.info_hash, None, heard);

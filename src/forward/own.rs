@@ -129,7 +129,7 @@ pub(super) fn is_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || address_towards((ip, 9).into()) == Some(ip)
 }
 
-/// Returns the address from which this host would send to a remote address. No packet is sent.
+/// Returns the address from which this host would send to `remote`. Sends nothing.
 pub(super) fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;

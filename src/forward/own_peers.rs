@@ -7,12 +7,12 @@ use std::num::NonZeroU16;
 use tracker_protocol::upstream::UpstreamReply;
 use tracker_protocol::{Ip, Peer, PeerId};
 
-/// Our own clients that a reply may list: the clients of this instance, and those of the other instances.
+/// Our own clients that a reply may list, of this instance and the others.
 #[derive(Debug, Default)]
 pub(super) struct OwnPeers {
-    /// Our addresses as the upstream sees them. The upstream may list our clients under these addresses.
+    /// Our addresses as the upstream sees them, under which it may list our clients.
     addresses: Vec<IpAddr>,
-    /// The ports and the peer ids in the reply. Clients with other ports and ids are not kept here.
+    /// The reply's ports and peer ids. Clients with other ones are not kept.
     listed_ports: HashSet<NonZeroU16>,
     listed_ids: HashSet<PeerId>,
     ids: HashSet<PeerId>,
@@ -20,7 +20,7 @@ pub(super) struct OwnPeers {
 }
 
 impl OwnPeers {
-    /// Returns a set without clients, for this reply. `addresses` are our addresses as the upstream sees them.
+    /// Returns a set for this reply, still without clients. `addresses` are ours as the upstream sees them.
     pub(super) fn in_reply(reply: &UpstreamReply, addresses: Vec<IpAddr>) -> Self {
         let (v4, v6) = (&reply.peers.v4, &reply.peers.v6);
         let ports = v4.iter().map(|peer| peer.endpoint.port).chain(v6.iter().map(|peer| peer.endpoint.port));

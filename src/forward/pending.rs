@@ -1,4 +1,4 @@
-//! What an announce gets from the forwarders: the lists that are there, and the lists that the announce may wait for.
+//! What an announce gets from the forwarders: lists that are there, and lists that it may wait for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::forwarder::Forwarder;
 use super::list::UpstreamPeers;
 use crate::metrics::WaitMetrics;
 
-/// Either one list of each forwarder that has given a list, or one combined list of all forwarders.
+/// One list for each forwarder that gave one, or one list that combines them all.
 pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 
 /// The lists for an announce.
@@ -24,7 +24,7 @@ pub struct UpstreamPeerSet {
     pub pending: bool,
 }
 
-/// The lists that an announce may wait for: each is the first list of a forwarder, from an exchange that is under way.
+/// The lists that an announce may wait for: the first of each forwarder, from an exchange under way.
 #[derive(Debug)]
 pub struct PendingLists {
     pub(super) gathered: UpstreamPeerSet,
@@ -51,7 +51,7 @@ impl Wait {
 }
 
 impl PendingLists {
-    /// Waits until each exchange has brought its list or failed, or the lists are `enough`, or the deadline has passed.
+    /// Waits until each exchange has brought its list or failed, the lists are `enough`, or the deadline passes.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> UpstreamPeerSet {
         let Self { gathered: UpstreamPeerSet { mut lists, pending }, waits, deadline, metrics } = self;
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();

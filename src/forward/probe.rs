@@ -1,4 +1,4 @@
-//! One announce with which the operator checks a forwarder before clients depend on the forwarder.
+//! One announce, with which the operator checks a forwarder before clients depend on it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

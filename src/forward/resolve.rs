@@ -39,7 +39,7 @@ const MAX_NAMES: u64 = 16;
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last. It is tried first, so that no exchange loses time on a dead address.
+    /// The address that answered last, tried first: a dead address costs time.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }
@@ -118,7 +118,7 @@ fn failed(error: &io::Error) -> ForwardError {
     }
 }
 
-/// Returns the addresses of both families in turn, so that a family that does not work costs little time.
+/// Returns the addresses of both families in turn: a broken family costs little time.
 fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);

@@ -17,7 +17,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest interval between two announces of one client. An upstream that names a longer one is probably broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
+/// The most failed attempts at a client's last announces: `completed` after it left, and `stopped`.
 const MAX_STOP_ATTEMPTS: u8 = 3;
 
 /// What an exchange announces.
@@ -78,11 +78,11 @@ pub(super) enum ExchangeOutcome {
         /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
-    /// The upstream refused the client or the torrent for this long, or for ever if None.
+    /// The upstream refused the client or the torrent for this long; None: for ever.
     Refused(Option<Duration>),
     /// The announce cannot have reached the upstream.
     Lost,
-    /// The announce may have reached the upstream: there was no reply, or the reply could not be read.
+    /// The announce may have arrived: there was no reply, or no readable one.
     Unsure,
 }
 
@@ -124,7 +124,7 @@ pub(super) struct Session {
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// A token that is held while a `stopped` is due. At its end, the process waits until all such tokens are released.
+    /// A token, held while a `stopped` is due. The end of the process waits for all such tokens.
     open_stop: Option<TaskTrackerToken>,
     /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
@@ -216,7 +216,7 @@ impl Session {
         }
     }
 
-    /// Records that the client has left. `token` is held until one attempt has been made to send `stopped`.
+    /// Records that the client left. `token` is held until one attempt to send `stopped`.
     pub(super) fn hold_open_stop(&mut self, token: TaskTrackerToken) {
         self.open_stop = Some(token);
     }
@@ -320,7 +320,7 @@ impl Session {
             ExchangeOutcome::Unsure if !self.may_be_listed() => self.registration = Registration::Unsure,
             ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
-        // A lost announce is sent later, because a failing upstream must not be asked in a loop.
+        // A lost announce waits: a failing upstream must not be asked in a loop.
         let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }
@@ -341,7 +341,7 @@ impl Session {
             self.stop_attempts += 1;
             return None;
         }
-        // A client that has come back meanwhile is announced as started: at once, or with its next announce.
+        // A client that came back meanwhile gets `started`, at once or with its next announce.
         *self = Self { serial: self.serial, ..Self::new() };
         (!leaving && !lost).then_some(UpstreamEvent::Started)
     }

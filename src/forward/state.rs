@@ -56,7 +56,7 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // Within this time silent clients expire and are announced as stopped, before their torrent is dropped.
+                // Longer than silent clients take to expire and to be announced as stopped.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,
@@ -74,7 +74,7 @@ impl ForwardState {
     /// Makes the engine carry out this forwarder's exchanges.
     pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
         let forwarder = Arc::new(forwarder);
-        // `send` fails only when the engine has stopped. A stopped engine begins no exchange.
+        // Fails only when the engine has stopped, which begins no exchange.
         let _ = self.new_forwarders.send(Arc::clone(&forwarder));
         forwarder
     }

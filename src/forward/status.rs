@@ -40,7 +40,7 @@ pub struct ForwarderStatus {
 pub struct TorrentAtForwarder {
     /// The forwarder.
     pub forwarder: ForwarderStatus,
-    /// Whether the torrent is not announced to this forwarder, because of the forwarder's `only` or `except`.
+    /// Whether the forwarder's `only` or `except` hides the torrent from it.
     pub is_hidden: bool,
     /// What is known of the torrent. `None` if nothing is kept, for example because no client has announced it.
     pub torrent: Option<UpstreamTorrent>,

@@ -40,7 +40,7 @@ const SESSION: usize = 280;
 /// One torrent.
 #[derive(Debug)]
 pub(super) struct Torrent {
-    /// Distinguishes the exchanges of this state from those of an earlier state of the same torrent, which was evicted.
+    /// Tells this state's exchanges from those of an earlier state of the torrent, which was evicted.
     serial: u64,
     clients: Clients,
     lists: TorrentLists,
@@ -63,7 +63,7 @@ pub(super) struct StartedExchanges {
     pub(super) exchanges: Vec<Exchange>,
     /// The lists that the announce may wait for.
     pub(super) waits: Vec<Wait>,
-    /// Whether a list is still to come from an exchange for which the announce does not wait.
+    /// Whether a list is still to come that the announce does not wait for.
     pub(super) pending: bool,
 }
 
@@ -227,7 +227,7 @@ impl Torrent {
         answer: Option<(UpstreamReply, OwnPeers)>,
         now: Instant,
     ) -> Vec<Exchange> {
-        // The exchange began for an earlier state of this torrent, which has been evicted.
+        // The exchange belongs to an earlier, evicted state of this torrent.
         if exchange.torrent != self.serial {
             return Vec::new();
         }

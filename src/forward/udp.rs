@@ -22,7 +22,7 @@ use super::uri::{Secrets, host_and_port};
 use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError};
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The most bytes of path and query together. An announce also names the retrackers that passed it on, and must not
@@ -98,7 +98,7 @@ impl UdpUpstream {
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
         if matches!(request.ip, Some(IpAddr::V4(_))) {
-            // An announce over IPv6 cannot carry an IPv4 address to record, so IPv4 is tried first.
+            // IPv4 first: an announce over IPv6 cannot carry an IPv4 address to record.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
         let mut failure: Option<ForwardError> = None;
@@ -148,10 +148,10 @@ impl UdpUpstream {
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// Returns the link to an address. A new link is made if there is none, or if the last one is too old.
+    /// Returns the link to an address, a new one if there is none or the last is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep their links.
+        // Links to an upstream's old addresses must not accumulate. Exchanges keep theirs.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));

@@ -1,4 +1,4 @@
-//! The uris of forwarders and of redirects: the request target, the host, and the parts that must stay secret.
+//! The uris of forwarders and redirects: the request target, the host, and the secret parts.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;

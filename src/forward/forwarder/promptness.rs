@@ -37,7 +37,7 @@ impl Promptness {
 
     /// Waits until announces may no longer wait for the forwarder.
     pub(in crate::forward) async fn becomes_late(&self) {
-        // `wait_for` fails only when the forwarder has been dropped. The borrow of `self` prevents that.
+        // `wait_for` fails only after the forwarder was dropped, but `self` borrows it.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 }

@@ -45,11 +45,11 @@ impl<T> TurnQueue<T> {
             while self.waiting() == 0 {
                 self.added.notified().await;
             }
-            // `acquire_owned` fails only if the semaphore is closed, and this semaphore is never closed.
+            // `acquire_owned` fails only if the semaphore is closed. This one never is.
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
-            // The item is taken only after the wait, so that items added during the wait take turns with the others.
+            // Taken only after the wait: items that were added meanwhile take turns with the others.
             let next = self.waiting.lock().pop();
             if let Some(item) = next {
                 return (item, permit);

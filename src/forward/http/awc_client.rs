@@ -57,7 +57,7 @@ pub(super) fn client() -> Result<awc::Client, String> {
         static CLIENT: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
     }
     let made = |slot: &RefCell<Option<awc::Client>>| {
-        // The borrow always succeeds. Every borrow ends before an await, and `new_client` does not call this function.
+        // Always succeeds: every borrow ends before an await, and `new_client` does not call this function.
         let mut slot = slot.try_borrow_mut().map_err(|error| error.to_string())?;
         Ok(slot.get_or_insert_with(new_client).clone())
     };

@@ -21,7 +21,7 @@ use tracker_protocol::upstream::{self, UpstreamReply, UpstreamReplyError};
 /// The longest body that is read, in bytes after inflation.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-/// Reads the body of a response. `proxy` is the proxy through which the response came, if any.
+/// Reads the body of a response. `proxy` is the proxy it came through, if any.
 pub(super) async fn read<S>(
     mut response: ClientResponse<S>,
     proxy: Option<&Proxy>,

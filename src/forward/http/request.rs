@@ -64,7 +64,7 @@ impl HttpRequest<'_> {
         let mut request = client
             .get(&self.uri)
             .address(address)
-            // A connection is not used again, because an odd reply may leave it in an unknown state.
+            // Not used again: an odd reply may leave a connection in an unknown state.
             .force_close()
             // Some trackers compare header names byte by byte and expect this spelling.
             .camel_case()

@@ -131,7 +131,7 @@ impl Router {
         Ok(Some(UpstreamRoute { addresses, proxy: Some(Arc::clone(proxy)), connect, authorization }))
     }
 
-    /// Returns whether an upstream may redirect to this URL, if a proxy connects to the URL's host.
+    /// Returns whether an upstream may redirect to this URL through a proxy.
     fn allows_redirect(&self, origin: ReplyOrigin, url: &Url) -> bool {
         let port = url.port_or_known_default().unwrap_or(80);
         let listeners = &self.context.listeners;

@@ -37,13 +37,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(super) struct Clients {
     /// The serial of the torrent's state.
     torrent: u64,
-    /// The clients are boxed, because a hash table has more slots than entries, and empty slots should be small.
+    /// Boxed, because a hash table has empty slots, which should be small.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
     /// The peer id that announces from each endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
     /// The port on which each peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
-    /// How many clients each source has. The counting begins when the torrent is full.
+    /// How many clients each source has, counted since the torrent was full.
     sources: Option<Box<Map<RequestSource, usize>>>,
 }
 
@@ -57,7 +57,7 @@ impl Clients {
         self.by_key.len()
     }
 
-    /// Returns how many clients have a session at a forwarder, and when the first of them is due to be announced.
+    /// Returns how many clients have a session at a forwarder, and when the next one is due.
     pub(super) fn at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> (usize, Option<Instant>) {
         let here = || self.by_key.values().filter(|client| client.is_at(forwarder));
         (here().count(), here().filter_map(|client| client.due_at(forwarder, now)).min())
@@ -214,7 +214,7 @@ impl Clients {
         true
     }
 
-    /// Handles the `stopped` of a client: begins a `stopped` exchange with each forwarder that lists the client.
+    /// Handles a client's `stopped`: begins a `stopped` exchange with each forwarder that lists the client.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,
@@ -249,7 +249,7 @@ impl Clients {
         }
     }
 
-    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless.
+    /// Brings an exchange up to date when its turn comes. Returns false if it is pointless.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::RandomState>);
 
-/// The occupants of one key. Usually a key has one occupant at a time, and a new occupant replaces the old one.
+/// The occupants of one key: usually one, which the next occupant replaces.
 #[derive(Debug)]
 struct Occupancy<T> {
     current: T,

@@ -95,7 +95,7 @@ impl Link {
         *self.id.lock() = Some(ReceivedId { id, received: Instant::now() });
     }
 
-    /// Forgets this id, but not a newer id that another exchange has received meanwhile.
+    /// Forgets this id, but not a newer one that another exchange has received.
     pub(super) fn forget_id(&self, id: ConnectionId) {
         self.id.lock().take_if(|received| received.id == id);
     }
@@ -132,7 +132,7 @@ impl Drop for UnconfirmedId<'_> {
     }
 }
 
-/// Requests that wait for a response. The value is `None` if a request has its response and is about to be removed.
+/// Requests that wait for a response. `None`: it has come, and the request is about to be removed.
 #[derive(Default)]
 struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<ResponseResult>>>>);
 
@@ -149,7 +149,7 @@ impl PendingRequests {
         }
     }
 
-    /// Hands a response to the request that waits for it. A response that belongs to no request is dropped.
+    /// Hands a response to the request that waits for it, or drops it if none does.
     fn deliver(&self, response: &[u8]) {
         let Some(transaction) = udp::transaction(response) else { return };
         if let Some(sender) = self.0.lock().get_mut(&transaction).and_then(Option::take) {

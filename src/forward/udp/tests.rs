@@ -308,7 +308,7 @@ async fn a_connection_id_serves_for_two_minutes() {
 async fn a_lost_packet_is_sent_again() {
     let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    // The clock is read before the first packet is sent, because on a busy machine that packet may arrive late.
+    // Read before the first packet is sent: on a busy machine, that may arrive late.
     let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;
@@ -362,7 +362,7 @@ async fn a_refusal_does_not_show_the_passkey() {
     };
     let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
     assert_eq!((error.status(), error), (None, refused(b"no ***!")));
-    // The tracker has just issued the connection id, so a refusal cannot be about the id. It is about the announce.
+    // The connection id is fresh, so the refusal is about the announce, not the id.
     for kept in [false, true] {
         let script = async {
             if kept {

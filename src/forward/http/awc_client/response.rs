@@ -4,7 +4,7 @@ use tokio::io::ReadBuf;
 
 use super::stream_error::StreamError;
 
-/// The longest head of a reply, in bytes. The limit includes interim replies, because they come before the head.
+/// The longest head of a reply, in bytes, with the interim replies before it.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most bytes that one read passes on.
@@ -45,7 +45,7 @@ impl UpstreamResponse {
         matches!(self, Self::Head { .. })
     }
 
-    /// Adds bytes that were read while the head was incomplete. An empty `chunk` means the end of the connection.
+    /// Adds bytes read while the head was incomplete. An empty `chunk` is the end of the connection.
     pub(super) fn head_bytes(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
         let Self::Head { bytes, searched, interim } = self else { return Ok(()) };
         if chunk.is_empty() && !bytes.is_empty() {
@@ -53,7 +53,7 @@ impl UpstreamResponse {
         }
         bytes.extend_from_slice(chunk);
         let missing = loop {
-            // Bytes that are not HTTP, and the end of the connection, are passed on to awc, which reports them.
+            // awc reports bytes that are not HTTP, and the end of the connection.
             if chunk.is_empty() || !may_be_http(bytes) {
                 break None;
             }
@@ -128,7 +128,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
         match bytes.get(line..)? {
             [b'\n', ..] => return Some(line + 1),
             [b'\r', b'\n', ..] => return Some(line + 2),
-            // The next byte decides whether the head ends here, so the next search begins at this line feed.
+            // The next byte decides whether the head ends here, so the next search begins here.
             [] | [b'\r'] => {
                 *searched = at + feed;
                 return None;

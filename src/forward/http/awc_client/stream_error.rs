@@ -28,7 +28,7 @@ pub(super) enum StreamError {
 }
 
 impl StreamError {
-    /// Finds our error inside an error that has passed through awc. TLS errors after the handshake are found too.
+    /// Finds our error inside one that has passed through awc, also a TLS error after the handshake.
     pub(super) fn find(error: &io::Error) -> Option<Self> {
         let inner = error.get_ref()?;
         inner
