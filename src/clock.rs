@@ -18,7 +18,7 @@ static SLEPT: AtomicU64 = AtomicU64::new(0);
 /// may do other work in between.
 const NOTICED: Duration = Duration::from_secs(1);
 
-/// The present time by the system clock, in seconds since 1970. The times in tokens have this unit, too.
+/// The system clock's time, in seconds since 1970. Tokens have the same unit.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
@@ -154,7 +154,7 @@ impl Lookout {
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // The clock that counts sleep is read first. Otherwise a pause between the two calls would look like sleep.
+    // Read first. Otherwise a pause between the two calls would look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }

@@ -81,13 +81,13 @@ pub struct Metrics {
 /// Announces, by how their wait for upstream trackers ended.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// Announces that did not wait, because the peers were already known or there was no upstream tracker to ask.
+    /// Announces that did not wait: the peers were known, or there was no upstream tracker to ask.
     pub saved: Counter,
     /// Announces that waited until all upstream trackers had answered.
     pub done: Counter,
     /// Announces that waited until there were as many peers as the client wanted.
     pub enough: Counter,
-    /// Announces that waited until the deadline, because at least one upstream tracker had not answered.
+    /// Announces that waited until the deadline for at least one upstream tracker.
     pub deadline: Counter,
 }
 
@@ -102,7 +102,7 @@ pub struct UnlistedMetrics {
     pub unclear: Counter,
 }
 
-/// Measures the duration of one announce. The duration ends when the timer is dropped.
+/// Measures one announce, until the timer is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
     histogram: DurationHistogram,
@@ -213,7 +213,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the totals of the store, which are read at each scrape of `/metrics`.
+    /// Registers the store's totals, which are read at each scrape of `/metrics`.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
@@ -223,7 +223,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers Chihaya's own metrics, and the totals of the store under Chihaya's names.
+    /// Registers Chihaya's own metrics, and the store's totals under Chihaya's names.
     pub fn register_chihaya(
         &mut self,
         registry: &mut Registry,
@@ -238,7 +238,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Returns the handles of one forwarder. Forwarders of the same name are counted together.
+    /// Returns one forwarder's handles. Forwarders of the same name share them.
     pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
         self.forwarders.forwarder(name)
     }
@@ -258,17 +258,17 @@ impl Metrics {
         self.chihaya.iter().for_each(|chihaya| chihaya.housekept(took));
     }
 
-    /// Begins to measure an announce. The duration is recorded when the timer is dropped.
+    /// Begins to measure an announce. Recorded when the timer is dropped.
     pub fn time_announce(&self) -> Option<AnnounceTimer> {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }
 
-    /// Returns how long announces took since the start; no durations if metrics are not exposed.
+    /// Returns how long announces took since the start: nothing if metrics are not exposed.
     pub fn announce_durations(&self) -> DurationCounts {
         self.announce_duration.as_ref().map(DurationHistogram::counts).unwrap_or_default()
     }
 
-    /// Returns how many descriptors of the process are open, and how many may be. `None` if the system does not say.
+    /// Returns the process's open descriptors and their limit. `None` if the system does not say.
     pub fn descriptors() -> Option<[u64; 2]> {
         #[cfg(target_os = "linux")]
         return process::descriptors();

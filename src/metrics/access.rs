@@ -35,7 +35,7 @@ struct RuleLabels {
 }
 
 impl AccessMetrics {
-    /// Registers the metrics. Without a registry, the metrics are counted but not exposed.
+    /// Registers the metrics. Without a registry, they are counted but not exposed.
     pub fn register(registry: Option<&mut Registry>) -> Self {
         let refused = Family::<RuleLabels, Counter>::default();
         let by = |rule| refused.get_or_create_owned(&RuleLabels { rule });
@@ -65,7 +65,7 @@ impl AccessMetrics {
         metrics
     }
 
-    /// Returns the counter of announces and scrapes whose token was refused for this reason.
+    /// Returns the counter of announces and scrapes with a token that was refused for this reason.
     pub fn token_fault(&self, reason: &'static str) -> Counter {
         self.token_faults.get_or_create_owned(&TokenLabels { reason })
     }

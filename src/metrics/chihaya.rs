@@ -72,7 +72,7 @@ impl ChihayaMetrics {
     }
 }
 
-/// Measures the time until a response. The time ends when the timer is dropped.
+/// Measures the time until a response, which is when the timer is dropped.
 #[derive(Debug)]
 pub struct ResponseTimer {
     family: Family<ResponseLabels, Histogram, Milliseconds>,

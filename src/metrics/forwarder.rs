@@ -88,7 +88,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// Returns the handles of one forwarder's metrics. Forwarders of the same name share these metrics.
+    /// Returns one forwarder's handles. Forwarders of the same name share them.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -147,7 +147,7 @@ impl EncodeLabelValue for Status {
 }
 
 impl ForwarderMetrics {
-    /// Returns handles that are counted but not exposed, for a forwarder that is no longer configured.
+    /// Returns handles that are counted but not exposed, for a removed forwarder.
     pub fn unexposed() -> Self {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
@@ -184,7 +184,7 @@ impl Series {
 
 impl Drop for Series {
     fn drop(&mut self) {
-        // The lock is held to the end, so that a new forwarder of this name gets new series.
+        // Held to the end, so that a new forwarder of this name gets new series.
         let mut by_name = self.all.by_name.lock();
         if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;

@@ -51,7 +51,7 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// Returns how many descriptors are open, and how many may be. `None` if the kernel does not say.
+/// Returns the open descriptors and their limit. `None` if the kernel does not say.
 pub(super) fn descriptors() -> Option<[u64; 2]> {
     let process = procfs::process::Process::myself().ok()?;
     let most = match process.limits().ok()?.max_open_files.soft_limit {

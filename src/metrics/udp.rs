@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Connection ids and errors over UDP. Announces and scrapes over UDP are counted together with those over HTTP.
+/// Connection ids and errors over UDP. Announces and scrapes are counted with those over HTTP.
 #[derive(Clone, Debug)]
 pub struct UdpMetrics {
     /// Connection ids that were issued.

@@ -7,7 +7,7 @@ use tracker_protocol::ClaimedIps;
 
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
-/// Which clients may use `ip`, `ipv4` or `ipv6` to register an address that they do not announce from.
+/// Which clients may use `ip`, `ipv4` or `ipv6` to register an address other than the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpParam {
     /// No client.
@@ -38,7 +38,7 @@ impl IpParam {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
             Some(ip) if ip == source => own,
-            // The client claims the address of its NAT. Clients in the same network usually cannot use that address.
+            // The client claims its NAT's address, which clients in its own network usually cannot use.
             Some(ip) if !is_passed_on && is_inside(source) && is_outside(ip) => Addresses { outside: Some(ip), ..own },
             Some(ip) => Addresses { ip, is_claim: true, outside: None },
             None => own,
@@ -54,7 +54,7 @@ impl IpParam {
         let (same_family, other_family) = if source.is_ipv4() { (v4, v6) } else { (v6, v4) };
         let other_family = other_family.filter(|_| Reach::of(source) == Reach::Link);
         let mut claims = [claimed.ip.or(same_family), other_family].into_iter().flatten();
-        // A client behind a proxy of its own may claim loopback, which is of no use to other hosts.
+        // A client behind its own proxy may claim loopback, which is of no use to other hosts.
         claims.find(|&ip| is_connectable(ip) && (!ip.is_loopback() || source.is_loopback()))
     }
 }
@@ -79,7 +79,7 @@ impl FromStr for IpParam {
 /// The addresses under which a client is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The address for clients in the same network. If `outside` is none, this address is for all clients.
+    /// The address for clients in the same network; if `outside` is none, for all clients.
     pub ip: IpAddr,
     /// Whether the client claims `ip`, and did not announce from there.
     pub is_claim: bool,
@@ -87,7 +87,7 @@ pub struct Addresses {
     pub outside: Option<IpAddr>,
 }
 
-/// Returns whether an address belongs to a private network or a link, and not to the tracker's own host.
+/// Returns whether an address is on a private network or a link, not on the tracker's host.
 fn is_inside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Site | Reach::Link)
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// From where a host can be reached at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// From nowhere: no host has the address, or only a translator on the way uses it.
+    /// From nowhere: no host has the address, or only a translator uses it.
     Nowhere,
     /// From the same host: loopback.
     Host,
@@ -100,7 +100,7 @@ pub fn is_connectable(ip: IpAddr) -> bool {
     !matches!(Reach::of(ip), Reach::Nowhere | Reach::Link)
 }
 
-/// Returns whether an address belongs to this host or to a private network: loopback, RFC 1918, link-local, ULA.
+/// Returns whether an address is of this host or a private network: loopback, RFC 1918, link-local, ULA.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),

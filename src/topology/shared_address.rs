@@ -21,7 +21,7 @@ use tracker_protocol::{InfoHash, PeerId};
 /// Peer ids of different swarms cannot be compared, as clients use a new one for each torrent.
 const MANY: usize = 5;
 
-/// The most clients of one address that are remembered until [`MANY`] of them have been there at the same time.
+/// The most clients of one address that are remembered until [`MANY`] overlap in time.
 const MOST_CLIENTS: usize = 16;
 
 /// The most addresses in each list: those that are shared, and those that may be. Usually there are few. A full list
@@ -61,7 +61,7 @@ pub struct Sighting {
     pub others: usize,
 }
 
-/// An address that may be shared, because more than one client of a swarm has it.
+/// An address that may be shared: more than one client of a swarm has it.
 #[derive(Debug)]
 struct Suspect {
     ip: IpAddr,
@@ -85,17 +85,17 @@ struct Stay {
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When the address stops counting as shared, unless a client announces from the address before.
+    /// When the address stops counting as shared, unless a client announces from there before.
     until: Timestamp,
 }
 
 impl SharedAddressDetector {
-    /// Makes a detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
+    /// Makes a detector that has seen no announces. `gauge` shows the number of shared addresses.
     pub fn new(gauge: Gauge) -> Self {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Takes note of an announce. Returns the warning for the client, if the client's address is shared.
+    /// Takes note of an announce. Returns the client's warning, if its address is shared.
     pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
         let ip = sighting.source;
         let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
@@ -160,12 +160,12 @@ impl SharedAddressDetector {
 }
 
 impl Watched {
-    /// Takes note of an announce from an address that may be shared. Returns whether the address is shared.
+    /// Takes note of an announce from an address that may be shared. Returns whether it is.
     fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
             Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
-            // A swarm with more clients at this address replaces the swarm that is watched.
+            // A swarm with more clients at this address replaces the watched one.
             Some(suspect) if others <= suspect.stays.len() => return false,
             Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
             None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
@@ -180,7 +180,7 @@ impl Suspect {
         Self { ip, swarm, seen: 0, stays: Vec::new(), until }
     }
 
-    /// Takes note that a client is at the address. Returns whether [`MANY`] clients have been there at the same time.
+    /// Takes note that a client is at the address. Returns whether [`MANY`] clients overlapped in time.
     fn saw(&mut self, client: PeerId, until: Timestamp) -> bool {
         self.seen = self.seen.saturating_add(1);
         if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {

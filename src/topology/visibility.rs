@@ -14,7 +14,7 @@ pub struct Topology {
     external: ExternalAddress,
     /// The external address of each zone, by [`ZoneId`].
     zone_externals: Vec<ExternalAddress>,
-    /// The narrowest network comes first. Equally narrow networks are in the order in which their zones are configured.
+    /// The narrowest network first; equally narrow ones in the order of their zones in the configuration.
     networks: Vec<(IpNet, ZoneId)>,
     own_family_only: bool,
     /// The name of each zone, by [`ZoneId`].
@@ -33,7 +33,7 @@ impl Topology {
         Self { external, zone_externals, networks, own_family_only: false, zone_names }
     }
 
-    /// Returns the same topology, but each client gets peers of its own address family only.
+    /// Returns the same topology, in which clients get only peers of their own address family.
     #[must_use]
     pub fn with_own_family_only(self) -> Self {
         Self { own_family_only: true, ..self }
@@ -54,7 +54,7 @@ impl Topology {
         !self.own_family_only
     }
 
-    /// Returns the zone of an address: the one with the narrowest network that contains the address.
+    /// Returns the zone with the narrowest network that contains the address.
     pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }

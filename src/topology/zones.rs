@@ -1,4 +1,4 @@
-//! Zones: parts of the network whose members reach each other, and the addresses at which other clients reach them.
+//! Zones: parts of the network whose members reach each other, and where other clients reach them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
@@ -35,7 +35,7 @@ pub struct Zone {
     pub external: ExternalAddress,
 }
 
-/// Identifies a configured zone. The id takes only one byte, because every peer is stored with an id.
+/// Identifies a configured zone, in one byte, because every peer is stored with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 

@@ -45,7 +45,7 @@ pub struct LeaseHolder {
     pub address: ZonedIp,
     /// The port at which the host takes BitTorrent connections.
     pub port: NonZeroU16,
-    /// The swarm in which the host shares the blob before the blob's piece hashes are known.
+    /// The swarm in which the host shares the blob until its piece hashes are known.
     pub swarm: Option<InfoHash>,
     /// The size of the blob in bytes, if the host knows it.
     pub size: Option<u64>,
@@ -127,7 +127,7 @@ impl Leases {
     /// Makes an empty table. `unix_time` is the present time in seconds since 1970. Generations begin at a multiple of
     /// it, above those of an earlier process.
     pub(super) fn new(unix_time: u64) -> Self {
-        // JSON has numbers of 53 bits. Seconds take 31 bits now, which leaves room for a million leases a second.
+        // JSON has numbers of 53 bits, and seconds take 31 now: room for a million leases a second.
         Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))
     }
 
@@ -193,7 +193,7 @@ impl Leases {
         table.of(key).iter().find(|lease| lease.holder.address.zone == zone && lease.is_held(now)).cloned()
     }
 
-    /// Ends the leases that were not renewed in time. Returns the blobs of these leases.
+    /// Ends the leases that were not renewed in time. Returns their blobs.
     pub(super) fn expire(&self, now: Timestamp) -> Vec<BlobKey> {
         let mut table = self.0.lock();
         let has_expired = |leases: &[HeldLease]| leases.iter().any(|lease| !lease.is_held(now));
@@ -215,10 +215,10 @@ impl HeldLease {
         now < self.renewed.plus(Ttl::new(LEASE_TTL))
     }
 
-    /// Returns why `asker` gets this lease although it is held. `None` if `asker` does not get the lease.
+    /// Returns why `asker` gets this held lease; `None` if it does not.
     fn takeover(&self, now: Timestamp, asker: &LeaseHolder) -> Option<Takeover> {
         let is_holder = (asker.address.ip, asker.port) == (self.holder.address.ip, self.holder.port);
-        // A holder gets no new lease by asking again, because a new lease would restart its time limits.
+        // A holder that asks again gets no new lease, which would restart its time limits.
         if is_holder || !self.has_heartbeat {
             return None;
         }
@@ -254,7 +254,7 @@ impl LeaseTable {
         self.end(key, |lease| !lease.is_held(now));
     }
 
-    /// Ends the leases of a blob for which `ends` returns true. Returns the number of ended leases.
+    /// Ends a blob's leases for which `ends` returns true. Returns how many.
     fn end(&mut self, key: &BlobKey, ends: impl Fn(&HeldLease) -> bool) -> usize {
         let Some(leases) = self.by_key.get_mut(key) else { return 0 };
         let ended: Vec<_> = leases.extract_if(.., |lease| ends(lease)).collect();

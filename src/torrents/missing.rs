@@ -48,7 +48,7 @@ impl MissingKeys {
         let mut given = Vec::new();
         for key in keys {
             match told.hosts.entry(key.clone()) {
-                // The host gets the key again, because the reply to its last request may have been lost.
+                // The reply to this host's last request may have been lost, so it gets the key again.
                 Entry::Occupied(known) if *known.get() == host => given.push(key),
                 Entry::Occupied(_) => {}
                 Entry::Vacant(unknown) => {

@@ -122,7 +122,7 @@ impl SharedBlobs {
         self.metainfo.remove(key);
     }
 
-    /// Records that a host got wrong content for a blob. The second host's complaint removes the torrent file.
+    /// Records that a host got wrong content for a blob. A second host's complaint removes the torrent file.
     pub fn complain(&self, key: &BlobKey, host: IpAddr) {
         if let Some(first) = self.metainfo.complain(key, host) {
             log::warn!("the torrent file of {key} is removed: {first} and {host} got wrong content for it");

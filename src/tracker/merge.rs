@@ -14,7 +14,7 @@ use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
 /// Adds the upstream trackers' counts to the counts of the reply.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
-    // UDP replies and many clients keep a count in a signed 32-bit integer. So no sum may exceed `i32::MAX`.
+    // UDP replies and many clients keep a count in a signed 32-bit integer, so no sum may exceed `i32::MAX`.
     let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
     reply.complete = sum(reply.complete, upstream.complete);
     reply.incomplete = sum(reply.incomplete, upstream.incomplete);
@@ -25,7 +25,7 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
 pub(super) struct Recipient {
     /// The address under which the client is recorded.
     pub(super) place: ZonedIp,
-    /// The client's address outside of its network, if it differs from the address in `place`.
+    /// The client's address outside of its network, if it differs from that in `place`.
     pub(super) outside: Option<IpAddr>,
     /// The port on which the client listens for peers.
     pub(super) port: Option<NonZeroU16>,
@@ -36,7 +36,7 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    /// Returns the address at which the client reaches the peer at `ip`. `None` if the client cannot reach it.
+    /// Returns the address at which the client reaches the peer at `ip`, if it can.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
         topology.visible_address(self.place, topology.zoned(ip))
     }
@@ -133,7 +133,7 @@ fn add<A: Ip>(
     peers.len() - before
 }
 
-/// At most this many peers are compared one by one. For so few peers, filling a hash set would take longer.
+/// Up to this many peers are compared one by one: filling a hash set would take longer.
 const COMPARE: usize = 16;
 
 /// The endpoints of the peers that are in the reply already.

@@ -64,7 +64,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Makes a tracker of these parts. Without `forwarders`, the tracker answers from the store alone.
+    /// Makes a tracker of these parts. Without `forwarders`, it answers from the store alone.
     pub fn new(
         policy: Policy,
         topology: Topology,
@@ -92,7 +92,7 @@ impl Tracker {
         &self.policy
     }
 
-    /// Returns the reply that an announce would get from the store. The announce does not change the store.
+    /// Returns the reply that an announce would get from the store, which does not change.
     pub fn peek(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let Some(addresses) = self.addresses(requester, request) else {
             return self.answer_outsider(requester, request);
@@ -106,7 +106,7 @@ impl Tracker {
         self.reply(request, addresses.ip, local, warning)
     }
 
-    /// Carries out an announce. The reply is ready at once, unless it must wait for the peers of upstream trackers.
+    /// Carries out an announce. The reply is ready at once, unless it must wait for upstream peers.
     pub fn announce(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Answer<AnnounceReply, PendingReply> {
         let Some(addresses) = self.addresses(requester, request) else {
             return Answer::Ready(self.answer_outsider(requester, request));
@@ -171,7 +171,7 @@ impl Tracker {
         self.policy.limits(protocol).want(request.numwant).min(max_peers)
     }
 
-    /// Returns the addresses under which the sender is recorded. `None` if the sender is not known to be a client.
+    /// Returns the addresses under which the sender is recorded. `None` if it is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
             Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
@@ -197,7 +197,7 @@ impl Tracker {
             is_claim,
             outside: outside.map(|ip| self.topology.zoned(ip)),
             source: requester.ip,
-            // A client whose address other clients cannot reach gets peers, but is not listed as a peer.
+            // A client that others cannot reach gets peers, but is not listed as one.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
             role: request.role(),
@@ -211,7 +211,7 @@ impl Tracker {
         }
     }
 
-    /// Answers a sender that is not known to be a client. The sender gets public peers only, and is not recorded.
+    /// Answers a sender not known to be a client: it gets public peers only, and is not recorded.
     fn answer_outsider(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
@@ -333,12 +333,12 @@ impl Tracker {
         self.forwarders.as_ref()
     }
 
-    /// Returns the state of each upstream tracker. The list is empty if no forwarders file is configured.
+    /// Returns the state of each upstream tracker: none without a forwarders file.
     pub fn forwarder_status(&self) -> Vec<ForwarderStatus> {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
-    /// Returns the current faults and their remedies, for the operator, as sentences in plain text.
+    /// Returns the current faults and their remedies, for the operator, in plain text.
     pub fn notices(&self) -> Vec<String> {
         self.shared_addresses.notices(self.clock.now())
     }

@@ -8,7 +8,7 @@ use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId, Protocol};
 use crate::hash::SEED;
 use crate::topology::IpParam;
 
-/// The interval, in seconds, in a reply for which an upstream tracker's peers have not arrived yet.
+/// The interval, in seconds, while an upstream tracker's peers are still to come.
 const SOON: u32 = 5;
 
 /// How many upstream peers a client gets despite enough local seeds, which may be off or busy.
@@ -26,9 +26,9 @@ pub struct Policy {
     pub variation: Option<IntervalVariation>,
     /// The limits of requests over HTTP.
     pub http: RequestLimits,
-    /// The limits of requests over UDP. They differ from the limits of HTTP only if a Chihaya file says so.
+    /// The limits over UDP. They differ from those of HTTP only if a Chihaya file says so.
     pub udp: RequestLimits,
-    /// If a torrent has at least this many local seeds, its clients get few upstream peers. `--local-only-after`.
+    /// With at least this many local seeds, a torrent's clients get few upstream peers. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
 }
 
@@ -53,7 +53,7 @@ impl RequestLimits {
         }
     }
 
-    /// Returns the torrents of a scrape that are answered: the first torrents, up to the limit.
+    /// Returns the torrents of a scrape that are answered: the first, up to the limit.
     pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
         self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
@@ -80,7 +80,7 @@ impl Default for WantLimits {
 pub struct IntervalVariation {
     /// The fraction of the clients that get a longer interval, above 0 and up to 1.
     pub probability: f32,
-    /// At least one second and at most this many seconds are added to an interval.
+    /// The most seconds that are added to an interval. At least one is added.
     pub max_increase: u32,
     /// Whether the same number of seconds is added to the minimal interval.
     pub min_interval_too: bool,

@@ -19,7 +19,7 @@ pub struct Requester<'a> {
     pub max_peers: usize,
     /// The client's `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
-    /// The retrackers that have forwarded the announce, if it does not come directly from a client.
+    /// The retrackers that have forwarded the announce, if any.
     pub via: &'a Via,
     /// Whether the torrent is confidential: announced only to forwarders that name it with `only`.
     pub is_confidential: bool,
@@ -33,11 +33,11 @@ pub enum Standing {
     /// The announce's address counts as the client's, and claims are ignored: a browser sent it, or a proxy with an
     /// unclear client-address header.
     NoClaims,
-    /// A web page made a browser send the announce. The sender gets public peers only, and is not listed as a peer.
+    /// A web page made a browser announce. It gets public peers only, and is not listed as a peer.
     Page,
     /// A trusted proxy's address, without the client's. The client gets public peers only, and is neither listed as a
     /// peer nor announced upstream.
     Unclear,
-    /// As with [`Self::Unclear`], but the proxy is not trusted. The sender may be a client that forges headers.
+    /// As [`Self::Unclear`], but the proxy is not trusted: perhaps a client that forges headers.
     Untrusted,
 }

@@ -206,15 +206,15 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         // Each client goes upstream twice: at first, and after the upstream's interval of a minute, however often it
         // announces.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // An exchange that brings junk fails at once. After three failures, the upstream gets only probes.
+        // An exchange that brings junk fails at once. After three, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // An exchange with a silent upstream fails only after ten seconds. In that time, 67 clients announce.
+        // An exchange with a silent upstream fails after ten seconds, in which 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All clients stop announcing. The good upstream gets `stopped` for each client.
+        // All clients fall silent. The good upstream gets `stopped` for each.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
         // The other upstreams may have recorded the clients without an answer, so the tracker tries for a while to send
@@ -424,7 +424,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // Another seed's announce brings a list for seeds. This list does not replace the leecher's list.
+        // Another seed's announce brings a list for seeds, which does not replace the leecher's.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -623,7 +623,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
         sleep(seconds(590)).await;
         assert_eq!(upstream.asked().len(), 2);
         sleep(seconds(40)).await;
-        // The upstream never recorded the second client, so the upstream gets `stopped` only for the first client.
+        // The upstream never recorded the second client, so it gets `stopped` only for the first.
         assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
@@ -671,7 +671,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and returns that address as `external ip`.
+        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
@@ -732,7 +732,7 @@ fn a_client_that_moves_to_another_instance_is_signed_off_only_when_it_falls_sile
         let mover = client(1, 1);
         mover.announces(&a, Some(Event::Started)).await;
         sleep(seconds(600)).await;
-        // For longer than the peer age, the client announces only to the other instance.
+        // For longer than the peer age, only the other instance hears the client.
         for _ in 0..10 {
             mover.announces(&b, None).await;
             heard_at_a.heard(&mover.elsewhere(None), seconds(1));
@@ -853,7 +853,7 @@ fn the_peers_of_other_instances_do_not_come_back() {
             assert_eq!(url, "http://192.0.2.1/announce");
             vec![[203, 0, 113, 8].into()]
         });
-        // Two peers are at the addresses of the instances, one is at its own. 203.0.113.2 has another port.
+        // Two peers are at the instances' addresses, one at its own. 203.0.113.2 has another port.
         let (reply, _) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(strangers_in(&reply), 6);
         assert_eq!(others.addresses()[0].1[0], IpAddr::from([203, 0, 113, 9]));

@@ -1,4 +1,4 @@
-//! Announces whose client is not listed as a peer: the client's warning, the count for the metrics, and the log line.
+//! Announces whose client is not listed as a peer: its warning, the count for the metrics, and the log line.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ impl Unlisted {
         Self { metrics, told: Once::new() }
     }
 
-    /// Counts an announce whose sender is not known to be a client. Returns the warning for the sender.
+    /// Counts an announce whose sender is not known to be a client. Returns its warning.
     pub(super) fn outsider(&self, standing: Standing) -> Cow<'static, str> {
         let (count, warning) = match standing {
             Standing::Page => (&self.metrics.page, PAGE),

@@ -124,7 +124,7 @@ fn the_oldest_addresses_are_forgotten() {
     }
     assert_eq!(lan.count(after(now)), MOST);
     assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
-    // The number of addresses that are only suspected to be shared is limited, too: the oldest are forgotten.
+    // The number of suspected addresses is limited, too: the oldest are forgotten.
     let mut lan = Lan::new();
     for n in 0..=255 {
         now += Duration::from_secs(1);

@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// Returns the address at which a client at `asks` gets `peer`; `-` if the client does not get the peer.
+/// Returns the address at which a client at `asks` gets `peer`; `-` if it does not.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
@@ -119,7 +119,7 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("172.16.0.1", "10.3.0.2", "-"),
         ("172.16.0.1", "172.17.0.2", "172.17.0.2"),
         ("127.0.0.1", "10.1.0.2", "203.0.113.1"),
-        // Clients on the internet never get a private address, even if it is a zone's external address.
+        // Clients on the internet never get a private address, not even a zone's external one.
         ("8.8.8.8", "10.1.0.2", "203.0.113.1"),
         ("8.8.8.8", "10.2.0.2", "203.0.113.9"),
         ("8.8.8.8", "10.3.0.2", "203.0.113.9"),
