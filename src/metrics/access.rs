@@ -65,7 +65,7 @@ impl AccessMetrics {
         metrics
     }
 
-    /// Returns the counter of announces and scrapes with a token that was refused for this reason.
+    /// Returns the counter of announces and scrapes whose token was refused for this reason.
     pub fn token_fault(&self, reason: &'static str) -> Counter {
         self.token_faults.get_or_create_owned(&TokenLabels { reason })
     }

@@ -130,8 +130,8 @@ impl Policy {
         }
     }
 
-    /// Returns how many local and upstream peers together a client gets at most. It wants `want` peers and gets `local`
-    /// local ones. With enough local seeds, few upstream peers are added, so that the transfer stays inside the
+    /// Returns how many local and upstream peers together a client gets at most. The client wants `want` peers and gets
+    /// `local` local ones. With enough local seeds, few upstream peers are added, so that the transfer stays inside the
     /// network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
