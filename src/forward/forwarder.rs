@@ -177,7 +177,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns when a torrent became hidden from this forwarder, which is no longer told of it. `None` if it is not
+    /// Returns when a torrent became hidden from this forwarder. Hidden torrents are not announced. `None` if it is not
     /// hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {

@@ -235,8 +235,8 @@ impl Forwarders {
         }
     }
 
-    /// Returns the handle for what instances that share swarms hear. `visit` lists the peers of all instances, so that
-    /// upstream trackers do not give them back to us.
+    /// Returns the handle for what other instances hear, if swarms are shared. `visit` lists the peers of all
+    /// instances, so that upstream trackers do not give them back to us.
     pub fn other_instances(&self, visit: VisitPeers) -> OtherInstances {
         OtherInstances::new(&self.shared, &self.open_stops, visit)
     }

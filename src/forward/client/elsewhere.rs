@@ -11,8 +11,8 @@ use super::ForwardedClient;
 const UNCERTAIN: Duration = Duration::from_secs(1);
 
 impl ForwardedClient {
-    /// Returns whether the host at this address has left at another instance, at the time `at`. In doubt it has: a client
-    /// often reports the end of its download and leaves at once.
+    /// Returns whether the host at this address left at another instance at `at`. In doubt it has: a client often
+    /// reports the end of its download and leaves at once.
     pub(in crate::forward) fn has_left_elsewhere(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
         self.was_heard_before(ip, is_claim, at + UNCERTAIN)
     }
