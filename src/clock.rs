@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// Milliseconds that the host has slept since [`Lookout::start`], as of the last [`Lookout::look`].
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The shortest sleep that counts. Sleep is the difference of two clocks, which are read one after the other: the host
-/// may do other work in between.
+/// The shortest sleep that counts. Sleep is the difference of two clocks. A smaller one may be other work of the host
+/// between the two readings.
 const NOTICED: Duration = Duration::from_secs(1);
 
 /// The system clock's time, in seconds since 1970. Tokens have the same unit.
@@ -129,8 +129,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the host's sleep since the last look to [`slept`], and returns it. Less than a second waits for a later
-    /// look.
+    /// Adds the host's sleep since the last look to [`slept`], and returns it. Sleep below a second waits for a
+    /// later look.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {

@@ -55,8 +55,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Combines several lists. Peers are interleaved without repeats, so that no list displaces the others. The counts
-    /// are the largest, not the sum: several trackers count the same seeds.
+    /// Combines several lists. Peers are interleaved without repeats, so that no list displaces the others. Each count
+    /// is the largest, not the sum: several trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);

@@ -1,7 +1,8 @@
 //! A queue in which sources take turns.
 //!
 //! The rate of exchanges with a forwarder is bounded, and further exchanges wait. Sources take turns, so a client that
-//! invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a little later.
+//! invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a little
+//! later.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
