@@ -1,5 +1,5 @@
-//! Keeps one value for each torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
-//! smaller and more, so they have a cache of their own (`store::memory`). Both evict by one rule ([`crate::eviction`]).
+//! Keeps one value per torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
+//! smaller and more, and have their own cache (`store::memory`). Both evict by one rule ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -26,7 +26,7 @@ const GROWTH: usize = 4;
 
 /// How much room a value takes, in the unit of the cache's capacity.
 pub trait Weigh {
-    /// Returns the weight that the value has now. The weight may change whenever the value changes.
+    /// Returns the value's present weight, which may change whenever the value changes.
     fn weight(&self) -> u32;
 }
 
@@ -50,7 +50,7 @@ pub struct TorrentCache<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Arc<Cell<T>>);
 
-/// One torrent. Its mutex is not async, because the lock is held for microseconds only, and never across an await.
+/// One torrent. The mutex is not async: it is held for microseconds, and never across an await.
 #[derive(Debug)]
 struct Cell<T> {
     info_hash: InfoHash,
@@ -66,13 +66,12 @@ struct Contents<T> {
     weight: u32,
     used: Instant,
     is_used_again: bool,
-    /// Whether the cache has dropped this value. If so, the holder of a handle must look the torrent up again.
+    /// Whether the cache has dropped this value. If so, look the torrent up again.
     is_dropped: bool,
 }
 
 impl<T: Weigh + Default> TorrentCache<T> {
-    /// Returns an empty cache, whose values may weigh `capacity` in total. A torrent that has not been used for `idle`
-    /// is dropped.
+    /// Returns an empty cache for values of the total weight `capacity`. Torrents unused for `idle` are dropped.
     pub fn new(capacity: u32, idle: Duration) -> Self {
         Self {
             shards: Box::new(std::array::from_fn(|_| Mutex::default())),
@@ -85,8 +84,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value on behalf of a client at `source`. A torrent that is not known gets a default value
-    /// first. The change counts as a use of the torrent.
+    /// Changes a torrent's value for a client at `source`. An unknown torrent starts with a default value. Counts as a
+    /// use.
     pub fn with<R>(&self, info_hash: InfoHash, source: IpAddr, now: Instant, change: impl FnOnce(&mut T) -> R) -> R {
         let mut change = change;
         loop {
@@ -98,8 +97,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value if the torrent is known. If `used` is given, the change counts as a use of the torrent
-    /// at that time.
+    /// Changes a torrent's value if the torrent is known. If `used` is given, that counts as a use at that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -109,8 +107,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.change(&self.find(info_hash)?, used, change).ok()
     }
 
-    /// Changes a torrent's value, unless the cache has dropped the torrent. The change does not count as a use of the
-    /// torrent.
+    /// Changes a torrent's value, unless the cache has dropped the torrent. Does not count as a use.
     pub fn with_handle<R>(&self, Handle(cell): &Handle<T>, change: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.change(cell, None, change).ok()
     }
@@ -125,15 +122,14 @@ impl<T: Weigh + Default> TorrentCache<T> {
 
     /// Returns the torrents that are known at present, in no order. Iterating does not count as a use.
     pub fn iter(&self) -> impl Iterator<Item = Handle<T>> + '_ {
-        // The handles of one shard at a time are copied, so that no lock is held while the caller works on the
-        // torrents.
+        // One shard's handles at a time are copied, so that the caller works without a lock.
         self.shards.iter().flat_map(|shard| {
             let cells = shard.lock();
             cells.iter().map(|cell| Handle(Arc::clone(cell))).collect::<Vec<_>>()
         })
     }
 
-    /// Returns the number of torrents, including unused torrents that are not dropped yet.
+    /// Returns the number of torrents, with unused ones that are not dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
@@ -143,7 +139,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.len() == 0
     }
 
-    /// Returns the number of torrents that were dropped since the start because there was no room for them.
+    /// Returns how many torrents were dropped for lack of room since the start.
     pub fn evicted(&self) -> i64 {
         self.evicted.load(Relaxed)
     }
@@ -181,8 +177,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a value. Gives `change` back if the cell was dropped between the look-up and the lock. If `used` is
-    /// given, the change counts as a use of the torrent at that time.
+    /// Changes a value. Gives `change` back if the cell was dropped before the lock. If `used` is given, that counts as
+    /// a use at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {
@@ -208,8 +204,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.weight.load(Relaxed) > self.capacity
     }
 
-    /// Drops torrents until there is room again for a torrent that has grown. If that torrent is new, it may itself be
-    /// dropped.
+    /// Drops torrents until there is room for one that has grown. If that one is new, it may be dropped itself.
     fn make_room(&self, grown: &Arc<Cell<T>>, is_new: bool) {
         for _ in 0..GROWTH {
             let Some(victim) = self.victim(grown, is_new) else { return };
@@ -239,7 +234,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         search.victim().or_else(|| is_new.then(|| Arc::clone(grown)))
     }
 
-    /// Returns the rank of a torrent; `None` if another thread is using the torrent.
+    /// Returns a torrent's rank; `None` if another thread uses the torrent.
     fn rank(&self, cell: &Cell<T>) -> Option<Rank> {
         let contents = cell.contents.try_lock()?;
         let idle = u64::try_from(clock::now().saturating_duration_since(contents.used).as_millis()).unwrap_or(u64::MAX);

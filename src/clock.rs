@@ -1,10 +1,10 @@
 //! The clock for measuring ages, which goes on while the host sleeps.
 //!
 //! Linux stops the clock of [`Instant`] while the host sleeps: after eight hours of sleep, last night's peers would
-//! look fresh. So [`Lookout`] measures now and then how long the host has slept, and [`now`] adds that time. Reading
-//! this clock therefore takes no more system calls than reading [`Instant`].
+//! look fresh. So [`Lookout`] measures now and then how long the host has slept, and [`now`] adds that time, without
+//! further system calls.
 //!
-//! This clock is for ages only. Timers run on the system's clock, which is behind this clock after a sleep.
+//! This clock is for ages only. Timers run on the system's clock, which lags behind after a sleep.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 /// Milliseconds that the host has slept since [`Lookout::start`], as of the last [`Lookout::look`].
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The shortest sleep that counts. Sleep is measured as the difference between two clocks. A smaller difference does
-/// not count, because two system calls read the clocks one after the other, and the host may do other work in between.
+/// The shortest sleep that counts. Sleep is the difference of two clocks. A smaller one may be other work of the host
+/// between the two readings.
 const NOTICED: Duration = Duration::from_secs(1);
 
-/// The present time by the system clock, in seconds since 1970. The times in tokens have this unit, too.
+/// The system clock's time, in seconds since 1970. Tokens have the same unit.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
@@ -99,8 +99,8 @@ impl Clock {
     }
 }
 
-/// The time since some moment before the process began. This time may be a few milliseconds behind, so it is for
-/// ordering only. To read it takes a fraction of the time that reading the exact clock takes.
+/// The time since some moment before the process began, perhaps a few milliseconds behind. For ordering only, and much
+/// faster to read than the exact clock.
 #[cfg(target_os = "linux")]
 pub fn coarse() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -129,8 +129,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the time that the host has slept since the last look to [`slept`], and returns this time. Less than a
-    /// second is not added yet, but at a later look.
+    /// Adds the host's sleep since the last look to [`slept`], and returns it. Sleep below a second waits for a
+    /// later look.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {
@@ -154,7 +154,7 @@ impl Lookout {
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // The clock that counts sleep is read first. Otherwise a pause between the two calls would look like sleep.
+    // Read first. Otherwise a pause between the two calls would look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }

@@ -1,8 +1,8 @@
 //! Every metric, with its name, help and labels, as one struct of handles.
 //!
-//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are names that the Go
-//! retracker uses, so its dashboards keep working. These two names have no suffix in either exposition format.
-//! OpenMetrics allows that only for metrics of unknown type, so these two have that type.
+//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are the Go retracker's,
+//! for its dashboards. These two have no suffix in either exposition format. OpenMetrics allows that only for the type
+//! unknown, so they have that type.
 
 mod access;
 mod chihaya;
@@ -54,11 +54,10 @@ pub struct Metrics {
     pub announces: RequestMetrics,
     /// Scrapes.
     pub scrapes: RequestMetrics,
-    /// Scrapes that were answered in part, because they had more torrents than a scrape may have. Only a Chihaya file
-    /// sets this limit.
+    /// Scrapes answered in part, because they had too many torrents. Only a Chihaya file sets this limit.
     pub scrapes_cut: Counter,
-    /// The time from the request's arrival until the reply is ready. `None` if metrics are not exposed, because reading
-    /// the clock takes time.
+    /// The time from a request's arrival until its reply is ready. `None` without exposed metrics: reading the clock
+    /// takes time.
     announce_duration: Option<DurationHistogram>,
     /// Chihaya's own metrics. `None` unless a Chihaya configuration file is in use.
     chihaya: Option<ChihayaMetrics>,
@@ -82,13 +81,13 @@ pub struct Metrics {
 /// Announces, by how their wait for upstream trackers ended.
 #[derive(Clone, Debug)]
 pub struct WaitMetrics {
-    /// Announces that did not wait, because the peers were already known or there was no upstream tracker to ask.
+    /// Announces that did not wait: the peers were known, or there was no upstream tracker to ask.
     pub saved: Counter,
     /// Announces that waited until all upstream trackers had answered.
     pub done: Counter,
     /// Announces that waited until there were as many peers as the client wanted.
     pub enough: Counter,
-    /// Announces that waited until the deadline, because at least one upstream tracker had not answered.
+    /// Announces that waited until the deadline for at least one upstream tracker.
     pub deadline: Counter,
 }
 
@@ -103,7 +102,7 @@ pub struct UnlistedMetrics {
     pub unclear: Counter,
 }
 
-/// Measures the duration of one announce. The duration ends when the timer is dropped.
+/// Measures one announce, until the timer is dropped.
 #[derive(Debug)]
 pub struct AnnounceTimer {
     histogram: DurationHistogram,
@@ -214,18 +213,17 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the totals of the store, which are read at each scrape of `/metrics`.
+    /// Registers the store's totals, which are read at each scrape of `/metrics`.
     pub fn register_store(registry: &mut Registry, sample: impl Fn() -> StoreSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers the numbers of peers in the zones, which are read at each scrape of `/metrics`. Only a tracker with
-    /// zones registers them.
+    /// Registers the zones' numbers of peers, read at each scrape of `/metrics`. Only for a tracker with zones.
     pub fn register_zones(registry: &mut Registry, sample: impl Fn() -> ZoneSample + Send + Sync + 'static) {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Registers Chihaya's own metrics, and the totals of the store under Chihaya's names.
+    /// Registers Chihaya's own metrics, and the store's totals under Chihaya's names.
     pub fn register_chihaya(
         &mut self,
         registry: &mut Registry,
@@ -240,7 +238,7 @@ impl Metrics {
         registry.register_collector(Box::new(Sampled::new(sample)));
     }
 
-    /// Returns the handles of one forwarder. Forwarders of the same name are counted together.
+    /// Returns one forwarder's handles. Forwarders of the same name share them.
     pub fn forwarder(&self, name: &str) -> ForwarderMetrics {
         self.forwarders.forwarder(name)
     }
@@ -250,8 +248,7 @@ impl Metrics {
         self.requests.0.inc();
     }
 
-    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` is Chihaya's name for the kind
-    /// of request.
+    /// Begins to measure a request for Chihaya's metrics, if they are exposed. `action` is Chihaya's name for its kind.
     pub fn time_for_chihaya(&self, protocol: Protocol, action: &'static str, client: IpAddr) -> Option<ResponseTimer> {
         self.chihaya.as_ref().map(|chihaya| chihaya.time(protocol, action, client))
     }
@@ -261,17 +258,17 @@ impl Metrics {
         self.chihaya.iter().for_each(|chihaya| chihaya.housekept(took));
     }
 
-    /// Begins to measure an announce. The duration is recorded when the timer is dropped.
+    /// Begins to measure an announce. Recorded when the timer is dropped.
     pub fn time_announce(&self) -> Option<AnnounceTimer> {
         self.announce_duration.clone().map(|histogram| AnnounceTimer { histogram, start: Instant::now() })
     }
 
-    /// Returns how long announces took since the start; no durations if metrics are not exposed.
+    /// Returns how long announces took since the start: nothing if metrics are not exposed.
     pub fn announce_durations(&self) -> DurationCounts {
         self.announce_duration.as_ref().map(DurationHistogram::counts).unwrap_or_default()
     }
 
-    /// Returns how many descriptors of the process are open, and how many may be. `None` if the system does not say.
+    /// Returns the process's open descriptors and their limit. `None` if the system does not say.
     pub fn descriptors() -> Option<[u64; 2]> {
         #[cfg(target_os = "linux")]
         return process::descriptors();

@@ -6,17 +6,16 @@ use std::num::NonZeroU16;
 use tracker_protocol::via::Via;
 use tracker_protocol::{AnnounceRequest, PeerId};
 
-/// One announce of a client, with what upstream trackers may learn about the client.
+/// One announce of a client, with what upstream trackers may learn of it.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamAnnounce<'a> {
     /// The client's announce.
     pub request: &'a AnnounceRequest,
     /// The address that the store has recorded for the client.
     pub ip: IpAddr,
-    /// The client's address for peers outside its network. It is sent to forwarders that are configured with
-    /// `ip: client`.
+    /// The client's address for peers outside its network, for forwarders with `ip: client`.
     pub outside: IpAddr,
-    /// Whether `ip` is only a claim: the client sent it with `ip=`, and the announce came from another address.
+    /// Whether the client only claimed `ip` with `ip=`, and announced from another address.
     pub is_claim: bool,
     /// The address that the announce came from.
     pub source: IpAddr,
@@ -29,8 +28,8 @@ pub struct UpstreamAnnounce<'a> {
 }
 
 impl UpstreamAnnounce<'_> {
-    /// Returns the client; `None` if the announce has no port. A client without a port is not announced upstream,
-    /// because other peers cannot connect to it.
+    /// Returns the client. `None` if it has no port: then other peers cannot connect to it, so it is not announced
+    /// upstream.
     pub(super) fn client(&self) -> Option<ClientKey> {
         Some(ClientKey { peer_id: self.request.peer_id, port: self.request.port? })
     }

@@ -1,16 +1,14 @@
 //! Decodes the body of an HTTP reply.
 //!
-//! We ask for gzip. Some trackers send `deflate` although we do not ask for it. Two forms have this name (RFC 9110,
-//! section 8.4.1.2), and trackers send either of them. Some trackers write bytes after the end of the compressed data,
-//! or several gzip members (RFC 1952, section 2.2). All of these are read, up to a bound.
+//! We ask for gzip, but some trackers send `deflate`, in either of the two forms that have this name (RFC 9110, section
+//! 8.4.1.2). Some send junk after the compressed data, or several gzip members (RFC 1952, section 2.2).
 
 use std::borrow::Cow;
 use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
-/// How many gzip members of one body are read. There is a limit, because each member takes a new decoder, even if the
-/// member is empty.
+/// The most gzip members that are read of one body. Even an empty member takes a new decoder.
 const MAX_MEMBERS: usize = 16;
 
 /// The first bytes of a gzip member.
@@ -33,13 +31,12 @@ pub(super) enum BodyError {
     Junk(String),
 }
 
-/// Decodes a body to at most `most` bytes. `encoding` is the value of `Content-Encoding`, if there is one.
+/// Decodes a body to at most `most` bytes. `encoding` is its `Content-Encoding`, if any.
 pub(super) fn decode<'a>(encoding: Option<&[u8]>, raw: &'a [u8], most: usize) -> Result<Decoded<'a>, BodyError> {
     let encoding = encoding.unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match encoding.as_slice() {
         b"gzip" | b"x-gzip" => gzip(raw, most),
-        // Bencode never starts with these bytes. So a server in between has compressed the body and has not set
-        // `Content-Encoding`.
+        // Bencode never starts with these bytes. A server in between compressed the body without `Content-Encoding`.
         b"" | b"identity" if raw.starts_with(GZIP) => gzip(raw, most),
         b"" | b"identity" => Ok(Decoded { bytes: Cow::Borrowed(raw), is_complete: true }),
         b"deflate" if is_zlib(raw) => inflate(ZlibDecoder::new(raw), most),
@@ -68,7 +65,7 @@ fn gzip(raw: &[u8], most: usize) -> Result<Decoded<'_>, BodyError> {
         match read_into(&mut bytes, &mut decoder, most)? {
             End::Complete => rest = decoder.into_inner(),
             End::Junk(what) if member == 0 => return Err(BodyError::Junk(what)),
-            // The data ends early, or bytes that are no member follow. What was decoded may still be the whole reply.
+            // What was decoded before the early end, or before the junk, may still be the whole reply.
             End::Early | End::Junk(_) => return Ok(Decoded { bytes: bytes.into(), is_complete: false }),
         }
     }

@@ -1,4 +1,4 @@
-//! Decides whether exchanges with a forwarder may begin: as usual, after a pause, or only one exchange as a probe.
+//! Decides whether exchanges with a forwarder may begin: all, none for a while, or one as a probe.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// How long a forwarder that answers 429 without `Retry-After` is paused.
 const DEFAULT_PAUSE: Duration = Duration::from_mins(1);
 
-/// The shortest pause. A reply with 429 and `Retry-After: 0` contradicts itself, and causes this pause, too.
+/// The shortest pause. `Retry-After: 0` with 429 contradicts itself, and pauses this long.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest pause.
@@ -83,7 +83,7 @@ pub(super) struct Circuit {
 pub(super) enum Admission {
     /// As usual.
     Regular,
-    /// To find out whether the forwarder answers again. No announce waits for such an exchange.
+    /// Finds out whether the forwarder answers again. No announce waits for it.
     Probe,
 }
 
@@ -100,7 +100,7 @@ impl Circuit {
         self.since
     }
 
-    /// Returns how an exchange would begin now. If none may begin, the error is the state that prevents it.
+    /// Returns how an exchange would begin now, or the state that prevents it.
     pub(super) fn would_admit(&self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
@@ -110,8 +110,7 @@ impl Circuit {
         }
     }
 
-    /// Admits an exchange. [`Self::ended`] must be called when the exchange has ended. The error is the state that
-    /// prevents the exchange.
+    /// Admits an exchange, or returns the state that prevents it. After the exchange, call [`Self::ended`].
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, CircuitState> {
         match self.state {
             CircuitState::Closed => Ok(Admission::Regular),
@@ -156,15 +155,14 @@ impl Circuit {
             (CallOutcome::NotMade, CircuitState::Probing, Admission::Probe) => {
                 self.set_state(CircuitState::Open { until: now }, now);
             }
-            // The failure of an exchange that began before the circuit opened does not count any more. A request that
-            // was not sent says nothing about the forwarder.
+            // Ignored: an exchange that began before the circuit opened, or one that was never sent.
             (CallOutcome::Failed | CallOutcome::NotMade, ..) => {}
         }
     }
 
     fn open(&mut self, now: Instant) {
         self.failures = 0;
-        // Jitter, so that the retrackers of a network do not all probe the same forwarder at the same moment.
+        // Jitter: not all retrackers of a network should probe a forwarder at once.
         let jitter = 0.8 + 0.4 * fastrand::f64();
         self.set_state(CircuitState::Open { until: now + self.backoff.mul_f64(jitter) }, now);
     }

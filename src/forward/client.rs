@@ -1,13 +1,12 @@
 //! One of our clients as upstream trackers know it: a peer id and a port, at one address or several.
 //!
-//! A forwarder distinguishes clients by peer id, port and the address that we send, if we send one. There is one
-//! session for each client that a forwarder can distinguish. A client on IPv4 and IPv6 is one peer to an upstream that
-//! only sees our own address.
+//! A forwarder distinguishes clients by peer id, port and the address that we send, if any. Each client that a
+//! forwarder can distinguish has one session. To an upstream that sees only our address, a client on IPv4 and IPv6 is
+//! one peer.
 //!
 //! # Which announces count
-//! Peer ids are public, so another host may announce with the id of this client. Such an announce does not change what
-//! upstream trackers know of this client. An announce that only claims an address with `ip=` does not count if a host
-//! announces from that address.
+//! Peer ids are public, so another host may announce with this client's id. That does not change what upstream trackers
+//! know of this client. A claimed address (`ip=`) is ignored if a host announces from that address.
 
 mod elsewhere;
 mod held_session;
@@ -34,8 +33,8 @@ use tracker_protocol::{AnnounceRequest, Event, InfoHash};
 /// How long `stopped` stays due at a forwarder whose circuit is open.
 const STOP_RETRY_PERIOD: Duration = Duration::from_hours(1);
 
-/// The most hosts that are kept for one peer id and port. A client has one host in each address family. Further hosts
-/// are other clients that use the same id.
+/// The most hosts for one peer id and port. A client has one host in each address family. The others are strangers with
+/// the same id.
 const MAX_HOSTS: usize = 4;
 
 /// One client.
@@ -45,14 +44,14 @@ pub(super) struct ForwardedClient {
     /// The source of the client's first announce.
     pub(super) source: RequestSource,
     info_hash: InfoHash,
-    /// The addresses that the client announces from. A forwarder that cannot distinguish several hosts gets the
-    /// announces of the first host that is still here.
+    /// The addresses that the client announces from. A forwarder that cannot tell hosts apart gets the announces of the
+    /// first one still here.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
-    /// No announce is due before this time. The time was computed for the configuration of this generation.
+    /// No announce is due before this time, unless the configuration has another generation.
     quiet: Option<(Instant, Generation)>,
-    /// Clients that this client has replaced. A forwarder that lists a replaced client gets `stopped` for it first, and
-    /// then the announces of this client.
+    /// Clients that this client has replaced. A forwarder that lists one of them gets its `stopped` before this
+    /// client's announces.
     pub(super) predecessors: SmallVec<[ClientKey; 1]>,
     /// The client that has replaced this one.
     pub(super) successor: Option<ClientKey>,
@@ -65,8 +64,7 @@ pub(super) enum HostUpdate {
     Updated,
     /// Nothing yet: the host is new to this client, or had left.
     NewHost,
-    /// Nothing, and the announce is not forwarded. The announce only claims its address with `ip=`, but a known host
-    /// announces from that address.
+    /// The announce is not forwarded: it claims the address of a known host with `ip=`.
     Ignored,
 }
 
@@ -100,8 +98,7 @@ impl ForwardedClient {
         let Some(at) = self.hosts.iter().position(|host| host.ip == announce.ip) else { return HostUpdate::NewHost };
         let Some(host) = self.hosts.get_mut(at) else { return HostUpdate::NewHost };
         if !host.is_here() {
-            // The host had left, and another client may have taken its endpoint. The caller checks the endpoint before
-            // it stores the announce.
+            // The host had left, so another client may have its endpoint. The caller checks that first.
             return HostUpdate::NewHost;
         }
         if announce.is_claim && !host.is_claim {
@@ -159,8 +156,7 @@ impl ForwardedClient {
         self.quiet = earliest.flatten().map(|until| (until, generation));
     }
 
-    /// Returns the session that announces the host at this address to a forwarder. If there is no such session, it is
-    /// created.
+    /// Returns the session that announces the host at this address to a forwarder, a new one if necessary.
     pub(super) fn session(&mut self, forwarder: &Arc<Forwarder>, ip: IpAddr) -> Option<&mut HeldSession> {
         let sent = self.hosts.iter().find(|host| host.ip == ip).and_then(|host| forwarder.announced_ip(host.outside));
         let is_it = |held: &HeldSession| Arc::ptr_eq(&held.forwarder, forwarder) && held.ip == sent;
@@ -179,8 +175,8 @@ impl ForwardedClient {
         self.sessions.iter_mut().find(|held| is_it(held))
     }
 
-    /// Returns when the client is due to be announced to a forwarder. `None` if the client has no session there, or is
-    /// being announced there now.
+    /// Returns when to announce the client to a forwarder. `None` if it has no session there, or an exchange is under
+    /// way.
     pub(super) fn due_at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> Option<Instant> {
         self.sessions_at(forwarder).filter_map(|held| held.session.due_at(now)).min()
     }
@@ -216,8 +212,8 @@ impl ForwardedClient {
         out.extend(serials.into_iter().filter_map(|serial| self.begin(serial, torrent, now)?.ok()));
     }
 
-    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless: the
-    /// client left before its first announce went upstream, or the session is gone.
+    /// Brings an exchange up to date when its turn comes. Returns false if the exchange is pointless: the client left
+    /// before it was ever announced upstream, or the session is gone.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         let Some(held) = self.sessions.iter().find(|held| held.session.serial == exchange.session) else {
             return false;
@@ -261,8 +257,8 @@ impl ForwardedClient {
         next
     }
 
-    /// Records that the host at this address has left. `stopped` is the announce with which the host left, if there was
-    /// such an announce, and whether that announce only claimed the address. Returns whether the host was here.
+    /// Records that the host at this address has left. `stopped` is the announce with which it left, if any, and
+    /// whether that announce only claimed the address. Returns whether the host was here.
     pub(super) fn host_left(
         &mut self,
         ip: IpAddr,
@@ -311,7 +307,7 @@ impl ForwardedClient {
         expired
     }
 
-    /// Begins `stopped` at each forwarder that lists the client but should not, and drops the sessions that are over.
+    /// Begins `stopped` at forwarders that list the client but should not. Drops sessions that are over.
     pub(super) fn begin_stops(&mut self, torrent: u64, now: Instant, out: &mut Vec<Exchange>) {
         let Self { key, hosts, sessions, info_hash, .. } = self;
         sessions.retain_mut(|held| {
@@ -334,8 +330,8 @@ impl ForwardedClient {
         }
     }
 
-    /// Announces this client again after the `stopped` of `left`, another client that announced the same endpoint. A
-    /// forwarder that identifies peers by endpoint removes both clients when it gets that `stopped`.
+    /// Announces this client again after the `stopped` of `left`, which had the same endpoint. A forwarder that
+    /// identifies peers by endpoint removes both clients at that `stopped`.
     pub(super) fn announce_again_after(&mut self, left: ClientKey) {
         self.quiet = None;
         self.sessions.iter_mut().for_each(|held| held.session.set_unsure());

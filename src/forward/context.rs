@@ -1,5 +1,4 @@
-//! What all exchanges of the process share: the limit on exchanges under way, the proxies, and the addresses on which
-//! the process listens.
+//! What all exchanges of the process share: the limit on exchanges, the proxies, and our listening addresses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::own::Listeners;
 use super::proxy::UpstreamProxies;
 use super::status::LimitUse;
 
-/// The most exchanges that may be under way with all upstream trackers together, if the options name no bound.
+/// The most exchanges with all upstream trackers together, if the options name no bound.
 const MAX_EXCHANGES: usize = 1024;
 
 /// The shortest time between two log lines about failures of this host.
@@ -47,7 +46,7 @@ impl ExchangeContext {
         Self { permits: Semaphore::new(permits), most: permits, delayed, proxies, listeners, reported }
     }
 
-    /// Returns how many exchanges may be under way, how many are under way, and how many had to wait.
+    /// Returns the bound on exchanges, how many are under way, and how many had to wait.
     pub(super) fn limit(&self) -> LimitUse {
         let in_use = self.most.saturating_sub(self.permits.available_permits());
         LimitUse { most: self.most as u64, in_use: in_use as u64, bites: self.delayed.get() }
@@ -70,8 +69,7 @@ impl ExchangeContext {
         }
     }
 
-    /// Logs that an exchange could not be carried out, because this host failed. `what` names the failure. Only one
-    /// line is logged in each [`REPORT_PAUSE`].
+    /// Logs that this host failed, so that an exchange could not be made. At most one line in each [`REPORT_PAUSE`].
     pub(super) fn report(&self, what: &str) {
         let now = Instant::now();
         let mut reported = self.reported.lock();

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use super::own_peers::OwnPeers;
 use tracker_protocol::{InfoHash, PeerId};
 
-/// Calls a function with each peer of a torrent that any instance knows. The peer id is `None` if it is not known.
+/// Calls a function with each peer of a torrent that any instance knows, and its peer id, if known.
 pub type VisitPeers = Box<dyn Fn(InfoHash, &mut dyn FnMut(SocketAddr, Option<PeerId>)) + Send + Sync>;
 
 /// The peers of all instances.

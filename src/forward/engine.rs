@@ -1,5 +1,5 @@
-//! Carries out all exchanges with upstream trackers, on a thread apart from the workers that answer clients. An
-//! exchange continues here even after the announce that began it has been answered.
+//! Carries out all exchanges with upstream trackers, on its own thread. An exchange continues after its client has been
+//! answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl ForwardEngine {
     }
 }
 
-/// Begins the exchanges of one forwarder, each in its turn, until the forwarder is no longer needed.
+/// Begins one forwarder's exchanges in their turns, until the forwarder is no longer needed.
 async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitted: mpsc::UnboundedSender<Admitted>) {
     loop {
         let (mut exchange, permit) = tokio::select! {
@@ -85,8 +85,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // The clients of the other instances are looked up before the torrent is locked, because announces wait for that
-    // lock.
+    // This comes before the torrent's lock, because announces wait for that lock.
     let info_hash = admitted.exchange.request.info_hash;
     let answer = answer.map(|answer| {
         let own = own_peers(&shared, &forwarder, info_hash, &answer);
@@ -95,19 +94,17 @@ async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     shared.end(&admitted.exchange, outcome, answer, clock::now());
 }
 
-/// Sweeps all torrents, again and again. A sweep begins the `stopped` announces that are due, and drops what has
-/// expired.
+/// Sweeps all torrents, again and again: begins the `stopped` announces that are due, and drops what has expired.
 async fn sweep(shared: Arc<ForwardState>) {
     let pause = (shared.peer_age / 8).clamp(SWEEP_PAUSE.0, SWEEP_PAUSE.1);
     loop {
-        // When a forwarder has been removed, the sweep begins at once, because the sweep begins the `stopped` announces
-        // to that forwarder.
+        // A removed forwarder gets its `stopped` announces at once.
         let _ = timeout(pause, shared.retired.notified()).await;
         for (n, torrent) in shared.torrents.iter().enumerate() {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // The torrent is dropped only after its sweep, because the sweep begins `stopped` for its clients.
+            // Only after its sweep, which begins `stopped` for the torrent's clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

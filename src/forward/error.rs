@@ -10,12 +10,11 @@ use tracker_protocol::upstream::Retry;
 
 /// Why an exchange with a forwarder failed.
 ///
-/// The text continues a sentence that begins with the forwarder's name. The text may contain the host of the
-/// forwarder's uri, but not its path or query, because these may contain a passkey. Bytes from the network are escaped.
+/// The text continues a sentence that begins with the forwarder's name. It may name the uri's host, but never the path
+/// or query, which may hold a passkey. Bytes from the network are escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ForwardError {
-    /// This host lacks descriptors, memory, ports or a route. No request was sent, and the failure does not count
-    /// against the forwarder.
+    /// This host lacks descriptors, memory, ports or a route. No request was sent, so the forwarder has not failed.
     #[error("it was not asked, because this host failed: {}", .0.as_bytes().escape_ascii())]
     Local(String),
     /// The proxy failed.
@@ -27,8 +26,7 @@ pub enum ForwardError {
     /// None of the forwarder's addresses accepted a connection.
     #[error("it cannot be reached: {}", .0.as_bytes().escape_ascii())]
     Connect(String),
-    /// The forwarder accepted a connection, but the TLS handshake failed. Most often the cause is a certificate that is
-    /// not trusted.
+    /// The forwarder accepted a connection, but the TLS handshake failed, most often for an untrusted certificate.
     #[error("TLS with it fails: {}", .0.as_bytes().escape_ascii())]
     Tls(String),
     /// The last byte of the reply had not arrived when the time was up.
@@ -62,7 +60,7 @@ pub enum ForwardError {
         /// The HTTP status; `None` if it was not read.
         status: Option<u16>,
     },
-    /// The head or the body of the reply exceeds a bound. A compressed body may exceed the bound only after inflation.
+    /// The head or the body of the reply exceeds a bound, perhaps only after inflation.
     #[error("its answer is too large")]
     TooLarge {
         /// The HTTP status; `None` if the head itself was too large.
@@ -96,8 +94,7 @@ pub enum BadRedirect {
     /// The redirect has no `Location`, or its `Location` is not an http or https URL.
     #[error("it names no http or https URL")]
     Location,
-    /// The redirect leads to this host or to a link-local address, or from the internet to an address that is not
-    /// public.
+    /// The redirect leads to this host, to a link-local address, or from the internet to an address that is not public.
     #[error("it leads into a private network, or to this host")]
     Private,
     /// The redirect leads to a URL that this exchange has requested before.
@@ -151,14 +148,13 @@ impl ForwardError {
         }
     }
 
-    /// Returns whether the forwarder is to blame, and not this announce or this host. A forwarder that refuses a
-    /// torrent has not failed.
+    /// Returns whether the forwarder is to blame. A forwarder that refuses a torrent has not failed.
     pub fn is_forwarder_fault(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::TooLong | Self::Local(_))
     }
 
-    /// Returns the error to report after several addresses have failed: the latest error that is not a failure of this
-    /// host. A failure of this host, such as a missing address family, says nothing about the upstream.
+    /// Returns the error to report after several addresses failed: the latest that is not this host's own failure. A
+    /// failure of this host, such as a missing address family, says nothing about the upstream.
     pub(super) fn after(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if matches!(self, Self::Local(_)) => earlier,

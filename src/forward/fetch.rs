@@ -1,5 +1,4 @@
-//! Fetches a document over HTTP or HTTPS. The bounds, proxies and certificates are those of requests to upstream
-//! trackers.
+//! Fetches a document over HTTP or HTTPS, with the bounds, proxies and certificates of requests to upstream trackers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use super::error::ForwardError;
 use super::http::HttpUpstream;
 use super::proxy::UpstreamProxies;
 
-/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. The text of an error calls the document's
-/// host "it", so the caller must name the host before the error.
+/// Fetches a document of at most one MiB. `ca` replaces the usual authorities. Errors call the document's host "it", so
+/// the caller must name the host first.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 pub async fn fetch(

@@ -44,8 +44,7 @@ use tracker_protocol::{AnnounceRequest, InfoHash};
 /// A forwarder that is no longer configured checks this often whether it can be dropped.
 const UNUSED_CHECK: Duration = Duration::from_mins(1);
 
-/// One configured upstream tracker. Its sessions depend on uri, host, ip and ca of its entry, so these never change.
-/// All other settings may change.
+/// One configured upstream tracker. Its sessions depend on uri, host, ip and ca, so only other settings may change.
 pub(super) struct Forwarder {
     upstream: UpstreamClient,
     /// Which address of a client is sent to the upstream.
@@ -58,8 +57,8 @@ pub(super) struct Forwarder {
     lists: AtomicI64,
     circuit: Mutex<Circuit>,
     health: Mutex<Health>,
-    /// When the forwarder was removed from the configuration. From then on, the forwarder only gets `stopped`, for each
-    /// client that it lists.
+    /// When the forwarder was removed from the configuration. Since then it only gets `stopped`, for each client it
+    /// lists.
     retired: OnceLock<Instant>,
 }
 
@@ -67,7 +66,7 @@ pub(super) struct Forwarder {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) forwarder: Arc<Forwarder>,
-    /// How the circuit would have admitted the exchange when the exchange was queued.
+    /// How the circuit would have admitted the exchange when it was queued.
     pub(super) admission: Admission,
     pub(super) client: ClientKey,
     /// The serial of the torrent's state that began the exchange.
@@ -85,8 +84,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Returns whether the exchange is expected to bring a list. A `stopped` brings no list, and a probe of a failed
-    /// forwarder is not expected to bring one.
+    /// Returns whether the exchange should bring a list. A `stopped` brings none, and a probe is not expected to.
     pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
@@ -140,8 +138,8 @@ impl Forwarder {
         }
     }
 
-    /// Adopts the settings of an entry and returns true. If the entry differs in something that the upstream sees,
-    /// keeps the old settings and returns false. `timeout` applies if the entry names no timeout.
+    /// Adopts the settings of an entry and returns true. Returns false and changes nothing if the upstream would see a
+    /// difference. `timeout` applies if the entry names none.
     pub(super) fn adopts(&self, options: &ForwarderOptions, timeout: Duration, metrics: &Metrics) -> bool {
         let mut settings = self.settings.write();
         let looks_same = settings.looks_like(options);
@@ -179,8 +177,8 @@ impl Forwarder {
         }
     }
 
-    /// Returns when a torrent became hidden from this forwarder. A hidden torrent is not announced. `None` if the
-    /// torrent is not hidden.
+    /// Returns when a torrent became hidden from this forwarder. Hidden torrents are not announced. `None` if it is not
+    /// hidden.
     pub(super) fn hidden_since(&self, info_hash: InfoHash) -> Option<Instant> {
         self.retired.get().copied().or_else(|| {
             let settings = self.settings.read();
@@ -215,8 +213,7 @@ impl Forwarder {
         self.turns.next(|| self.settings.read().rate()).await
     }
 
-    /// Returns how the circuit admits an exchange; `None` if it admits none. An exchange that is admitted must be
-    /// carried out.
+    /// Returns how the circuit admits an exchange; `None` if it does not. An admitted exchange must be carried out.
     pub(super) fn admit(&self, now: Instant) -> Option<Admission> {
         let admission = self.circuit.lock().admit(now).map_err(Skipped::by);
         admission.inspect_err(|&skipped| self.count_skipped(skipped)).ok()
@@ -275,8 +272,7 @@ impl Forwarder {
         match result {
             Ok(answer) => {
                 let ExchangeReply { reply, from, .. } = &answer;
-                // UDP has no status. Success over UDP is counted as 200 too, because the Go retracker counts success as
-                // 200.
+                // UDP has no status. The Go retracker counts success as 200, and so do we.
                 settings.metrics.exchange_ended("ok", Some(200), elapsed, reply.peers.len());
                 let outcome = ExchangeOutcome::accepted(reply);
                 let (again, warning) = (Again(*event, &outcome), Warning(reply.warning.as_deref()));
@@ -313,8 +309,8 @@ impl Forwarder {
         };
         let sent = AssertUnwindSafe(self.upstream.announce(&outgoing, settings.timeout)).catch_unwind().await;
         sent.unwrap_or_else(|_| {
-            // A panic is a bug, ours or a library's. The exchange must count as failed, because a probe that never
-            // ended would keep the circuit open.
+            // A panic is a bug, ours or a library's. Without this outcome, a probe would keep the circuit open for
+            // ever.
             log::error!("forwarder {}: an exchange panicked", settings.options.name);
             Err(ForwardError::Junk { what: "what it sent cannot be handled".to_owned(), status: None })
         })
@@ -367,7 +363,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns how many exchanges wait for their turn, and how many were dropped because too many waited.
+    /// Returns how many exchanges wait for their turn, and how many the full queue dropped.
     pub(super) fn queue(&self) -> (usize, u64) {
         (self.turns.waiting(), self.settings.read().metrics.skipped_busy.get())
     }

@@ -5,7 +5,7 @@ use awc::http::header::HeaderValue;
 /// The `User-Agent` of requests that are our own: those to proxies, and those for clients that send no `User-Agent`.
 pub(super) const USER_AGENT: &str = concat!("retracker/", env!("CARGO_PKG_VERSION"));
 
-/// The longest `User-Agent` that is passed on, in bytes. There is a limit, because the header is kept for each client.
+/// The longest `User-Agent` that is passed on, in bytes: it is kept for each client.
 pub(super) const MAX_USER_AGENT: usize = 128;
 
 /// The client's `User-Agent`, and `Via` with the retrackers that have passed the announce on.
@@ -16,8 +16,8 @@ pub(super) struct PassedHeaders {
 }
 
 impl PassedHeaders {
-    /// Prepares the headers. Our own `User-Agent` replaces a `User-Agent` that is missing or that HTTP cannot carry,
-    /// because upstream trackers refuse requests without this header. A `User-Agent` that is too long is cut.
+    /// Prepares the headers. Upstream trackers refuse requests without `User-Agent`, so ours replaces one that is
+    /// missing or that HTTP cannot carry. A long one is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
         let user_agent = user_agent.unwrap_or_default().trim_ascii();
         let user_agent = user_agent.get(..MAX_USER_AGENT).unwrap_or(user_agent).trim_ascii_end();

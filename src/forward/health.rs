@@ -1,5 +1,5 @@
-//! Counts how a forwarder's exchanges ended, and decides which changes are logged at the default level. At that level
-//! the log reports when a forwarder begins to fail and when it answers again. The log does not report every exchange.
+//! Counts how a forwarder's exchanges ended. The default log level gets only the changes: the forwarder begins to fail,
+//! or answers again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

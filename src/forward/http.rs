@@ -39,7 +39,7 @@ use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An upstream tracker that is reached over HTTP or HTTPS.
@@ -60,8 +60,8 @@ struct Answered<S> {
 }
 
 impl HttpUpstream {
-    /// Checks a forwarder's `uri`, and its `host` if it has one. The error is for the operator, and continues a
-    /// sentence that names the forwarder.
+    /// Checks a forwarder's `uri` and optional `host`. The operator's error continues a sentence that names the
+    /// forwarder.
     pub(super) fn new(
         uri: &Url,
         host: Option<&str>,
@@ -93,7 +93,7 @@ impl HttpUpstream {
         let tls = (uri.scheme() == "https").then(|| tls_config(authorities)).transpose()?;
         let router = Router::new(uri.clone(), seen, tls, context);
         let upstream = Self { router, login: login(uri), secrets: Secrets::of(uri) };
-        // If this request cannot be built, no later request can be built either. So the error is reported at the start.
+        // If this request cannot be built, none can. So the operator learns of it at the start.
         match upstream.request(upstream.router.start(), "", &PassedHeaders::new(None, ""), None) {
             Some(_) => Ok(upstream),
             None => Err("its uri is too long, or contains something that HTTP cannot send".to_owned()),
@@ -106,7 +106,7 @@ impl HttpUpstream {
     }
 
     /// Sends one announce and reads the reply. `query` comes from [`tracker_protocol::upstream::put_query`]. `timeout`
-    /// covers everything, from the look-up of the name to the last byte.
+    /// covers all, from the look-up of the name to the last byte.
     ///
     /// The future must be polled within a tokio `LocalSet`, because awc's connections are bound to their thread.
     pub(super) async fn announce(
@@ -176,7 +176,7 @@ impl HttpUpstream {
             status = response.status().as_u16();
             cookies.take(&url, response.headers());
             let next = location(&url, response.headers()).ok_or(bad(BadRedirect::Location, status))?;
-            // Dropping the response closes the connection. The body of a redirect is not needed.
+            // This closes the connection. The body of a redirect is not needed.
             drop(response);
             url = Cow::Owned(next);
         }

@@ -38,8 +38,8 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// Returns all peers, for a client that takes the first `room` of them. If there are more than `room` peers, a
-    /// random peer comes first, so that each client gets a different part.
+    /// Returns all peers, for a client that takes the first `room`. If there are more, a random one comes first, so
+    /// that each client gets a different part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;

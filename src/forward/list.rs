@@ -16,14 +16,13 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 /// The most peers of each family that are kept from one reply: as many as one client can get.
 const MAX_KEPT: usize = 200;
 
-/// The most peers of each family that are kept when the lists of all forwarders are combined. Each client gets a
-/// different part of them.
+/// The most peers of each family in a combined list. Each client gets a different part of them.
 const MAX_COMBINED: usize = 2 * MAX_KEPT;
 
-/// A list is used for at least this long, so that a client that announces every ten minutes always finds a list.
+/// The least time that a list is used. A client that announces every ten minutes always finds one.
 const MIN_LIST_AGE: Duration = Duration::from_mins(20);
 
-/// One forwarder's peers of one torrent. Each peer takes only 6 or 18 bytes, because there may be many lists.
+/// One forwarder's peers of one torrent, 6 or 18 bytes each, because there may be many lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPeers {
     /// IPv4 peers.
@@ -40,7 +39,7 @@ pub struct UpstreamPeers {
 }
 
 impl UpstreamPeers {
-    /// Returns the peers of a reply, without our own clients. `interval` is the time until the next announce is due.
+    /// Returns a reply's peers without our own clients. `interval` is the time until the next announce.
     pub(super) fn new(reply: &UpstreamReply, interval: Duration, own: &OwnPeers, now: Instant) -> Self {
         let mut dropped = reply.dropped;
         let v4 = Interleaved::of_distinct(kept(&reply.peers.v4, own, &mut dropped));
@@ -56,8 +55,8 @@ impl UpstreamPeers {
         }
     }
 
-    /// Combines several lists. Their peers are interleaved without repeats, so that no list displaces the others. The
-    /// largest of their counts is taken, and not the sum, because several trackers count the same seeds.
+    /// Combines several lists. Peers are interleaved without repeats, so that no list displaces the others. Each count
+    /// is the largest, not the sum: several trackers count the same seeds.
     pub fn combined(lists: &[Arc<Self>]) -> Arc<Self> {
         if let [only] = lists {
             return Arc::clone(only);
@@ -96,7 +95,7 @@ impl UpstreamPeers {
     }
 }
 
-/// Returns the peers of one family that are kept: the first ones that are not our own clients, without repeats.
+/// Returns one family's peers that are kept: the first that are not our clients, without repeats.
 fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) -> Vec<Endpoint<A>> {
     let mut known = HashSet::new();
     let mut kept = Vec::new();
@@ -114,8 +113,8 @@ fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) ->
     kept
 }
 
-/// The latest lists of one forwarder for one torrent. Upstream trackers give a seed only leechers, so a seed's list is
-/// incomplete for a leecher.
+/// The latest lists of one forwarder for one torrent. A seed's list is incomplete for a leecher: upstream trackers give
+/// a seed only leechers.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// From the latest announce of a client that downloads.
@@ -129,8 +128,7 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// Returns the list for clients that download, or the list for clients that do not. `None` if that list is no
-    /// longer good.
+    /// Returns the list for clients that download, or for those that do not. `None` if it is no longer good.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))

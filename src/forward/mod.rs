@@ -1,15 +1,14 @@
-//! Upstream trackers. Each client is announced to every upstream once, and then at the upstream's interval. The peers
-//! that upstreams return are kept for all clients of the torrent.
+//! Upstream trackers. Each client is announced to every upstream once, then at the upstream's interval. All clients of
+//! a torrent share the returned peers.
 //!
 //! # How an announce goes upstream
-//! A *session* (`session`) records what one forwarder knows of one client and decides which announce is due. A due
-//! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits the exchange. The [`ForwardEngine`]
-//! carries out all exchanges on a thread of its own. The returned peers are kept as lists (`list`) by torrent
-//! (`torrent`), and every announce is answered from these lists at once. An announce waits only for forwarders that
-//! have no list for the torrent yet. The wait ends at the deadline.
+//! A *session* (`session`) records what one forwarder knows of one client, and decides which announce is due. A due
+//! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits it. The [`ForwardEngine`] carries
+//! out all exchanges on its own thread. The returned peers are kept as lists (`list`) by torrent (`torrent`), from
+//! which every announce is answered. An announce waits, until its deadline, only for forwarders without a list for the
+//! torrent.
 //!
-//! Forwarders fail independently: a failure is counted and logged, and the lists of the other forwarders are
-//! unaffected.
+//! Forwarders fail independently: a failure leaves the lists of the other forwarders alone.
 
 mod announce;
 mod body;
@@ -93,7 +92,7 @@ const MAX_HOPS: usize = 4;
 #[derive(Debug)]
 pub struct Forwarders {
     shared: Arc<ForwardState>,
-    /// Our name in `Via`. A random name is chosen at each start, so that no other retracker has the same name.
+    /// Our name in `Via`, random at each start, so that no other retracker has it.
     name: String,
     deadline: Duration,
     waits: WaitMetrics,
@@ -102,8 +101,7 @@ pub struct Forwarders {
 }
 
 impl Forwarders {
-    /// Creates the forwarders and the engine. The engine must run, because it carries out the exchanges. The error is a
-    /// sentence that names the entry.
+    /// Creates the forwarders, and the engine, which must run. The error is a sentence that names the entry.
     pub fn new(options: &ForwardOptions, metrics: &Metrics) -> Result<(Self, ForwardEngine), String> {
         let (forwarders, engine) = Self::none(options, metrics);
         forwarders.replace(&options.forwarders)?;
@@ -150,12 +148,11 @@ impl Forwarders {
         (forwarders, engine)
     }
 
-    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless something that its upstream sees
-    /// has changed. Forwarders that are no longer configured get a `stopped` for each of our clients. On an error, the
-    /// old forwarders stay.
+    /// Replaces the forwarders. An entry keeps its sessions, lists and circuit unless its upstream would see a
+    /// difference. Removed forwarders get a `stopped` for each of our clients. On an error, the old forwarders stay.
     pub fn replace(&self, entries: &[ForwarderOptions]) -> Result<(), String> {
         let ForwardState { timeout, metrics, .. } = &*self.shared;
-        // All checks come before the first change, so that an error changes no forwarder.
+        // Before the first change, so that an error changes no forwarder.
         let upstreams = entries.iter().map(|entry| {
             let upstream = UpstreamClient::new(entry, &self.shared.context);
             upstream.map_err(|error| format!("forwarder {}: {error}", entry.name))
@@ -184,8 +181,8 @@ impl Forwarders {
         Ok(())
     }
 
-    /// Returns what each forwarder knows of a torrent, for the operator. `downloads` says whether the lists are those
-    /// for clients that download. The call changes no state and asks no upstream.
+    /// Returns what each forwarder knows of a torrent, for the operator. `downloads` chooses the lists for clients that
+    /// download. Changes nothing and asks no upstream.
     pub fn explain(&self, info_hash: InfoHash, downloads: bool) -> Vec<TorrentAtForwarder> {
         let now = clock::now();
         let explain = |forwarder: &Arc<Forwarder>| TorrentAtForwarder {
@@ -199,15 +196,13 @@ impl Forwarders {
         self.shared.set.read().forwarders.iter().map(explain).collect()
     }
 
-    /// Sets the addresses that this process listens on. Upstream trackers may return these addresses as peers, but this
-    /// process is not a peer.
+    /// Sets the addresses this process listens on. Upstream trackers may list them, but this process is no peer.
     pub fn listens_at(&self, addresses: Vec<SocketAddr>) {
         self.shared.context.listens_at(addresses);
     }
 
-    /// Announces a client to each forwarder where an announce is due, and returns the lists that the forwarders have
-    /// given so far. The answer is pending only if a forwarder has no good list for this torrent, and an exchange that
-    /// begins now is expected to bring the list.
+    /// Announces a client to each forwarder where that is due, and returns the forwarders' lists. The answer is pending
+    /// only if a forwarder has no good list, and an exchange that begins now should bring it.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
@@ -240,8 +235,8 @@ impl Forwarders {
         }
     }
 
-    /// Returns the handle for what other instances hear, if several instances share their swarms. `visit` lists the peers
-    /// of all instances, so that upstream trackers do not give them back to us.
+    /// Returns the handle for what other instances hear, if swarms are shared. `visit` lists the peers of all
+    /// instances, so that upstream trackers do not give them back to us.
     pub fn other_instances(&self, visit: VisitPeers) -> OtherInstances {
         OtherInstances::new(&self.shared, &self.name, &self.open_stops, visit)
     }

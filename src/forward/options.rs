@@ -15,8 +15,7 @@ use super::proxy::UpstreamProxies;
 /// How long an exchange may take if the entry names no timeout. A longer deadline replaces this value.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many peers an upstream is asked for unless the entry says otherwise: as many as one client can get. All local
-/// clients share these peers.
+/// How many peers an upstream is asked for by default: as many as one client can get. All local clients share them.
 pub(super) const DEFAULT_NUMWANT: u32 = 200;
 
 /// How many exchanges with one forwarder may begin in a second unless the entry says otherwise.
@@ -31,8 +30,8 @@ pub struct ForwardOptions {
     pub deadline: Duration,
     /// How long a client counts as present after its last announce. `--peer-age`.
     pub peer_age: Duration,
-    /// The most exchanges that may be under way with all upstream trackers together: `--max-exchanges`, or as many as
-    /// the limit of open files allows. `None` means 1024.
+    /// The most exchanges under way with all upstream trackers together: `--max-exchanges`, or what the limit of open
+    /// files allows. `None` means 1024.
     pub max_exchanges: Option<usize>,
     /// The proxies between this host and upstream trackers: `http_proxy` and so on.
     pub proxies: UpstreamProxies,
@@ -53,7 +52,7 @@ pub struct ForwarderOptions {
     pub timeout: Option<Duration>,
     /// How many peers the upstream is asked for. Default: 200.
     pub numwant: Option<u32>,
-    /// How many exchanges with the upstream may begin in a second. Further exchanges wait for their turn. Default: 200.
+    /// How many exchanges with the upstream may begin in a second; the rest wait. Default: 200.
     pub rate: Option<NonZeroU32>,
     /// The authorities whose certificates are trusted, in place of the usual ones.
     pub ca: Option<Authorities>,

@@ -1,8 +1,7 @@
 //! What forwarding learns from the other instances of this tracker, and tells them.
 //!
-//! The instance that hears a client announces the client upstream. A client may move from one instance to another. The
-//! old instance then drops the client's sessions and sends no `stopped`, because the upstream would remove a client that
-//! is still there.
+//! The instance that hears a client announces it upstream. When a client moves to another instance, the old one drops
+//! its sessions without a `stopped`: the upstream would remove a client that is still there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,12 +35,11 @@ impl OtherInstances {
         Self { shared: Arc::clone(shared), name: name.to_owned(), open_stops: open_stops.clone() }
     }
 
-    /// Takes note of what another instance heard of a client `ago`. If this instance has heard the client since then,
-    /// nothing changes. Otherwise the client's sessions end: without a `stopped` if the client announced elsewhere, and
-    /// with one if it left.
+    /// Takes note of what another instance heard of a client `ago`. Ignored if this instance has heard the client
+    /// since. Otherwise the client's sessions end: with a `stopped` if it left, without one if it announced elsewhere.
     pub fn heard(&self, client: &ClientElsewhere, ago: Duration) {
         let now = clock::now();
-        // A record from before the start of the host's clock is older than all that this process has heard.
+        // A record from before the clock's start is older than all that this process has heard.
         let Some(at) = now.checked_sub(ago) else { return };
         let heard = |torrent: &mut Torrent| torrent.heard_elsewhere(client, at, &self.open_stops, now);
         let exchanges = self.shared.torrents.with_known(client.info_hash, None, heard);
@@ -64,8 +62,7 @@ impl OtherInstances {
         set.forwarders.iter().map(|forwarder| (forwarder.url(), forwarder.own_addresses().here())).collect()
     }
 
-    /// Sets the addresses of the other instances as the upstream trackers see them. `of` returns those for the forwarder
-    /// with a URL.
+    /// Sets the other instances' addresses as upstream trackers see them: `of` returns those for a forwarder's URL.
     pub fn set_addresses(&self, of: impl Fn(&str) -> Vec<IpAddr>) {
         for forwarder in &self.shared.set.read().forwarders {
             let addresses = of(&forwarder.url());
@@ -74,8 +71,7 @@ impl OtherInstances {
     }
 }
 
-/// Returns a set with the clients of the other instances that a reply may list, to which this instance's own clients
-/// are added later.
+/// Returns a set with the other instances' clients that a reply may list. This instance's clients are added later.
 pub(super) fn own_peers(
     shared: &ForwardState,
     forwarder: &Forwarder,

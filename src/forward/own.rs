@@ -1,5 +1,4 @@
-//! Which addresses an upstream may redirect us to or list as peers. Addresses of this host are refused, and so are
-//! addresses that the upstream cannot know.
+//! Which addresses an upstream may redirect us to or list as peers: none of this host, and none it cannot know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -9,13 +8,12 @@ use parking_lot::RwLock;
 use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
-/// The most peers of one reply that are compared with our addresses. Only peers at a port that we listen on are
-/// compared, because each comparison is a system call. Further peers at such a port are dropped, because a real swarm
-/// does not have that many peers at one port.
+/// The most peers of one reply that are compared with our addresses, because each comparison is a system call. Only
+/// peers at a port we listen on are compared. Further such peers are dropped: a real swarm has fewer at one port.
 const MAX_COMPARISONS: usize = 16;
 
-/// Addresses where clouds serve metadata and credentials: AWS over IPv6, Alibaba, Oracle. The usual address,
-/// 169.254.169.254, is link-local and refused anyway.
+/// Where clouds serve metadata and credentials: AWS over IPv6, Alibaba, Oracle. The usual 169.254.169.254 is link-local
+/// and refused anyway.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
@@ -36,12 +34,11 @@ impl ReplyOrigin {
         Self { is_public: is_outside(ip), ip: Some(ip.to_canonical()) }
     }
 
-    /// An upstream whose address is not known is treated as public, which is the stricter case: peers at private
-    /// addresses are dropped from its replies, and its redirects to private addresses are not followed.
+    /// An upstream with an unknown address is treated as public, the stricter case: private peers are dropped, and
+    /// redirects to private addresses are not followed.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Returns whether the upstream is on loopback. Such an upstream is the operator's own, so it may redirect to other
-    /// addresses on loopback.
+    /// Returns whether the upstream is on loopback. Then it is the operator's, and may redirect to loopback.
     fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
     }
@@ -69,9 +66,9 @@ impl Listeners {
         self.0.read().iter().any(|listener| listener.port() == port)
     }
 
-    /// Returns whether an upstream may redirect to an address. No upstream may redirect to this process, to a
-    /// link-local address or to [`METADATA`]. Only an upstream on this host may redirect to this host. An upstream on
-    /// the internet may redirect only to public addresses.
+    /// Returns whether an upstream may redirect to an address. None may redirect to this process, a link-local address
+    /// or [`METADATA`]. Only one on this host may redirect to this host. One on the internet may redirect only to
+    /// public addresses.
     pub(super) fn allows_redirect(&self, origin: ReplyOrigin, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reaches = match Reach::of(ip) {
@@ -86,9 +83,8 @@ impl Listeners {
             && (origin.is_loopback() || origin.ip == Some(ip) || !is_this_host(ip))
     }
 
-    /// Drops entries that cannot be peers, and peers that the upstream cannot know. Peers with loopback or link-local
-    /// addresses are dropped, and so is this process. Peers in private networks are dropped if the upstream is on the
-    /// internet. Returns how many entries were dropped.
+    /// Drops entries that cannot be peers: loopback and link-local addresses, and this process. If the upstream is on
+    /// the internet, private addresses are dropped, too. Returns how many entries were dropped.
     pub(super) fn drop_implausible(&self, peers: &mut PeerLists, origin: ReplyOrigin) -> usize {
         let before = peers.len();
         let mut comparisons = MAX_COMPARISONS;
@@ -133,7 +129,7 @@ pub(super) fn is_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || address_towards((ip, 9).into()) == Some(ip)
 }
 
-/// Returns the address from which this host would send to a remote address. No packet is sent.
+/// Returns the address from which this host would send to `remote`. Sends nothing.
 pub(super) fn address_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any = if remote.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).ok()?;

@@ -1,4 +1,4 @@
-//! What an announce gets from the forwarders: the lists that are there, and the lists that the announce may wait for.
+//! What an announce gets from the forwarders: lists that are there, and lists that it may wait for.
 
 use std::sync::Arc;
 
@@ -12,21 +12,19 @@ use super::forwarder::Forwarder;
 use super::list::UpstreamPeers;
 use crate::metrics::WaitMetrics;
 
-/// Either one list of each forwarder that has given a list, or one combined list of all forwarders.
+/// One list for each forwarder that gave one, or one list that combines them all.
 pub(super) type UpstreamLists = SmallVec<[Arc<UpstreamPeers>; 4]>;
 
 /// The lists for an announce.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamPeerSet {
-    /// The lists that were there at once, in the order of configuration, followed by the lists for which the announce
-    /// waited.
+    /// The lists that were there at once, in the order of configuration, then the lists that the announce waited for.
     pub lists: UpstreamLists,
-    /// Whether a list is still to come from an exchange that is under way. Then the client is asked to announce again
-    /// soon.
+    /// Whether a list is still to come. Then the client is asked to announce again soon.
     pub pending: bool,
 }
 
-/// The lists that an announce may wait for: each is the first list of a forwarder, from an exchange that is under way.
+/// The lists that an announce may wait for: the first of each forwarder, from an exchange under way.
 #[derive(Debug)]
 pub struct PendingLists {
     pub(super) gathered: UpstreamPeerSet,
@@ -53,14 +51,13 @@ impl Wait {
 }
 
 impl PendingLists {
-    /// Waits until each exchange has brought its list or failed, or the lists are `enough`, or the deadline has passed.
+    /// Waits until each exchange has brought its list or failed, the lists are `enough`, or the deadline passes.
     pub async fn gather(self, enough: impl Fn(&[Arc<UpstreamPeers>]) -> bool) -> UpstreamPeerSet {
         let Self { gathered: UpstreamPeerSet { mut lists, pending }, waits, deadline, metrics } = self;
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // The forwarder is returned too: if there is no list because the forwarder is late, its list is still to
-            // come.
+            // A late forwarder gives no list here, but the list is still to come. So the forwarder is returned, too.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();

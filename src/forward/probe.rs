@@ -1,4 +1,4 @@
-//! One announce with which the operator checks a forwarder before clients depend on the forwarder.
+//! One announce, with which the operator checks a forwarder before clients depend on it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ pub struct Probed {
     pub interval: Duration,
 }
 
-/// Announces a random torrent in the same way as a client's torrent, and then sends `stopped`. If the entry names no
-/// timeout, the longer of `timeout` and the default timeout applies.
+/// Announces a random torrent as if for a client, then sends `stopped`. If the entry names no timeout, the longer of
+/// `timeout` and the default applies.
 ///
 /// The future must be polled within a tokio `LocalSet`.
 ///
 /// # Errors
-/// The error says why there is no usable reply. A forwarder that answers [`ForwardError::Refused`] works, and may
-/// accept other torrents.
+/// Why there is no usable reply. A forwarder that answers [`ForwardError::Refused`] works, and may accept other
+/// torrents.
 pub async fn probe(
     options: &ForwarderOptions,
     proxies: &UpstreamProxies,

@@ -1,9 +1,8 @@
-//! Proxies between this host and upstream trackers, from the usual variables: `http_proxy`, `https_proxy`, `all_proxy`
-//! and `no_proxy`. Lower case takes precedence over upper case. A proxy resolves the names of upstream trackers itself.
+//! Proxies to upstream trackers, from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. Lower case takes
+//! precedence over upper case. The proxy resolves the trackers' names.
 //!
-//! A request to `http://` is sent to an HTTP proxy with the whole URL in its first line (RFC 9112, section 3.2.2).
-//! Three kinds of request go through a tunnel (`tunnel`): a request to `https://`, a request whose `Host` differs from
-//! its URL, and every request through a SOCKS5 proxy.
+//! An HTTP proxy gets a request to `http://` with the whole URL in its first line (RFC 9112, section 3.2.2). These go
+//! through a tunnel (`tunnel`): a request to `https://`, one whose `Host` differs from its URL, and all through SOCKS5.
 
 mod no_proxy;
 mod tunnel;
@@ -33,7 +32,7 @@ pub struct UpstreamProxies {
     exceptions: Vec<Exception>,
 }
 
-/// A proxy, or the error in its variable. The variables are set for all programs, so the error only matters for a
+/// A proxy, or the error in its variable. Other programs read the variables too, so the error matters only to a
 /// forwarder that needs this proxy.
 type NamedProxy = Result<Arc<Proxy>, String>;
 
@@ -102,8 +101,7 @@ impl Proxy {
             }
         };
         let wrong = || format!("it needs the proxy of {variable}, whose value must name a host and may name a port");
-        // `Url` drops a port that is its scheme's default. The value is parsed as an ftp URL, because no proxy uses 21,
-        // the default port of ftp.
+        // `Url` drops a scheme's default port. So the value is parsed as an ftp URL: no proxy uses port 21.
         let given = Url::parse(&format!("ftp://{rest}")).map_err(|_| wrong())?;
         let host = given.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let port = given.port().unwrap_or(port);

@@ -1,8 +1,8 @@
 //! A queue in which sources take turns.
 //!
-//! The rate of exchanges with a forwarder is bounded, and further exchanges wait. Because the sources take turns, a
-//! client that invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in
-//! full, a little later.
+//! The rate of exchanges with a forwarder is bounded, and further exchanges wait. Sources take turns, so a client that
+//! invents peer ids delays only itself. A seedbox that starts with thousands of torrents is announced in full, a little
+//! later.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-/// How many exchanges may wait for their turn with one forwarder. An exchange takes about half a kilobyte.
+/// The most exchanges that wait for their turn with one forwarder: about half a kilobyte each.
 pub(super) const MAX_WAITING: usize = 16 * 1024;
 
-/// The source of an announce: an IPv4 address, or an IPv6 /64, because one host can use every address within its /64.
+/// The source of an announce: an IPv4 address, or an IPv6 /64, as one host can use a whole /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RequestSource(IpAddr);
 
@@ -54,7 +54,7 @@ impl<T> FairQueue<T> {
         self.length
     }
 
-    /// Adds an item. When the queue is full, the newest item of the source with the most items is dropped and returned.
+    /// Adds an item. A full queue drops and returns the newest item of the source with the most.
     pub(super) fn push(&mut self, source: RequestSource, item: T) -> Option<T> {
         let items = self.by_source.entry(source).or_default();
         if items.is_empty() {
@@ -115,7 +115,7 @@ impl ExchangeRate {
         Self { next: unused_since(now) }
     }
 
-    /// Takes a turn and returns its time. Turns of the past second that were not taken are available at once.
+    /// Takes a turn and returns its time. Unused turns of the past second are available at once.
     pub(super) fn take(&mut self, rate: u32, now: Instant) -> Instant {
         let turn = self.next.max(unused_since(now));
         self.next = turn + Duration::from_secs(1) / rate.max(1);

@@ -33,13 +33,13 @@ const MAX_NAMES: u64 = 16;
 
 /// Looks up the addresses of one upstream's names.
 ///
-/// The system's resolver blocks a thread until it has a result, even if no announce waits for the result any more. With
-/// a dead name server this takes 10 s or more. With one look-up per announce, all threads would soon be blocked and the
-/// queue would grow without end. So announces share look-ups, and the number of look-ups is bounded.
+/// The system's resolver blocks a thread until it has a result: 10 s or more with a dead name server. With one look-up
+/// per announce, all threads would soon be blocked and the queue would grow without end. So announces share look-ups,
+/// and the number of look-ups is bounded.
 pub(super) struct Resolver {
     /// Look-ups under way, and results. All announces share them.
     names: Cache<(String, u16), Lookup>,
-    /// The address that answered last. It is tried first, so that no exchange loses time on a dead address.
+    /// The address that answered last, tried first: a dead address costs time.
     answered: Mutex<Option<SocketAddr>>,
     permits: Arc<Semaphore>,
 }
@@ -55,8 +55,7 @@ impl Resolver {
         }
     }
 
-    /// Returns the addresses of a URL's host, in the order in which to try them. The address that answered last comes
-    /// first.
+    /// Returns the addresses of a URL's host, in the order to try them: first the one that answered last.
     pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         let port = url.port_or_known_default().unwrap_or(80);
         let name = match url.host() {
@@ -88,8 +87,7 @@ impl Resolver {
     }
 }
 
-/// Starts a look-up as a task of its own. The task holds the permit until its thread is free, even if no announce waits
-/// any more.
+/// Starts a look-up as a task of its own. The task holds the permit until its thread is free.
 fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: OwnedSemaphorePermit) -> Lookup {
     let lookup = tokio::spawn(async move {
         let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
@@ -110,8 +108,8 @@ fn unresolved(what: impl Display) -> ForwardError {
     ForwardError::Dns(what.to_string())
 }
 
-/// Returns why a look-up failed. If no descriptor is free, the system's resolver reports the name as unknown. So this
-/// function opens a socket to find out whether descriptors are missing.
+/// Returns why a look-up failed. Without a free descriptor, the system's resolver reports the name as unknown. So this
+/// function opens a socket to see whether one is free.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),
@@ -120,7 +118,7 @@ fn failed(error: &io::Error) -> ForwardError {
     }
 }
 
-/// Returns the addresses of both families in turn, so that a family that does not work costs little time.
+/// Returns the addresses of both families in turn: a broken family costs little time.
 fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (a, b): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv4() == preferred);

@@ -14,11 +14,10 @@ const DEFAULT_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest interval between two announces of one client, even if the upstream names a shorter interval.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The longest interval between two announces of one client. An upstream that names a longer interval is probably
-/// broken.
+/// The longest interval between two announces of one client. An upstream that names a longer one is probably broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// The most failed attempts to send the last announces of a client: `completed` after it has left, and `stopped`.
+/// The most failed attempts at a client's last announces: `completed` after it left, and `stopped`.
 const MAX_STOP_ATTEMPTS: u8 = 3;
 
 /// What an exchange announces.
@@ -35,8 +34,8 @@ pub(super) enum UpstreamEvent {
 }
 
 impl UpstreamEvent {
-    /// Returns the event to send. `client` is the event of the client's own announce. The `paused` of a partial seed is
-    /// passed on with each announce that has no other event (BEP 21).
+    /// Returns the event to send. `client` is the event of the client's announce. The `paused` of a partial seed goes
+    /// with each announce that has no other event (BEP 21).
     pub(super) fn on_wire(self, client: Option<Event>) -> Option<Event> {
         match self {
             Self::Started => Some(Event::Started),
@@ -64,8 +63,8 @@ pub(super) enum Presence {
     Here,
     /// The client has left.
     Left,
-    /// The forwarder's entry excludes the torrent, or the forwarder is no longer configured. A forwarder that still lists
-    /// the client gets `stopped`, and nothing else.
+    /// The forwarder's entry excludes the torrent, or the forwarder was removed. It gets only `stopped`, if it lists
+    /// the client.
     Hidden,
 }
 
@@ -79,11 +78,11 @@ pub(super) enum ExchangeOutcome {
         /// The tracker id, which is sent with the next announce.
         tracker_id: Option<Vec<u8>>,
     },
-    /// The upstream refused the client or the torrent for this long, or for ever if None.
+    /// The upstream refused the client or the torrent for this long; None: for ever.
     Refused(Option<Duration>),
     /// The announce cannot have reached the upstream.
     Lost,
-    /// The announce may have reached the upstream: there was no reply, or the reply could not be read.
+    /// The announce may have arrived: there was no reply, or no readable one.
     Unsure,
 }
 
@@ -125,7 +124,7 @@ pub(super) struct Session {
     tracker_id: Option<Vec<u8>>,
     /// How many attempts to send the client's last announces have failed.
     stop_attempts: u8,
-    /// A token that is held while a `stopped` is due. At its end, the process waits until all such tokens are released.
+    /// A token, held while a `stopped` is due. The end of the process waits for all such tokens.
     open_stop: Option<TaskTrackerToken>,
     /// Distinguishes the exchanges of this session from those of an earlier session of the same client.
     pub(super) serial: u64,
@@ -138,8 +137,7 @@ struct UnderWay {
     since: Instant,
     /// Whether the exchange announces the client as a seed.
     is_seed: bool,
-    /// Whether the exchange began although a refusal was in force. Such an exchange is allowed, because its announce
-    /// differs from the refused announce.
+    /// Whether the exchange began in spite of a refusal, because its announce differs from the refused one.
     is_extra: bool,
 }
 
@@ -166,8 +164,8 @@ enum Registration {
         is_seed: bool,
         /// Whether the refused announce was `completed`.
         completed: bool,
-        /// When a different announce may be sent. This bounds the requests for a client whose announces differ all the
-        /// time.
+        /// When a different announce may be sent. This bounds the requests for a client that always changes its
+        /// announces.
         others_from: Instant,
     },
 }
@@ -218,13 +216,12 @@ impl Session {
         }
     }
 
-    /// Records that the client has left. `token` is held until one attempt has been made to send `stopped`.
+    /// Records that the client left. `token` is held until one attempt to send `stopped`.
     pub(super) fn hold_open_stop(&mut self, token: TaskTrackerToken) {
         self.open_stop = Some(token);
     }
 
-    /// Releases the token of a `stopped` that cannot be sent now. The end of the process must not wait for that
-    /// `stopped`.
+    /// Releases the token of a `stopped` that cannot be sent now: the end of the process must not wait for it.
     pub(super) fn release_open_stop(&mut self) {
         self.open_stop = None;
     }
@@ -247,8 +244,8 @@ impl Session {
         }
     }
 
-    /// Returns when the next announce is due for a client that is here: at the end of the upstream's interval or of its
-    /// refusal. `None` if an announce is due now.
+    /// Returns when a client that is here is next due: at the end of the upstream's interval or refusal. `None` if it
+    /// is due now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
             Registration::None | Registration::Unsure => return None,
@@ -269,8 +266,8 @@ impl Session {
         self.under_way.is_none().then(|| self.waits_until(now).unwrap_or(now))
     }
 
-    /// Returns the time until which nothing is due for a client that is here. The end of an exchange, or a change of
-    /// the client, ends that time early. `None` if something is due already.
+    /// Returns until when nothing is due for a client that is here, unless an exchange ends or the client changes.
+    /// `None` if something is due now.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         if self.under_way.is_some() { Some(now + LONGEST_INTERVAL) } else { self.waits_until(now) }
     }
@@ -283,8 +280,8 @@ impl Session {
         self.tracker_id.clone()
     }
 
-    /// Records that the exchange under way has ended. Returns the announce that is due at once, and does not wait for
-    /// the client's next announce.
+    /// Records that the exchange under way has ended. Returns the announce that is due at once, before the client's
+    /// next announce.
     pub(super) fn ended(
         &mut self,
         outcome: ExchangeOutcome,
@@ -306,9 +303,8 @@ impl Session {
         }
         match outcome {
             ExchangeOutcome::Accepted { interval, tracker_id } => {
-                // The interval counts from the beginning of the exchange. If it counted from the reply, a client that
-                // announces every half hour would announce a little too early, and would be announced upstream only
-                // every other time.
+                // The interval counts from the beginning of the exchange. Otherwise a client that announces every half
+                // hour would come a little too early, and only every other announce would go upstream.
                 self.registration = Registration::Peer { due: since + interval, is_seed };
                 self.tracker_id = tracker_id.or(self.tracker_id.take());
             }
@@ -324,7 +320,7 @@ impl Session {
             ExchangeOutcome::Unsure if !self.may_be_listed() => self.registration = Registration::Unsure,
             ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
-        // A lost announce is sent later, because a failing upstream must not be asked in a loop.
+        // A lost announce waits: a failing upstream must not be asked in a loop.
         let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }
@@ -345,7 +341,7 @@ impl Session {
             self.stop_attempts += 1;
             return None;
         }
-        // A client that has come back meanwhile is announced as started: at once, or with its next announce.
+        // A client that came back meanwhile gets `started`, at once or with its next announce.
         *self = Self { serial: self.serial, ..Self::new() };
         (!leaving && !lost).then_some(UpstreamEvent::Started)
     }

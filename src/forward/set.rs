@@ -11,7 +11,7 @@ pub(super) struct ForwarderSet {
     pub(super) forwarders: Vec<Arc<Forwarder>>,
 }
 
-/// A number that changes with the configuration, so that results computed for earlier forwarders are not reused.
+/// A number that changes with the configuration. Results for earlier forwarders become invalid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Generation(u64);
 

@@ -20,8 +20,8 @@ use crate::clock;
 use crate::metrics::Metrics;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// The state of all torrents and lists takes at most this many bytes. If it would take more, torrents are evicted,
-/// first the torrents of the source that added the most torrents.
+/// The most bytes for all torrents and lists. Beyond this, torrents are evicted: first from the source that added the
+/// most.
 const MAX_MEMORY: u32 = 256 * 1024 * 1024;
 
 /// What the workers and the engine share.
@@ -58,7 +58,7 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // Within this time silent clients expire and are announced as stopped, before their torrent is dropped.
+                // Longer than silent clients take to expire and to be announced as stopped.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,
@@ -77,7 +77,7 @@ impl ForwardState {
     /// Makes the engine carry out this forwarder's exchanges.
     pub(super) fn start(&self, forwarder: Forwarder) -> Arc<Forwarder> {
         let forwarder = Arc::new(forwarder);
-        // `send` fails only when the engine has stopped. A stopped engine begins no exchange.
+        // Fails only when the engine has stopped, which begins no exchange.
         let _ = self.new_forwarders.send(Arc::clone(&forwarder));
         forwarder
     }
@@ -90,8 +90,8 @@ impl ForwardState {
         }
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. Queues the exchanges that are due next.
-    /// `answer` is what the upstream replied, with the clients of ours that are known to be in the reply.
+    /// Records that an exchange has ended, or was dropped before it began. Queues those that are due next. `answer` is
+    /// the upstream's reply, with the clients of ours that may be in it.
     pub(super) fn end(
         &self,
         exchange: &Exchange,

@@ -40,10 +40,9 @@ pub struct ForwarderStatus {
 pub struct TorrentAtForwarder {
     /// The forwarder.
     pub forwarder: ForwarderStatus,
-    /// Whether the torrent is not announced to this forwarder, because of the forwarder's `only` or `except`.
+    /// Whether the forwarder's `only` or `except` hides the torrent from it.
     pub is_hidden: bool,
-    /// What is known of the torrent. `None` if nothing is kept about the torrent, for example because no client has
-    /// announced it.
+    /// What is known of the torrent. `None` if nothing is kept, for example because no client has announced it.
     pub torrent: Option<UpstreamTorrent>,
 }
 
@@ -52,8 +51,7 @@ pub struct TorrentAtForwarder {
 pub struct UpstreamTorrent {
     /// How many of our clients are announced to this forwarder, or will be.
     pub clients: usize,
-    /// The time until the first of these clients is due to be announced again. `None` if there are no clients, or if
-    /// all of them are being announced now.
+    /// The time until the next announce of one of these clients. `None` if there are none, or all are being announced.
     pub due_in: Option<Duration>,
     /// How many exchanges are under way that are expected to bring a list.
     pub under_way: usize,

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use rustls::ClientConfig;
 use trust::{Authorities, client_config, default_roots};
 
-/// Returns the TLS settings for the upstream of one entry. Entries without authorities share one configuration, so that
-/// TLS sessions are resumed on any thread. The error is a text of the TLS library.
+/// Returns the TLS settings for one upstream. Entries without authorities share one configuration, so that any thread
+/// can resume their sessions. The error is a text of the TLS library.
 pub(super) fn tls_config(authorities: Option<&Authorities>) -> Result<Arc<ClientConfig>, String> {
     static DEFAULT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     authorities.map_or_else(|| DEFAULT.get_or_init(default).clone(), Authorities::client_config)

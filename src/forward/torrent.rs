@@ -1,5 +1,4 @@
-//! One torrent as upstream trackers know it through us: our clients, their sessions, and the lists that the forwarders
-//! gave.
+//! One torrent as upstream trackers know it through us: our clients, their sessions, and the forwarders' lists.
 
 mod at_forwarder;
 mod clients;
@@ -32,8 +31,7 @@ use tracker_protocol::upstream::UpstreamReply;
 /// Bytes in one unit of weight.
 pub(super) const UNIT: u32 = 64;
 
-/// The most bytes of a torrent, of its state at one forwarder, of a client and of a session of a client. The peers in
-/// lists are counted separately.
+/// The most bytes of a torrent, its state at one forwarder, a client, and a session. Lists are counted separately.
 const TORRENT: usize = 700;
 const AT_FORWARDER: usize = 400;
 const CLIENT: usize = 1000;
@@ -42,7 +40,7 @@ const SESSION: usize = 280;
 /// One torrent.
 #[derive(Debug)]
 pub(super) struct Torrent {
-    /// Distinguishes the exchanges of this state from those of an earlier state of the same torrent, which was evicted.
+    /// Tells this state's exchanges from those of an earlier state of the torrent, which was evicted.
     serial: u64,
     clients: Clients,
     lists: TorrentLists,
@@ -58,14 +56,14 @@ impl Default for Torrent {
 /// What an announce gets, and the exchanges that it begins.
 #[derive(Default)]
 pub(super) struct StartedExchanges {
-    /// The lists that are available now. If exchanges may begin, each forwarder that has a list gives its list. If no
-    /// exchange may begin, there is a single list, which combines the lists of all forwarders.
+    /// The lists that are available now: one of each forwarder that has one. If no exchange may begin, a single list
+    /// combines them.
     pub(super) lists: UpstreamLists,
     /// The exchanges that the announce begins.
     pub(super) exchanges: Vec<Exchange>,
     /// The lists that the announce may wait for.
     pub(super) waits: Vec<Wait>,
-    /// Whether a list is still to come from an exchange for which the announce does not wait.
+    /// Whether a list is still to come that the announce does not wait for.
     pub(super) pending: bool,
 }
 
@@ -149,8 +147,8 @@ impl Torrent {
         client.update_quiet(set.generation, now);
     }
 
-    /// Returns what a forwarder knows of the torrent, and the list that a client gets. `downloads` says whether this
-    /// client downloads.
+    /// Returns what a forwarder knows of the torrent, with the list for a client that downloads, or for one that does
+    /// not.
     pub(super) fn explain(&self, forwarder: &Arc<Forwarder>, downloads: bool, now: Instant) -> UpstreamTorrent {
         let (clients, due) = self.clients.at(forwarder, now);
         let at = self.lists.known_at(forwarder);
@@ -184,8 +182,8 @@ impl Torrent {
         self.lists.combined(set, downloads, now)
     }
 
-    /// Handles the `stopped` of a client: begins a `stopped` exchange with each forwarder that lists the client.
-    /// `open_stops` counts the `stopped` announces that have still to be sent.
+    /// Handles a client's `stopped`: begins a `stopped` exchange with each forwarder that lists the client.
+    /// `open_stops` counts those still to be sent.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,
@@ -197,8 +195,8 @@ impl Torrent {
         exchanges
     }
 
-    /// Records what another instance heard of a client at the time `at`. Returns the `stopped` exchanges that begin, if
-    /// the client has left.
+    /// Records what another instance heard of a client at `at`. Returns the `stopped` exchanges that begin if it has
+    /// left.
     pub(super) fn heard_elsewhere(
         &mut self,
         client: &ClientElsewhere,
@@ -211,8 +209,8 @@ impl Torrent {
         exchanges
     }
 
-    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless: the
-    /// client left before its first announce went upstream.
+    /// Brings an exchange up to date when its turn comes. Returns false if the exchange is pointless: the client left
+    /// before it was ever announced upstream.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         if exchange.torrent != self.serial {
             return exchange.event == UpstreamEvent::Stopped;
@@ -220,8 +218,8 @@ impl Torrent {
         self.clients.refresh(exchange)
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. `answer` is what the upstream replied, with
-    /// the clients of other instances that are in the reply. Returns the exchanges that begin now.
+    /// Records that an exchange has ended, or was dropped before it began. `answer` is the upstream's reply, with the
+    /// other instances' clients in it. Returns the exchanges that begin now.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,
@@ -229,7 +227,7 @@ impl Torrent {
         answer: Option<(UpstreamReply, OwnPeers)>,
         now: Instant,
     ) -> Vec<Exchange> {
-        // The exchange began for an earlier state of this torrent, which has been evicted.
+        // The exchange belongs to an earlier, evicted state of this torrent.
         if exchange.torrent != self.serial {
             return Vec::new();
         }
@@ -245,8 +243,8 @@ impl Torrent {
         next
     }
 
-    /// Begins `stopped` for each client that has not announced for `age`, and for each client that a forwarder should
-    /// no longer list. Returns these exchanges. Drops lists that have expired.
+    /// Begins and returns `stopped` for each client silent for `age`, and each that a forwarder should no longer list.
+    /// Drops expired lists.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

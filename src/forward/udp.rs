@@ -22,21 +22,19 @@ use super::uri::{Secrets, host_and_port};
 use tracker_protocol::udp::{self, Announce, ConnectionId, ResponseError};
 use tracker_protocol::upstream::{Retry, UpstreamReply};
 
-/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// The most bytes that the path and the query may have together. An announce also names the retrackers that have passed
-/// it on. With a longer path and query the announce could exceed 1280 bytes. Every IPv6 network carries packets of up
-/// to 1280 bytes unfragmented, and many networks lose fragments.
+/// The most bytes of path and query together. An announce also names the retrackers that passed it on, and must not
+/// exceed 1280 bytes: every IPv6 network carries that unfragmented, and many networks lose fragments.
 const MAX_URL_DATA: usize = 768;
 
-/// How long to wait for a response to the first packet. The wait doubles with every further packet. BEP 15 starts with
-/// 15 seconds. That is too long here: by default, a client's announce waits only two seconds for upstream trackers, and
-/// a lost packet must be sent again within that time.
+/// How long to wait for a response to the first packet. The wait doubles with each packet. BEP 15 starts with 15
+/// seconds, too long here: by default, a client's announce waits two seconds, in which a lost packet must be sent
+/// again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a socket is used, before a new socket on another port replaces it. An attacker who wants to answer in the
-/// tracker's place then has to guess the port again.
+/// How long a socket is used. The next one has another port, so an attacker who forges replies must guess again.
 const SOCKET_LIFETIME: Duration = Duration::from_mins(2);
 
 /// An upstream tracker that is reached over UDP.
@@ -75,11 +73,10 @@ impl UdpUpstream {
         Ok(Self { host, address, url_data, secrets, resolver: Resolver::new(), links: Mutex::default() })
     }
 
-    /// Sends one announce and reads the reply. `timeout` covers everything: the look-up of the name, the connection id,
-    /// and repeated packets.
+    /// Sends one announce and reads the reply. `timeout` covers the look-up of the name, the connection id and repeated
+    /// packets.
     ///
-    /// The future must be polled within a tokio `LocalSet`, always on the same thread, because a task on that thread
-    /// reads the socket.
+    /// The future must be polled within a tokio `LocalSet`, always on one thread, where a task reads the socket.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,
@@ -101,7 +98,7 @@ impl UdpUpstream {
         deadline: Instant,
     ) -> Result<ExchangeReply, ForwardError> {
         if matches!(request.ip, Some(IpAddr::V4(_))) {
-            // An announce over IPv6 cannot carry an IPv4 address to record, so IPv4 is tried first.
+            // IPv4 first: an announce over IPv6 cannot carry an IPv4 address to record.
             addresses.sort_by_key(SocketAddr::is_ipv6);
         }
         let mut failure: Option<ForwardError> = None;
@@ -132,8 +129,8 @@ impl UdpUpstream {
         let link = self.link(address)?;
         if let Some(id) = link.id() {
             let unconfirmed = UnconfirmedId::new(&link, id);
-            // Only one attempt is made. Silence or an error may mean that the tracker no longer accepts the id, for
-            // instance after a restart.
+            // Only one attempt: after silence or an error, the tracker may no longer accept the id, for instance after
+            // a restart.
             match self.announce_with(id, request, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {
@@ -151,10 +148,10 @@ impl UdpUpstream {
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// Returns the link to an address. A new link is made if there is none, or if the last one is too old.
+    /// Returns the link to an address, a new one if there is none or the last is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // Links to old addresses of an upstream must not accumulate. Exchanges under way keep their links.
+        // Links to an upstream's old addresses must not accumulate. Exchanges keep theirs.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));

@@ -35,8 +35,7 @@ enum ProtocolClient {
 }
 
 impl UpstreamClient {
-    /// Checks an entry, and makes the client for its upstream. The error is for the operator, and continues a sentence
-    /// that names the forwarder.
+    /// Checks an entry and makes its client. The operator's error continues a sentence that names the forwarder.
     pub(super) fn new(options: &ForwarderOptions, context: &Arc<ExchangeContext>) -> Result<Self, String> {
         let ForwarderOptions { uri, host, ip, ca, .. } = options;
         let context = Arc::clone(context);
@@ -56,8 +55,7 @@ impl UpstreamClient {
         Ok(Self { client: ProtocolClient::Udp(Box::new(UdpUpstream::new(uri)?)), context })
     }
 
-    /// Returns what the log says about the upstream's proxy, if any proxy is set. The text continues a sentence that
-    /// names the forwarder.
+    /// What the log says about a proxy, if one is set. The text continues a sentence that names the forwarder.
     pub(super) fn proxy_note(&self) -> Option<String> {
         match &self.client {
             ProtocolClient::Http(http) => http.proxy().map(|proxy| format!("requests go through the proxy {proxy}")),
@@ -77,8 +75,7 @@ impl UpstreamClient {
         Self { client: ProtocolClient::Simulated(upstream), context: Arc::default() }
     }
 
-    /// Waits until one more exchange may begin, then sends one announce and reads the reply. `timeout` does not include
-    /// that wait.
+    /// Waits until one more exchange may begin (beyond `timeout`), then sends one announce and reads the reply.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,

@@ -1,4 +1,4 @@
-//! The uris of forwarders and of redirects: the request target, the host, and the parts that must stay secret.
+//! The uris of forwarders and redirects: the request target, the host, and the secret parts.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
@@ -15,8 +15,8 @@ const REDACTED: &[u8] = b"***";
 /// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// Returns the path and the query of a URL, with our query appended. If the URL's query already has an info-hash, our
-/// query is not appended, because the URL then comes from a redirect that has copied our query.
+/// Returns a URL's path and query, with our query appended. If it already has an info-hash, nothing is appended: a
+/// redirect has copied our query.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();
     if url.query().is_none() && query.is_empty() {
@@ -34,8 +34,7 @@ pub(super) fn target(url: &Url, query: &str) -> String {
     target
 }
 
-/// Returns the host as in `Host`: with its port, unless the port is the scheme's default. The result contains no
-/// secret.
+/// Returns the host as in `Host`: with its port, unless that is the scheme's default. Contains no secret.
 pub fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -67,8 +66,8 @@ pub(super) fn login(url: &Url) -> Option<(String, String)> {
     (!url.username().is_empty()).then(|| (decoded(url.username()), decoded(password)))
 }
 
-/// The parts of a uri that may be a passkey. Upstream trackers repeat these parts in their refusals. The longest comes
-/// first, because a longer part may begin with a shorter one.
+/// The parts of a uri that may be a passkey and that upstream trackers repeat in refusals. Longest first: a longer part
+/// may begin with a shorter one.
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {

@@ -35,7 +35,7 @@ struct RuleLabels {
 }
 
 impl AccessMetrics {
-    /// Registers the metrics. Without a registry, the metrics are counted but not exposed.
+    /// Registers the metrics. Without a registry, they are counted but not exposed.
     pub fn register(registry: Option<&mut Registry>) -> Self {
         let refused = Family::<RuleLabels, Counter>::default();
         let by = |rule| refused.get_or_create_owned(&RuleLabels { rule });

@@ -1,5 +1,4 @@
-//! The metrics of Chihaya v2 under Chihaya's names, so that Chihaya's dashboards keep working. They exist while a
-//! Chihaya file is in use.
+//! The metrics of Chihaya v2 under its names, for its dashboards. They exist while a Chihaya file is in use.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -73,7 +72,7 @@ impl ChihayaMetrics {
     }
 }
 
-/// Measures the time until a response. The time ends when the timer is dropped.
+/// Measures the time until a response, which is when the timer is dropped.
 #[derive(Debug)]
 pub struct ResponseTimer {
     family: Family<ResponseLabels, Histogram, Milliseconds>,
@@ -82,8 +81,8 @@ pub struct ResponseTimer {
 }
 
 impl ResponseTimer {
-    /// Records that the request was refused. Each reason of an access rule is counted separately. All other reasons are
-    /// counted together, because some of them contain numbers that clients choose.
+    /// Records a refusal. Each access rule's reason is counted on its own, the others together: some contain numbers
+    /// that clients choose.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.labels.error = match refusal {
             Refusal::Denied(reason) | Refusal::NotNow { reason, .. } => reason,

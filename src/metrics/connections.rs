@@ -19,9 +19,9 @@ pub struct ConnectionMetrics {
     pub shed_descriptors: Counter,
     /// Connections that were closed because unfinished requests took too much memory.
     pub shed_memory: Counter,
-    /// New connections that were closed because `--max-connections` was reached and no connection was idle.
+    /// New connections that were closed at `--max-connections`, because none was idle.
     pub refused_full: Counter,
-    /// New connections that were closed because their address had too many connections and none of those was idle.
+    /// New connections that were closed because their address had too many, and none idle.
     pub refused_address: Counter,
     /// Connections whose TLS handshake failed or took too long.
     pub tls_failed: Counter,

@@ -1,4 +1,4 @@
-//! How long announces take. This histogram has no lock, and its buckets can be read, so that quantiles can be computed.
+//! How long announces take: a histogram without a lock. Its buckets can be read, to compute quantiles.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::instruments::LATENCY_BOUNDS;
 /// One bucket for each bound, and one for durations above the last bound.
 const BUCKETS: usize = LATENCY_BOUNDS.len() + 1;
 
-/// A histogram of durations that all workers share without a lock. Clones share the counts.
+/// A histogram of durations that all workers share, without a lock. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DurationHistogram(Arc<AtomicCounts>);
 
@@ -76,9 +76,9 @@ impl DurationCounts {
         self.0.iter().sum()
     }
 
-    /// Returns the duration in seconds that this share of the durations does not exceed; `None` if there were no
-    /// durations. A bucket's durations are taken to be evenly spread between its bounds. The last bucket has no upper
-    /// bound, so its lower bound is returned.
+    /// Returns the seconds that this share of the durations does not exceed; `None` without durations. Assumes that
+    /// they are spread evenly between a bucket's bounds. For the last bucket, which has no upper bound, returns the
+    /// lower one.
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.total() as f64;
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_quantile_lies_between_the_bounds_of_its_bucket() {
         assert_eq!(DurationCounts::default().quantile(0.5), None);
-        // Four durations between 1 and 2.5 ms, and one on a bound, which belongs to the bucket below the bound.
+        // Four durations between 1 and 2.5 ms, and one on a bound, which belongs to the bucket below.
         let some = counts(&[2, 2, 2, 2, 1]);
         let close = |share, expected: f64| (some.quantile(share).unwrap() - expected).abs() < 1e-9;
         assert!(close(0.2, 0.001) && close(0.6, 0.001_75) && close(1.0, 0.002_5), "{some:?}");

@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. The metrics of a name are removed when the last forwarder of this name is gone.
-//! Otherwise they would accumulate, because a reloaded file may have new names each time.
+//! The metrics of each forwarder. Those of a name go with its last forwarder. Otherwise they would accumulate: a
+//! reloaded file may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,8 +29,7 @@ pub struct ForwarderMetrics {
     series: Arc<Series>,
 }
 
-/// The time series for one name of forwarders. When this value is dropped, the time series are removed from the
-/// families.
+/// The time series for one name of forwarders. When it is dropped, the families lose them.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,
@@ -89,7 +88,7 @@ impl ForwarderFamilies {
         families
     }
 
-    /// Returns the handles of one forwarder's metrics. Forwarders of the same name share these metrics.
+    /// Returns one forwarder's handles. Forwarders of the same name share them.
     pub(super) fn forwarder(&self, name: &str) -> ForwarderMetrics {
         let mut by_name = self.by_name.lock();
         let series = by_name.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -148,13 +147,13 @@ impl EncodeLabelValue for Status {
 }
 
 impl ForwarderMetrics {
-    /// Returns handles that are counted but not exposed, for a forwarder that is no longer configured.
+    /// Returns handles that are counted but not exposed, for a removed forwarder.
     pub fn unexposed() -> Self {
         ForwarderFamilies::register(&mut Registry::default()).forwarder("")
     }
 
-    /// Counts an exchange that has ended. `outcome` is the label of its outcome, `status` the HTTP status if one was
-    /// read, and `peers` the number of received peers.
+    /// Counts an exchange that has ended. `outcome` is its label, `status` the HTTP status if one was read, and `peers`
+    /// the number received.
     pub fn exchange_ended(&self, outcome: &'static str, status: Option<u16>, elapsed: Duration, peers: usize) {
         let Series { all, ends, .. } = &*self.series;
         ends.lock().insert((outcome, status));
@@ -185,7 +184,7 @@ impl Series {
 
 impl Drop for Series {
     fn drop(&mut self) {
-        // The lock is held to the end, so that a new forwarder of this name gets new series.
+        // Held to the end, so that a new forwarder of this name gets new series.
         let mut by_name = self.all.by_name.lock();
         if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;

@@ -7,8 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// The upper bounds of the buckets of durations, in seconds. They range from the duration of a local answer to the
-/// duration of an exchange with the slowest upstream tracker.
+/// The upper bounds of the buckets of durations, in seconds: from a local answer to the slowest exchange upstream.
 pub(super) const LATENCY_BOUNDS: [f64; 16] =
     [0.000_025, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 

@@ -51,7 +51,7 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// Returns how many descriptors are open, and how many may be. `None` if the kernel does not say.
+/// Returns the open descriptors and their limit. `None` if the kernel does not say.
 pub(super) fn descriptors() -> Option<[u64; 2]> {
     let process = procfs::process::Process::myself().ok()?;
     let most = match process.limits().ok()?.max_open_files.soft_limit {
@@ -65,8 +65,7 @@ fn exact(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// Returns the limit as a number. If there is no limit, the result is the kernel's largest number, as in other client
-/// libraries.
+/// Returns the limit as a number. No limit is the kernel's largest number, as in other client libraries.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
 fn number(limit: LimitValue) -> f64 {
     match limit {

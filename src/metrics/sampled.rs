@@ -61,7 +61,7 @@ impl Collector for Sampled<ZoneSample> {
     }
 }
 
-/// The metrics of the store under the names of Chihaya v2, so that its dashboards keep working.
+/// The store's metrics under Chihaya v2's names, for its dashboards.
 pub(super) struct ChihayaSampled(pub(super) Sampled<StoreSample>);
 
 impl fmt::Debug for ChihayaSampled {

@@ -52,7 +52,7 @@ pub struct ShareSent {
 }
 
 impl ShareMetrics {
-    /// Registers the metrics. Without a registry, the metrics are counted but not exposed.
+    /// Registers the metrics. Without a registry, they are counted but not exposed.
     pub fn register(registry: Option<&mut Registry>) -> Self {
         let sent = Family::<ReasonLabels, Counter>::default();
         let by = |reason| sent.get_or_create_owned(&ReasonLabels { reason });

@@ -54,7 +54,7 @@ struct PortCheckLabels {
 }
 
 impl TorrentsMetrics {
-    /// Registers the metrics. Without a registry, the metrics are counted but not exposed.
+    /// Registers the metrics. Without a registry, they are counted but not exposed.
     pub fn register(registry: Option<&mut Registry>) -> Self {
         let refused = Family::<TorrentsRefusalLabels, Counter>::default();
         let by = |reason| refused.get_or_create_owned(&TorrentsRefusalLabels { reason });

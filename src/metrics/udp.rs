@@ -5,15 +5,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Connection ids and errors over UDP. Announces and scrapes over UDP are counted together with those over HTTP.
+/// Connection ids and errors over UDP. Announces and scrapes are counted with those over HTTP.
 #[derive(Clone, Debug)]
 pub struct UdpMetrics {
     /// Connection ids that were issued.
     pub connects: Counter,
     /// Datagrams that are not a request.
     pub malformed: Counter,
-    /// Datagrams that a listener for proxies dropped, because the PROXY protocol header was missing or malformed, or
-    /// because the sender is not trusted.
+    /// Datagrams dropped by a listener for proxies: the PROXY protocol header is missing or malformed, or the sender
+    /// not trusted.
     pub unproxied: Counter,
     /// Requests whose connection id is too old, was issued to another address or is forged.
     pub unknown_id: Counter,

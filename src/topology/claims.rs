@@ -1,5 +1,4 @@
-//! The addresses under which a client is recorded, and whether the client itself may name them with `ip`, `ipv4` or
-//! `ipv6`.
+//! A client's recorded addresses, and whether the client may name them itself with `ip`, `ipv4` or `ipv6`.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,13 +7,13 @@ use tracker_protocol::ClaimedIps;
 
 use super::reach::{Reach, is_connectable, is_local, is_outside};
 
-/// Which clients may use `ip`, `ipv4` or `ipv6` to register an address that they do not announce from.
+/// Which clients may use `ip`, `ipv4` or `ipv6` to register an address other than the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpParam {
     /// No client.
     Never,
-    /// Clients on this host and on private networks, so that retrackers on a LAN can announce for their clients. Other
-    /// clients may not, because a stranger could register a victim's address.
+    /// Clients on this host and on private networks: retrackers on a LAN announce for their clients. A stranger could
+    /// register a victim's address, so other clients may not.
     #[default]
     Private,
     /// All clients: for a tracker that only trusted people can reach.
@@ -30,18 +29,16 @@ impl IpParam {
         }
     }
 
-    /// Returns the addresses under which a client is recorded: the address that it announced from, or the addresses
-    /// that it claims.
+    /// Returns the addresses under which a client is recorded: the source of its announce, or its claims.
     ///
-    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address of the client.
-    /// So each of these two counts only if the announce came from an address of the same family. If the announce came
-    /// from a link-local address, which clients elsewhere cannot use, both count. `is_passed_on` is whether another
-    /// retracker has forwarded the announce.
+    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second one, so each counts
+    /// only if `source` has the same family. From a link-local address, which clients elsewhere cannot use, both count.
+    /// `is_passed_on` is whether another retracker forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
         match self.claim(source, claimed) {
             Some(ip) if ip == source => own,
-            // The client claims the address of its NAT. Clients in the same network usually cannot use that address.
+            // The client claims its NAT's address, which clients in its own network usually cannot use.
             Some(ip) if !is_passed_on && is_inside(source) && is_outside(ip) => Addresses { outside: Some(ip), ..own },
             Some(ip) => Addresses { ip, is_claim: true, outside: None },
             None => own,
@@ -57,7 +54,7 @@ impl IpParam {
         let (same_family, other_family) = if source.is_ipv4() { (v4, v6) } else { (v6, v4) };
         let other_family = other_family.filter(|_| Reach::of(source) == Reach::Link);
         let mut claims = [claimed.ip.or(same_family), other_family].into_iter().flatten();
-        // A client behind a proxy of its own may claim loopback, which is of no use to other hosts.
+        // A client behind its own proxy may claim loopback, which is of no use to other hosts.
         claims.find(|&ip| is_connectable(ip) && (!ip.is_loopback() || source.is_loopback()))
     }
 }
@@ -82,7 +79,7 @@ impl FromStr for IpParam {
 /// The addresses under which a client is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The address for clients in the same network. If `outside` is none, this address is for all clients.
+    /// The address for clients in the same network; if `outside` is none, for all clients.
     pub ip: IpAddr,
     /// Whether the client claims `ip`, and did not announce from there.
     pub is_claim: bool,
@@ -90,7 +87,7 @@ pub struct Addresses {
     pub outside: Option<IpAddr>,
 }
 
-/// Returns whether an address belongs to a private network or a link, and not to the tracker's own host.
+/// Returns whether an address is on a private network or a link, not on the tracker's host.
 fn is_inside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Site | Reach::Link)
 }

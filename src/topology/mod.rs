@@ -1,8 +1,8 @@
 //! All decisions about addresses: which addresses count, and which address of a peer a client can reach.
 //!
-//! One address may mean different hosts to different clients, or no host at all. A private address works only within
-//! its network, and a loopback address works only on its host. A site behind a NAT has an external address, at which
-//! other sites reach its peers if the NAT forwards their ports. Zones distinguish several sites.
+//! One address may mean different hosts to different clients, or none. A private address works only within its network,
+//! a loopback address only on its host. A site behind a NAT has an external address, at which other sites reach its
+//! peers if the NAT forwards their ports. Zones distinguish sites.
 
 mod claims;
 mod nearness;

@@ -16,9 +16,9 @@ pub enum Nearness {
 }
 
 impl Nearness {
-    /// Returns how near a peer is to a client. `asks` is the client's IPv4 address for an IPv4 peer, and its IPv6
-    /// address for an IPv6 peer, if the client has one. Subnets are compared only if neither of the two has a zone.
-    /// Hosts of different zones are never near, because two sites may use the same private network.
+    /// Returns how near a peer is to a client. `asks` is the client's address of the peer's family, if it has one.
+    /// Subnets are compared only if neither has a zone. Hosts of different zones are never near: two sites may use the
+    /// same private network.
     pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
         if zone != asks_zone {
             Self::Elsewhere

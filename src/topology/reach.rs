@@ -5,17 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// From where a host can be reached at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// From nowhere: no host has the address, or only a translator on the way uses it.
+    /// From nowhere: no host has the address, or only a translator uses it.
     Nowhere,
     /// From the same host: loopback.
     Host,
     /// From the same link: `169.254.0.0/16` and `fe80::/10`.
     Link,
-    /// From the network of its owner: private addresses of both families, CGNAT addresses (RFC 6598), and other
-    /// addresses that no host on the internet has.
+    /// From its owner's network: private addresses, CGNAT (RFC 6598), and others that no host on the internet has.
     Site,
-    /// From a lab. These addresses are reserved for examples (RFC 5737, RFC 3849, RFC 9637). Labs use them in place of
-    /// internet addresses, but no host on the internet has them.
+    /// From a lab. These addresses are reserved for examples (RFC 5737, RFC 3849, RFC 9637). Labs use them as internet
+    /// addresses, but no host on the internet has them.
     Example,
     /// From everywhere.
     Everywhere,
@@ -54,8 +53,7 @@ impl Reach {
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Self::Host,
             [0, 0, 0, 0, 0, 0xffff, high, low] => Self::of_v4(v4(high, low)),
-            // NAT64 (RFC 6052), 6to4 (RFC 3056), and Teredo (RFC 4380), whose server and client must both be on the
-            // internet.
+            // NAT64 (RFC 6052), 6to4 (RFC 3056), and Teredo (RFC 4380), whose server and client must both be public.
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Self::of_embedded(v4(high, low)),
             [0x2001, 0, high, low, _, _, client_high, client_low] => {
                 let server = Self::of_embedded(v4(high, low));
@@ -71,8 +69,7 @@ impl Reach {
             // Other protocols, the old ORCHIDs among them.
             [0x2001, 0..=0x1ff, ..] => Self::Nowhere,
             [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Example,
-            // Global unicast (RFC 4291). 200::/7 is not assigned, but the members of Yggdrasil use it and reach each
-            // other.
+            // Global unicast (RFC 4291). 200::/7 is unassigned, but members of Yggdrasil reach each other there.
             [0x2000..=0x3fff | 0x0200..=0x03ff, ..] => Self::Everywhere,
             [0xfe80..=0xfebf, ..] => Self::Link,
             // Unspecified, IPv4-compatible (RFC 4291) and translated (RFC 2765); local NAT64 (RFC 8215), whose
@@ -82,8 +79,8 @@ impl Reach {
         }
     }
 
-    /// Returns the reach of an IPv6 address that embeds this IPv4 address. Such an address leads over the internet. So
-    /// it leads nowhere if the IPv4 address is not public.
+    /// Returns the reach of an IPv6 address that embeds this IPv4 address. It leads over the internet, so to a public
+    /// IPv4 address or nowhere.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,
@@ -98,13 +95,12 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Returns whether clients on other links can connect to this address. Loopback addresses count as well, because
-/// clients on the same host can connect to them.
+/// Returns whether clients on other links can connect to this address. Loopback counts, for clients on the same host.
 pub fn is_connectable(ip: IpAddr) -> bool {
     !matches!(Reach::of(ip), Reach::Nowhere | Reach::Link)
 }
 
-/// Returns whether an address belongs to this host or to a private network: loopback, RFC 1918, link-local, ULA.
+/// Returns whether an address is of this host or a private network: loopback, RFC 1918, link-local, ULA.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -112,15 +108,13 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns whether an address is outside of private networks: a public address, or an address that stands for a public
-/// address in an example.
+/// Returns whether an address is outside of private networks: public, or an example's stand-in for a public one.
 pub fn is_outside(ip: IpAddr) -> bool {
     matches!(Reach::of(ip), Reach::Everywhere | Reach::Example)
 }
 
-/// Returns whether an address is public. An upstream on the internet may redirect only to public addresses. Addresses
-/// of private networks, of this host, of links and of multicast groups are not public. The IPv6 forms of such IPv4
-/// addresses are not public either.
+/// Returns whether an address is public: not of a private network, this host, a link or a multicast group, nor an IPv6
+/// form of such an IPv4 address. An upstream on the internet may redirect only to public addresses.
 pub fn is_public(ip: IpAddr) -> bool {
     Reach::of(ip) == Reach::Everywhere
 }

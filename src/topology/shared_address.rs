@@ -1,9 +1,8 @@
-//! Detects that many clients announce from one private address. In that case, a Docker bridge, a proxy or a NAT stands
-//! between the clients and the tracker. The addresses that the tracker records are then useless. No other problem with
-//! trackers is reported as often.
+//! Detects that many clients announce from one private address: a Docker bridge, a proxy or a NAT stands before the
+//! tracker. Then the recorded addresses are useless. No other problem with trackers is reported as often.
 //!
-//! A client that crashed comes back with another id and port, and its old entry stays until it expires. So only clients
-//! that are there at the same time count: each announces again after the others have arrived.
+//! A crashed client comes back with another id and port, and its old entry stays until it expires. So only clients that
+//! overlap in time count: each announces again after the others have arrived.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,27 +17,26 @@ use super::reach::is_local;
 use crate::clock::{Timestamp, Ttl};
 use tracker_protocol::{InfoHash, PeerId};
 
-/// If this many clients of one swarm have one address, they are on several hosts: one host rarely has the same torrent
-/// in two clients. Peer ids of different swarms cannot be compared, because clients use a new one for each torrent.
+/// This many clients of one swarm at one address are on several hosts: one host rarely has a torrent in two clients.
+/// Peer ids of different swarms cannot be compared, as clients use a new one for each torrent.
 const MANY: usize = 5;
 
-/// The most clients of one address that are remembered until [`MANY`] of them have been there at the same time.
+/// The most clients of one address that are remembered until [`MANY`] overlap in time.
 const MOST_CLIENTS: usize = 16;
 
-/// The most addresses in each of the two lists: the addresses that are shared, and the addresses that may be shared.
-/// Usually these are only a few addresses. When a list is full, the address that would be forgotten first is removed.
+/// The most addresses in each list: those that are shared, and those that may be. Usually there are few. A full list
+/// loses the one that would be forgotten first.
 const MOST: usize = 64;
 
-/// After an hour without announces, an address no longer counts as shared. The slowest clients announce every half
-/// hour.
+/// After this long without announces, an address is no longer shared. The slowest clients announce every half hour.
 const GONE_AFTER: Duration = Duration::from_hours(1);
 
 /// The addresses that many clients seem to share.
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address, which other addresses may have too by chance. An announce takes a lock only if
-    /// the bit of its address is set, or if its swarm has other clients at that address.
+    /// A bit for each watched address, which others may share by chance. An announce takes a lock only if its address
+    /// has its bit set, or its swarm has other clients there.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -58,13 +56,12 @@ pub struct Sighting {
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// How many other peers of the swarm have this address, including some that may be gone. The store counts these
-    /// peers only if the client is new at this address, or announces at a slower pace than before. Otherwise the number
-    /// is 0.
+    /// How many other peers of the swarm have this address, some perhaps gone. 0 unless the client is new at this
+    /// address, or announces at a slower pace than before: only then the store counts.
     pub others: usize,
 }
 
-/// An address that may be shared, because more than one client of a swarm has it.
+/// An address that may be shared: more than one client of a swarm has it.
 #[derive(Debug)]
 struct Suspect {
     ip: IpAddr,
@@ -76,8 +73,7 @@ struct Suspect {
     until: Timestamp,
 }
 
-/// The time in which a client was certainly at an address: from its first to its last announce there. The time is
-/// counted in announces from that address.
+/// The time that a client was certainly at an address: from its first to its last announce, in announces from there.
 #[derive(Clone, Copy, Debug)]
 struct Stay {
     client: PeerId,
@@ -85,22 +81,21 @@ struct Stay {
     last: u32,
 }
 
-/// An address that many clients seem to share. Its `Display` says what probably has this address, and what the operator
-/// can do.
+/// An address that many clients seem to share. `Display` says what probably has it, and what the operator can do.
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When the address stops counting as shared, unless a client announces from the address before.
+    /// When the address stops counting as shared, unless a client announces from there before.
     until: Timestamp,
 }
 
 impl SharedAddressDetector {
-    /// Makes a detector that has not seen any announces yet. `gauge` shows the number of shared addresses.
+    /// Makes a detector that has seen no announces. `gauge` shows the number of shared addresses.
     pub fn new(gauge: Gauge) -> Self {
         Self { watched: Mutex::default(), marks: AtomicU64::new(0), gauge }
     }
 
-    /// Takes note of an announce. Returns the warning for the client, if the client's address is shared.
+    /// Takes note of an announce. Returns the client's warning, if its address is shared.
     pub fn saw(&self, now: Timestamp, sighting: &Sighting) -> Option<Cow<'static, str>> {
         let ip = sighting.source;
         let is_watched = self.marks.load(Relaxed) & mark(ip) != 0;
@@ -165,12 +160,12 @@ impl SharedAddressDetector {
 }
 
 impl Watched {
-    /// Takes note of an announce from an address that may be shared. Returns whether the address is shared.
+    /// Takes note of an announce from an address that may be shared. Returns whether it is.
     fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
             Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
-            // A swarm with more clients at this address replaces the swarm that is watched.
+            // A swarm with more clients at this address replaces the watched one.
             Some(suspect) if others <= suspect.stays.len() => return false,
             Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
             None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
@@ -185,7 +180,7 @@ impl Suspect {
         Self { ip, swarm, seen: 0, stays: Vec::new(), until }
     }
 
-    /// Takes note that a client is at the address. Returns whether [`MANY`] clients have been there at the same time.
+    /// Takes note that a client is at the address. Returns whether [`MANY`] clients overlapped in time.
     fn saw(&mut self, client: PeerId, until: Timestamp) -> bool {
         self.seen = self.seen.saturating_add(1);
         if let Some(stay) = self.stays.iter_mut().find(|stay| stay.client == client) {
@@ -205,8 +200,7 @@ impl Suspect {
     }
 }
 
-/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item is removed: the item with the lowest
-/// `age`.
+/// Adds to a list of at most [`MOST`] items. If it is full, the item with the lowest `age`, the oldest, is removed.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }

@@ -7,14 +7,14 @@ use ipnet::IpNet;
 use super::reach::{Reach, is_outside};
 use super::{ExternalAddress, Zone, ZoneId, ZonedIp};
 
-/// The zones, and the external address of clients outside of all zones. If neither is configured, clients on private
-/// networks get private and public peers, and all other clients get public peers.
+/// The zones, and the external address of clients outside them. Without either, clients on private networks get private
+/// and public peers, and all others get public peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     external: ExternalAddress,
     /// The external address of each zone, by [`ZoneId`].
     zone_externals: Vec<ExternalAddress>,
-    /// The narrowest network comes first. Equally narrow networks are in the order in which their zones are configured.
+    /// The narrowest network first; equally narrow ones in the order of their zones in the configuration.
     networks: Vec<(IpNet, ZoneId)>,
     own_family_only: bool,
     /// The name of each zone, by [`ZoneId`].
@@ -33,7 +33,7 @@ impl Topology {
         Self { external, zone_externals, networks, own_family_only: false, zone_names }
     }
 
-    /// Returns the same topology, but each client gets peers of its own address family only.
+    /// Returns the same topology, in which clients get only peers of their own address family.
     #[must_use]
     pub fn with_own_family_only(self) -> Self {
         Self { own_family_only: true, ..self }
@@ -54,7 +54,7 @@ impl Topology {
         !self.own_family_only
     }
 
-    /// Returns the zone of an address: the one with the narrowest network that contains the address.
+    /// Returns the zone with the narrowest network that contains the address.
     pub fn zone_of(&self, ip: IpAddr) -> Option<ZoneId> {
         self.networks.iter().find(|(network, _)| network.contains(&ip)).map(|(_, zone)| *zone)
     }
@@ -64,9 +64,8 @@ impl Topology {
         ZonedIp { ip, zone: self.zone_of(ip) }
     }
 
-    /// Returns the address `ip` of a peer whose announce came from `source`, with the zone of `ip`. If several sites
-    /// use the same private network, only `source` distinguishes them. So the function takes the zone of `source` if
-    /// this zone also contains `ip`.
+    /// Returns the address `ip` of a peer that announced from `source`, with its zone. Several sites may use the same
+    /// private network. So the zone of `source` wins if it also contains `ip`.
     pub fn locate(&self, ip: IpAddr, source: IpAddr) -> ZonedIp {
         let is_ambiguous = Reach::of(ip) == Reach::Site;
         let at_source = self.zone_of(source).filter(|&zone| is_ambiguous && self.has(zone, ip));
@@ -77,8 +76,7 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// Returns the address at which the client at `asks` reaches a peer. The client uses the peer's own port with this
-    /// address. `None` if the client cannot reach the peer.
+    /// Returns the address at which the client at `asks` reaches a peer, with the peer's own port; `None` if it cannot.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,
@@ -99,8 +97,7 @@ impl Topology {
         }
     }
 
-    /// Returns the external address of a peer's zone. If the peer is in no zone, returns the external address of
-    /// clients outside of all zones.
+    /// Returns the external address of a peer's zone, or of clients outside of all zones.
     fn external_of(&self, peer: ZonedIp) -> Option<IpAddr> {
         let external = match peer.zone {
             Some(zone) => self.zone_externals.get(zone.number()).copied().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Zones: parts of the network whose members reach each other, and the addresses at which other clients reach them.
+//! Zones: parts of the network whose members reach each other, and where other clients reach them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
@@ -15,8 +15,7 @@ pub struct ExternalAddress {
 }
 
 impl ExternalAddress {
-    /// Returns the external address to use in place of `ip`: the external address of the same family, because a NAT
-    /// forwards only within a family.
+    /// Returns the external address in place of `ip`, of the same family: a NAT forwards only within a family.
     pub(super) fn instead_of(self, ip: IpAddr) -> Option<IpAddr> {
         match ip {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -32,12 +31,11 @@ pub struct Zone {
     pub name: String,
     /// The networks of the zone's members.
     pub networks: Vec<IpNet>,
-    /// The address at which other zones and the rest of the world reach the zone's members. If this address is private,
-    /// only other zones get it.
+    /// Where other zones and the rest of the world reach the zone's members. If it is private, only other zones get it.
     pub external: ExternalAddress,
 }
 
-/// Identifies a configured zone. The id takes only one byte, because every peer is stored with an id.
+/// Identifies a configured zone, in one byte, because every peer is stored with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneId(NonZeroU8);
 
@@ -66,8 +64,8 @@ pub struct ZonedIp {
 }
 
 impl ZonedIp {
-    /// Stands for the address of a client whose address is not known. `is_ipv6` tells the family of the client's
-    /// connection. No network contains the result, so the client gets no peers of any site.
+    /// Stands for an unknown client address. `is_ipv6` is the family of its connection. No network contains the result,
+    /// so the client gets no peers of any site.
     pub fn nowhere(is_ipv6: bool) -> Self {
         let ip = if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         Self { ip, zone: None }

@@ -1,4 +1,4 @@
-//! Attempts to connect to a host. A host asks for an attempt to learn whether other hosts can reach its port.
+//! Attempts to connect to a host, which asks for one to learn whether others can reach its port.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use super::busy::Busy;
 /// The most attempts under way, to all hosts together.
 const MAX_DIALS: usize = 64;
 
-/// The addresses to which an attempt is under way. There is at most one attempt to an address.
+/// The addresses to which an attempt is under way, at most one each.
 #[derive(Debug, Default)]
 pub(super) struct PortDials(Mutex<HashSet<IpAddr>>);
 
-/// An attempt to connect to a host. The attempt counts until this value is dropped.
+/// An attempt to connect to a host, under way until this value is dropped.
 #[derive(Debug)]
 pub struct PortDial {
     dials: Arc<PortDials>,

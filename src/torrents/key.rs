@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The name of a blob, such as `sha256:` and 64 hexadecimal digits: 1 to 255 of the characters `A-Z a-z 0-9 . _ + : = -`.
-/// Clones share the text.
+/// The name of a blob, such as `sha256:` and 64 hexadecimal digits: 1 to 255 of `A-Z a-z 0-9 . _ + : = -`. Clones share
+/// the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BlobKey(Arc<str>);
 

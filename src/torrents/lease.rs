@@ -1,9 +1,8 @@
-//! Leases: in each zone, one host at a time fetches a blob from its origin, and the others get the bytes from that host.
+//! Leases: in each zone, one host at a time fetches a blob from its origin. The others get the bytes from that host.
 //!
-//! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. A holder may be stuck: it sends
-//! heartbeats and fetches nothing. Or it may die after a heartbeat. The hosts that wait should not wait long, so the
-//! next host that asks gets the lease (see [`Takeover`]). If no host asks, the holder keeps the lease, because its end
-//! would help no host.
+//! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. But a holder may send
+//! heartbeats and fetch nothing, or die after one. The waiting hosts should not wait long, so the next that asks gets
+//! the lease (see [`Takeover`]). If none asks, the holder keeps it: its end would help no host.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,13 +24,12 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// Another host that asks gets the lease if the holder's bytes have not grown for this long.
 const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
 
-/// Another host that asks gets the lease if the holder has had all bytes for this long. The holder has to hash the
-/// bytes before it ends the lease, and its bytes cannot grow meanwhile.
+/// If the holder has had all bytes for this long, another host that asks gets the lease. The holder must hash the bytes
+/// before it ends the lease, and meanwhile they cannot grow.
 const LONGEST_FINISH: Duration = LEASE_TTL;
 
-/// Another host that asks gets the lease if the holder sent heartbeats and has sent none for this long. torrent-cache
-/// sends a heartbeat every second. A holder that never sent a heartbeat, such as a person with curl, keeps the lease
-/// for [`LEASE_TTL`].
+/// If the holder's heartbeats have stopped for this long, another host that asks gets the lease. torrent-cache sends
+/// one every second. A holder that never sent any, such as a person with curl, keeps the lease for [`LEASE_TTL`].
 const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
@@ -47,7 +45,7 @@ pub struct LeaseHolder {
     pub address: ZonedIp,
     /// The port at which the host takes BitTorrent connections.
     pub port: NonZeroU16,
-    /// The swarm in which the host shares the blob before the blob's piece hashes are known.
+    /// The swarm in which the host shares the blob until its piece hashes are known.
     pub swarm: Option<InfoHash>,
     /// The size of the blob in bytes, if the host knows it.
     pub size: Option<u64>,
@@ -60,8 +58,7 @@ pub struct HeldLease {
     pub holder: LeaseHolder,
     /// How many bytes of the blob the holder has.
     pub have: u64,
-    /// The number of the lease. Every lease has a higher number than all leases before it, even those of an earlier
-    /// process.
+    /// The number of the lease, higher than those of all earlier leases, even of an earlier process.
     pub generation: u64,
     /// When the lease was granted or last renewed.
     renewed: Timestamp,
@@ -127,10 +124,10 @@ struct LeaseTable {
 }
 
 impl Leases {
-    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. The generations begin at a multiple
-    /// of this time, so that they are higher than those of an earlier process.
+    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. Generations begin at a multiple of
+    /// it, above those of an earlier process.
     pub(super) fn new(unix_time: u64) -> Self {
-        // JSON has numbers of 53 bits. Seconds take 31 bits now, which leaves room for a million leases a second.
+        // JSON has numbers of 53 bits, and seconds take 31 now: room for a million leases a second.
         Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))
     }
 
@@ -196,7 +193,7 @@ impl Leases {
         table.of(key).iter().find(|lease| lease.holder.address.zone == zone && lease.is_held(now)).cloned()
     }
 
-    /// Ends the leases that were not renewed in time. Returns the blobs of these leases.
+    /// Ends the leases that were not renewed in time. Returns their blobs.
     pub(super) fn expire(&self, now: Timestamp) -> Vec<BlobKey> {
         let mut table = self.0.lock();
         let has_expired = |leases: &[HeldLease]| leases.iter().any(|lease| !lease.is_held(now));
@@ -218,10 +215,10 @@ impl HeldLease {
         now < self.renewed.plus(Ttl::new(LEASE_TTL))
     }
 
-    /// Returns why `asker` gets this lease although it is held. `None` if `asker` does not get the lease.
+    /// Returns why `asker` gets this held lease; `None` if it does not.
     fn takeover(&self, now: Timestamp, asker: &LeaseHolder) -> Option<Takeover> {
         let is_holder = (asker.address.ip, asker.port) == (self.holder.address.ip, self.holder.port);
-        // A holder gets no new lease by asking again, because a new lease would restart its time limits.
+        // A holder that asks again gets no new lease, which would restart its time limits.
         if is_holder || !self.has_heartbeat {
             return None;
         }
@@ -257,7 +254,7 @@ impl LeaseTable {
         self.end(key, |lease| !lease.is_held(now));
     }
 
-    /// Ends the leases of a blob for which `ends` returns true. Returns the number of ended leases.
+    /// Ends a blob's leases for which `ends` returns true. Returns how many.
     fn end(&mut self, key: &BlobKey, ends: impl Fn(&HeldLease) -> bool) -> usize {
         let Some(leases) = self.by_key.get_mut(key) else { return 0 };
         let ended: Vec<_> = leases.extract_if(.., |lease| ends(lease)).collect();

@@ -1,7 +1,6 @@
-//! The torrent files of blobs, in a cache that is bounded by their bytes.
+//! The torrent files of blobs, in a cache with a bound on their bytes.
 //!
-//! A file stays for as long as its swarm has peers, and then for a day. When there is no more room, the file that was
-//! used least recently is removed.
+//! A file stays while its swarm has peers, and a day longer. If room is short, the least recently used is removed.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -25,8 +24,7 @@ const WITHOUT_PEERS: Duration = Duration::from_hours(24);
 /// The bytes that the cache takes for an entry, beside the file and the key. The number is generous.
 const OVERHEAD: usize = 512;
 
-/// How many files are checked in one call of [`MetainfoCache::housekeep`]. The fullest cache is checked within half an
-/// hour.
+/// How many files one [`MetainfoCache::housekeep`] checks. The fullest cache is checked within half an hour.
 const CHECKED: usize = 100;
 
 /// A torrent file as it was stored.
@@ -38,12 +36,11 @@ pub struct StoredMetainfo {
     pub file: Vec<u8>,
     /// The info-hash of the file.
     pub info_hash: InfoHash,
-    /// The beginning of the SHA-256 of the file, in hexadecimal digits. It differs if any byte of the file differs.
+    /// The beginning of the file's SHA-256, in hexadecimal digits.
     pub digest: String,
-    /// The number of the file, in the order in which files were stored; from 1 on.
+    /// The file's number in the order of storing, from 1 on.
     pub index: u64,
-    /// When the swarm was last seen with peers, or when the file was last stored: tenths of a second, as in
-    /// [`Timestamp`].
+    /// When the swarm last had peers, or the file was last stored: tenths of a second, as in [`Timestamp`].
     used: AtomicU32,
     /// The first host that complained about wrong content.
     complainant: Mutex<Option<IpAddr>>,
@@ -64,7 +61,7 @@ pub enum PutMetainfo {
 #[derive(Debug)]
 pub(super) struct MetainfoCache {
     files: Cache<BlobKey, Arc<StoredMetainfo>>,
-    /// Held while files are added and removed, so that only one writer changes the cache at a time.
+    /// Held while files are added and removed: only one writer at a time changes the cache.
     writing: Mutex<Writing>,
 }
 
@@ -91,7 +88,7 @@ impl StoredMetainfo {
         }
     }
 
-    /// Returns whether the file may stay. If its swarm has peers, the file counts as used now.
+    /// Returns whether the file may stay. A swarm with peers counts as a use now.
     fn is_live(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) -> bool {
         if has_peers(self.info_hash) {
             self.used.store(now.tenths(), Relaxed);
@@ -156,7 +153,7 @@ impl MetainfoCache {
         self.files.invalidate(key);
     }
 
-    /// Records a host's complaint. If another host has complained before, removes the file and returns that host.
+    /// Records a host's complaint. If another host complained before, removes the file and returns that host.
     pub(super) fn complain(&self, key: &BlobKey, host: IpAddr) -> Option<IpAddr> {
         let _writing = self.writing.lock();
         let file = self.files.get(key)?;
@@ -174,7 +171,7 @@ impl MetainfoCache {
         for _ in 0..writing.rounds.len().min(CHECKED) {
             let Some(next) = writing.rounds.pop_front() else { break };
             let Some(file) = next.upgrade() else { continue };
-            // The file may have been removed, and another file may have been stored under its key.
+            // Another file may have been stored under the key meanwhile.
             let is_there = self.files.get(&file.key).is_some_and(|there| there.index == file.index);
             match file.is_live(now, &has_peers) {
                 true if is_there => writing.rounds.push_back(next),

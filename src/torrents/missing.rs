@@ -1,5 +1,5 @@
-//! Remembers which host was told that a blob has no torrent file. After a start of the tracker, every host that has the
-//! blob would register it. So the tracker tells only one host, and tells the next host only after [`TOLD`].
+//! Remembers which host was told that a blob has no torrent file. When the tracker has started, every host would
+//! register its blobs. So one host at a time is told, the next only after [`TOLD`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -48,7 +48,7 @@ impl MissingKeys {
         let mut given = Vec::new();
         for key in keys {
             match told.hosts.entry(key.clone()) {
-                // The host gets the key again, because the reply to its last request may have been lost.
+                // The reply to this host's last request may have been lost, so it gets the key again.
                 Entry::Occupied(known) if *known.get() == host => given.push(key),
                 Entry::Occupied(_) => {}
                 Entry::Vacant(unknown) => {

@@ -1,9 +1,8 @@
-//! What hosts that share blobs by BitTorrent need beside announces (`--torrents`): the torrent files of blobs, and
-//! leases, which decide which host of a site fetches a blob that no host has yet.
+//! What hosts that share blobs by BitTorrent need beside announces (`--torrents`): torrent files, and leases, which
+//! decide which host of a site fetches a blob that no host has.
 //!
-//! Everything is in memory and bounded. When the boot id changes, a host knows that the process is a new one, and
-//! registers its blobs again. This module knows no sockets and no HTTP. The parts of this module get the time as an
-//! argument.
+//! Everything is in memory and bounded. A changed boot id tells hosts that the process is new, and they register their
+//! blobs again. This module knows no sockets and no HTTP. Its parts get the time as an argument.
 
 mod busy;
 mod dials;
@@ -123,15 +122,15 @@ impl SharedBlobs {
         self.metainfo.remove(key);
     }
 
-    /// Records that a host got wrong content for a blob. The second host's complaint removes the torrent file.
+    /// Records that a host got wrong content for a blob. A second host's complaint removes the torrent file.
     pub fn complain(&self, key: &BlobKey, host: IpAddr) {
         if let Some(first) = self.metainfo.complain(key, host) {
             log::warn!("the torrent file of {key} is removed: {first} and {host} got wrong content for it");
         }
     }
 
-    /// Returns those of the keys that have no torrent file. For 30 seconds, other hosts do not get the keys that this host
-    /// gets, so that only one host registers each blob.
+    /// Returns those keys that have no torrent file. Other hosts do not get these keys for 30 seconds, so that only one
+    /// host registers each blob.
     ///
     /// # Errors
     /// Too many keys, over all hosts, were returned in the last 30 seconds.
@@ -192,9 +191,8 @@ impl SharedBlobs {
         }
     }
 
-    /// Waits until the lease of a blob changes hands or ends, or until its torrent file is stored, but for no longer than
-    /// `wait`. Then returns what is known of the blob. Does not wait if there is no lease, or if there is already a torrent
-    /// file.
+    /// Waits, at most for `wait`, until the lease of a blob changes hands or ends, or its torrent file is stored. Then
+    /// returns what is known of the blob. Returns at once without a lease, or with a torrent file.
     ///
     /// # Errors
     /// There are too many long polls, in total or from this host.

@@ -99,7 +99,7 @@ impl Drop for LongPoll {
         } else {
             table.by_address.insert(self.host, left);
         }
-        // The receiver of this poll still exists here. So a count of 1 means that no other poll watches the blob.
+        // This poll's receiver still exists, so a count of 1 means that no other poll watches the blob.
         if table.watched.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
             table.watched.remove(&self.key);
         }

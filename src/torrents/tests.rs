@@ -105,7 +105,7 @@ async fn a_long_poll_ends_after_its_wait() {
     let generation = claim(&blobs, 1);
     let polled = poll(&blobs);
     settle().await;
-    // The holder makes progress. This ends no long poll, but the reply at the end shows the progress.
+    // The holder's progress ends no long poll, but the reply at the end shows it.
     advance(Duration::from_secs(5)).await;
     blobs.renew(&blob("a"), generation, 7, None).unwrap();
     let (state, took) = polled.await.unwrap();

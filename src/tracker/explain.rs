@@ -14,7 +14,7 @@ pub struct Explanation {
     pub ip: IpAddr,
     /// The name of the zone of the address.
     pub zone: Option<String>,
-    /// The role of the client. If the swarm has no peer at the client's address, the client counts as a leecher.
+    /// The client's role: a leecher if the swarm has no peer at its address.
     pub role: Role,
     /// How many peers a client gets at most if it does not say how many it wants.
     pub usual: usize,
@@ -38,11 +38,11 @@ pub struct TorrentView {
 pub struct ForwarderExplanation {
     /// What the forwarder knows of the torrent.
     pub at: TorrentAtForwarder,
-    /// How many peers of the forwarder's list the client may get. `None` if the forwarder has no list for the torrent.
+    /// How many peers of the forwarder's list the client may get. `None` without a list.
     pub list: Option<ListUse>,
 }
 
-/// How many peers of a forwarder's list the client may get, and why it does not get the others.
+/// How many peers of a forwarder's list the client may get, and why not the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListUse {
     /// Peers that the client gets if its reply has room for them.

@@ -21,7 +21,7 @@ impl SwarmSharing {
         Self { swarms, sent }
     }
 
-    /// Shares an announce, if the other instances must hear of it. `selection` is what the announce got from the store.
+    /// Shares an announce that other instances must hear of. `selection` is what it got from the store.
     pub(super) fn heard(
         &self,
         now: Timestamp,

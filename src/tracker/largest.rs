@@ -1,4 +1,4 @@
-//! Finds the largest torrents little by little, because the store may have millions of torrents.
+//! Finds the largest torrents little by little: the store may have millions.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const VISITED: usize = 20_000;
 /// How many torrents are remembered for each order.
 const REMEMBERED: usize = 100;
 
-/// The least time between two looks. Until the next look, requests get the torrents that are remembered.
+/// The least time between two looks. Meanwhile, requests get the remembered torrents.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The order of torrents.
@@ -42,8 +42,8 @@ impl TorrentOrder {
     }
 }
 
-/// Remembers the largest torrents that it has found. Each look visits some torrents of the store, and the next look
-/// continues where the last look ended. So in a large store, a new torrent may be missing for a few looks.
+/// Remembers the largest torrents. Each look visits some torrents of the store, and continues where the last one ended.
+/// So in a large store, a new torrent may be missing for a few looks.
 #[derive(Debug, Default)]
 pub(super) struct LargestTorrents(Mutex<Found>);
 
@@ -55,8 +55,8 @@ struct Found {
 }
 
 impl LargestTorrents {
-    /// Looks at some torrents of the store, unless the last look was less than `PAUSE` ago. Returns the largest
-    /// torrents that are remembered, at most `most` of them, in `order`.
+    /// Looks at some torrents, unless the last look was less than `PAUSE` ago. Returns at most `most` of the largest,
+    /// in `order`.
     pub(super) fn look(
         &self,
         now: Timestamp,
@@ -82,7 +82,7 @@ impl LargestTorrents {
 impl Found {
     fn look(&mut self, store: &Store) {
         let Self { place, torrents, .. } = self;
-        // Since the last look, the counts of the remembered torrents have changed, and some torrents have expired.
+        // Since the last look, counts have changed, and some torrents have expired.
         torrents.iter_mut().for_each(|(info_hash, counts)| *counts = store.counts(*info_hash));
         torrents.retain(|_, counts| counts.complete + counts.incomplete > 0);
         *place = store.visit(*place, VISITED, |info_hash, counts| {

@@ -14,7 +14,7 @@ use tracker_protocol::{AnnounceReply, Endpoint, Ip, Peer, PeerLists};
 
 /// Adds the upstream trackers' counts to the counts of the reply.
 pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
-    // UDP replies and many clients keep a count in a signed 32-bit integer. So no sum may exceed `i32::MAX`.
+    // UDP replies and many clients keep a count in a signed 32-bit integer, so no sum may exceed `i32::MAX`.
     let sum = |local: u32, theirs: u32| local.saturating_add(theirs).min(i32::MAX.unsigned_abs());
     reply.complete = sum(reply.complete, upstream.complete);
     reply.incomplete = sum(reply.incomplete, upstream.incomplete);
@@ -25,7 +25,7 @@ pub(super) fn add_counts(reply: &mut AnnounceReply, upstream: &UpstreamPeers) {
 pub(super) struct Recipient {
     /// The address under which the client is recorded.
     pub(super) place: ZonedIp,
-    /// The client's address outside of its network, if it differs from the address in `place`.
+    /// The client's address outside of its network, if it differs from that in `place`.
     pub(super) outside: Option<IpAddr>,
     /// The port on which the client listens for peers.
     pub(super) port: Option<NonZeroU16>,
@@ -36,7 +36,7 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    /// Returns the address at which the client reaches the peer at `ip`. `None` if the client cannot reach it.
+    /// Returns the address at which the client reaches the peer at `ip`, if it can.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
         topology.visible_address(self.place, topology.zoned(ip))
     }
@@ -47,8 +47,8 @@ impl Recipient {
         Some(peer.port) == self.port && (ip == self.place.ip || Some(ip) == self.outside)
     }
 
-    /// Returns whether the client can reach an upstream peer at exactly this address. The tracker does not translate
-    /// upstream addresses, because the external addresses of our zones do not apply to upstream peers.
+    /// Returns whether the client can reach an upstream peer at exactly this address. Nothing is translated: our zones'
+    /// external addresses do not apply to upstream peers.
     fn can_use<A: Ip>(self, ip: A, topology: &Topology) -> bool {
         self.address_of(ip.into(), topology) == Some(ip.into())
     }
@@ -69,8 +69,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local peers, until the reply has as many peers as the client wants (both families
-/// together). Upstream peers of the client's own address family come first.
+/// Adds upstream peers after the local peers, up to the number that the client wants of both families. Its own family
+/// comes first.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
@@ -83,8 +83,8 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Counts how many peers of a forwarder's list the client may get, and how many it does not get for which reason.
-/// `local` are the local peers of the reply.
+/// Counts the peers of a forwarder's list that the client may get, and the others by reason. `local` are the reply's
+/// local peers.
 pub(super) fn list_use(local: &PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) -> ListUse {
     let mut counts = ListUse::default();
     let is_v4 = client.place.ip.is_ipv4();
@@ -113,8 +113,7 @@ fn count<A: Ip>(
     }
 }
 
-/// Appends at most `room` upstream peers that the client can use and that are not in `peers` yet. Returns how many
-/// peers were appended.
+/// Appends at most `room` upstream peers that the client can use and `peers` lacks. Returns how many.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,
@@ -134,15 +133,14 @@ fn add<A: Ip>(
     peers.len() - before
 }
 
-/// At most this many peers are compared one by one. For so few peers, filling a hash set would take longer.
+/// Up to this many peers are compared one by one: filling a hash set would take longer.
 const COMPARE: usize = 16;
 
 /// The endpoints of the peers that are in the reply already.
 struct KnownEndpoints<A> {
     few: SmallVec<[Endpoint<A>; COMPARE]>,
     many: HashSet<Endpoint<A>>,
-    /// Has bit `port % 64` set for the port of each peer in the reply. An endpoint whose bit is not set cannot be in the
-    /// reply, so the tracker need not compare it.
+    /// Bit `port % 64` is set for each peer in the reply. An endpoint with an unset bit needs no comparison.
     ports: u64,
 }
 

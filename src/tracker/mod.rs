@@ -1,5 +1,5 @@
-//! Decides what an announce changes and what its reply contains: topology → store → forward → merge. This module knows
-//! no web framework, no encoding and no sockets.
+//! Decides what an announce changes and what its reply contains: topology → store → forward → merge. Knows no web
+//! framework, no encoding and no sockets.
 
 mod explain;
 mod hearings;
@@ -64,7 +64,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Makes a tracker of these parts. Without `forwarders`, the tracker answers from the store alone.
+    /// Makes a tracker of these parts. Without `forwarders`, it answers from the store alone.
     pub fn new(
         policy: Policy,
         topology: Topology,
@@ -92,7 +92,7 @@ impl Tracker {
         &self.policy
     }
 
-    /// Returns the reply that an announce would get from the store. The announce does not change the store.
+    /// Returns the reply that an announce would get from the store, which does not change.
     pub fn peek(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let Some(addresses) = self.addresses(requester, request) else {
             return self.answer_outsider(requester, request);
@@ -106,7 +106,7 @@ impl Tracker {
         self.reply(request, addresses.ip, local, warning)
     }
 
-    /// Carries out an announce. The reply is ready at once, unless it must wait for the peers of upstream trackers.
+    /// Carries out an announce. The reply is ready at once, unless it must wait for upstream peers.
     pub fn announce(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Answer<AnnounceReply, PendingReply> {
         let Some(addresses) = self.addresses(requester, request) else {
             return Answer::Ready(self.answer_outsider(requester, request));
@@ -115,8 +115,7 @@ impl Tracker {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
         let mut announcement = self.announcement(requester, request, addresses, want);
-        // An announce that we forwarded may come back to us. The tracker answers such an announce, but neither records
-        // nor forwards it.
+        // An announce that we forwarded may come back. Then it is answered, but neither recorded nor forwarded.
         let is_loop = self.forwarders.as_ref().is_some_and(|forwarders| forwarders.is_loop(requester.via));
         if is_loop {
             announcement.action = Action::Peek;
@@ -144,15 +143,15 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // Another retracker gets only the counts of our own swarm. Otherwise two retrackers that forward to each other
-        // would each add the other's counts again and again.
+        // Another retracker gets only our own counts. Otherwise two that forward to each other would add them again and
+        // again.
         let counts = requester.via.hops() == 0;
         let client =
             Recipient { place: announcement.place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers and their peers are usually outside the client's network. So both can reach the client only
-        // at its outside address.
+        // Upstream trackers and their peers are usually outside the client's network, and reach it only at this
+        // address.
         let outside = addresses.outside.unwrap_or(ip);
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
         if stopped {
@@ -172,7 +171,7 @@ impl Tracker {
         self.policy.limits(protocol).want(request.numwant).min(max_peers)
     }
 
-    /// Returns the addresses under which the sender is recorded. `None` if the sender is not known to be a client.
+    /// Returns the addresses under which the sender is recorded. `None` if it is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
             Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
@@ -198,7 +197,7 @@ impl Tracker {
             is_claim,
             outside: outside.map(|ip| self.topology.zoned(ip)),
             source: requester.ip,
-            // A client whose address other clients cannot reach gets peers, but is not listed as a peer.
+            // A client that others cannot reach gets peers, but is not listed as one.
             port: request.port.filter(|_| Reach::of(ip) != Reach::Nowhere),
             peer_id: request.peer_id,
             role: request.role(),
@@ -212,7 +211,7 @@ impl Tracker {
         }
     }
 
-    /// Answers a sender that is not known to be a client. The sender gets public peers only, and is not recorded.
+    /// Answers a sender not known to be a client: it gets public peers only, and is not recorded.
     fn answer_outsider(&self, requester: Requester<'_>, request: &AnnounceRequest) -> AnnounceReply {
         let stopped = request.event == Some(Event::Stopped);
         let want = if stopped { 0 } else { self.want(requester, request) };
@@ -264,8 +263,8 @@ impl Tracker {
         }
     }
 
-    /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if there is a
-    /// `port`), the explanation is for that peer. The store does not change.
+    /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if given),
+    /// explains it for that peer. The store does not change.
     pub fn explain(&self, ip: IpAddr, port: Option<NonZeroU16>, info_hash: InfoHash) -> Explanation {
         let place = self.topology.zoned(ip);
         let usual = self.policy.limits(Protocol::Http).want(NumWant::Default);
@@ -304,8 +303,8 @@ impl Tracker {
         }
     }
 
-    /// Returns what the tracker knows of a torrent, for the operator. `None` if neither the store nor a forwarder knows
-    /// the torrent. The store does not change.
+    /// Returns what the tracker knows of a torrent, for the operator; `None` if it knows nothing. The store does not
+    /// change.
     pub fn torrent(&self, info_hash: InfoHash) -> Option<TorrentView> {
         let swarm = self.store.list(self.clock.now(), &self.topology, info_hash);
         let forwarders = self.forwarders.as_ref().map(|all| all.explain(info_hash, true)).unwrap_or_default();
@@ -313,7 +312,7 @@ impl Tracker {
         is_known.then_some(TorrentView { swarm, forwarders })
     }
 
-    /// Returns the largest torrents, the largest first: at most `most`, and at most 100. The counts are at most five
+    /// Returns the largest torrents, the largest first: at most `most`, and at most 100. Counts are at most five
     /// seconds old. In a very large store, new torrents may be missing for some seconds.
     pub fn largest_torrents(&self, order: TorrentOrder, most: usize) -> Vec<(InfoHash, SwarmCounts)> {
         self.largest.look(self.clock.now(), &self.store, order, most)
@@ -334,12 +333,12 @@ impl Tracker {
         self.forwarders.as_ref()
     }
 
-    /// Returns the state of each upstream tracker. The list is empty if no forwarders file is configured.
+    /// Returns the state of each upstream tracker: none without a forwarders file.
     pub fn forwarder_status(&self) -> Vec<ForwarderStatus> {
         self.forwarders.as_ref().map(Forwarders::status).unwrap_or_default()
     }
 
-    /// Returns the current faults and their remedies, for the operator, as sentences in plain text.
+    /// Returns the current faults and their remedies, for the operator, in plain text.
     pub fn notices(&self) -> Vec<String> {
         self.shared_addresses.notices(self.clock.now())
     }
@@ -359,8 +358,7 @@ impl Tracker {
         self.store.totals()
     }
 
-    /// Returns each zone's name, with the numbers of its seeds and of its other peers. The zones are in the order of the
-    /// configuration.
+    /// Returns each zone's name and numbers of seeds and other peers, in the order of the configuration.
     pub fn peers_by_zone(&self) -> impl Iterator<Item = (&str, [i64; 2])> {
         self.topology.zones().map(|(zone, name)| (name, self.store.peers_in(zone)))
     }

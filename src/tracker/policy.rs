@@ -8,11 +8,10 @@ use tracker_protocol::{AnnounceReply, InfoHash, NumWant, PeerId, Protocol};
 use crate::hash::SEED;
 use crate::topology::IpParam;
 
-/// The interval, in seconds, in a reply for which an upstream tracker's peers have not arrived yet.
+/// The interval, in seconds, while an upstream tracker's peers are still to come.
 const SOON: u32 = 5;
 
-/// How many upstream peers a client gets even if there are enough local seeds, because the local seeds may be off or
-/// busy.
+/// How many upstream peers a client gets despite enough local seeds, which may be off or busy.
 const FEW: usize = 5;
 
 /// The tracker's rules.
@@ -20,16 +19,16 @@ const FEW: usize = 5;
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// A client should wait at least this many seconds before it announces again. Without a Chihaya file, `min_interval`
-    /// equals `interval`, because aria2 announces after `min interval` and ignores `interval`.
+    /// A client should wait this many seconds before its next announce. Without a Chihaya file it equals `interval`,
+    /// because aria2 ignores `interval` and uses this.
     pub min_interval: u32,
     /// Which clients get a longer interval. `None`: all clients get the same interval.
     pub variation: Option<IntervalVariation>,
     /// The limits of requests over HTTP.
     pub http: RequestLimits,
-    /// The limits of requests over UDP. They differ from the limits of HTTP only if a Chihaya file says so.
+    /// The limits over UDP. They differ from those of HTTP only if a Chihaya file says so.
     pub udp: RequestLimits,
-    /// If a torrent has at least this many local seeds, its clients get few upstream peers. `--local-only-after`.
+    /// With at least this many local seeds, a torrent's clients get few upstream peers. `--local-only-after`.
     pub local_only_after: Option<NonZeroU32>,
 }
 
@@ -38,8 +37,7 @@ pub struct Policy {
 pub struct RequestLimits {
     /// How many peers a client gets.
     pub want: WantLimits,
-    /// At most this many torrents of a scrape are answered; further torrents are ignored. `None`: all torrents of the
-    /// scrape are answered.
+    /// The most torrents of a scrape that are answered; the rest are ignored. `None`: no limit.
     pub max_scrape: Option<usize>,
     /// Which clients may register another address. `--ip-param`.
     pub ip_param: IpParam,
@@ -55,7 +53,7 @@ impl RequestLimits {
         }
     }
 
-    /// Returns the torrents of a scrape that are answered: the first torrents, up to the limit.
+    /// Returns the torrents of a scrape that are answered: the first, up to the limit.
     pub fn scraped<'a>(&self, info_hashes: &'a [InfoHash]) -> &'a [InfoHash] {
         self.max_scrape.and_then(|most| info_hashes.get(..most)).unwrap_or(info_hashes)
     }
@@ -76,14 +74,13 @@ impl Default for WantLimits {
     }
 }
 
-/// Gives some of the clients a longer interval. Otherwise clients that started at the same moment would announce at the
-/// same moment for ever. The interval depends on the torrent and the peer id, so that a client gets the same interval
-/// each time.
+/// Gives some clients a longer interval. Otherwise clients that started together would announce together for ever. A
+/// client gets the same interval each time, from the torrent and its peer id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IntervalVariation {
     /// The fraction of the clients that get a longer interval, above 0 and up to 1.
     pub probability: f32,
-    /// At least one second and at most this many seconds are added to an interval.
+    /// The most seconds that are added to an interval. At least one is added.
     pub max_increase: u32,
     /// Whether the same number of seconds is added to the minimal interval.
     pub min_interval_too: bool,
@@ -134,16 +131,16 @@ impl Policy {
     }
 
     /// Returns how many local and upstream peers together a client gets at most. The client wants `want` peers and gets
-    /// `local` local peers. If there are enough local seeds, the client gets few upstream peers, so that the transfer
-    /// stays inside the network.
+    /// `local` local ones. With enough local seeds, few upstream peers are added, so that the transfer stays inside the
+    /// network.
     pub(super) fn with_upstream(self, want: usize, local: usize, local_seeds: u32) -> usize {
         let has_enough = self.local_only_after.is_some_and(|enough| local_seeds >= enough.get());
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, so that the client soon asks again for the upstream peers that have not arrived yet. The
-    /// short interval does not help two clients: libtorrent waits at least five minutes before it announces again, and
-    /// rTorrent ten. For their sake, a first announce waits for upstream peers.
+    /// Shortens the interval, so that the client soon asks again for upstream peers that are still to come. libtorrent
+    /// waits at least five minutes all the same, and rTorrent ten. For their sake, a first announce waits for upstream
+    /// peers.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;

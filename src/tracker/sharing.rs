@@ -1,4 +1,4 @@
-//! Methods of the tracker for two callers: the calls about shared blobs, and the sharing of swarms with other instances.
+//! Methods of the tracker for the calls about shared blobs, and for sharing swarms with other instances.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -14,7 +14,7 @@ use crate::share::SharedSwarms;
 use crate::topology::ZonedIp;
 
 impl Tracker {
-    /// Makes the tracker share its announces with other instances through `swarms`. `sent` counts the shared announces.
+    /// Makes the tracker share its announces through `swarms`. `sent` counts them.
     #[must_use]
     pub fn sharing(self, swarms: Arc<SharedSwarms>, sent: ShareSent) -> Self {
         Self { swarm_sharing: Some(SwarmSharing::new(swarms, sent)), ..self }
@@ -36,7 +36,7 @@ impl Tracker {
         self.topology.zoned(ip)
     }
 
-    /// Returns the address at which the host at `asks` reaches the host at `peer`. `None` if it cannot reach that host.
+    /// Returns the address at which the host at `asks` reaches the host at `peer`; `None` if it cannot.
     pub fn reachable_at(&self, asks: IpAddr, peer: ZonedIp, port: NonZeroU16) -> Option<SocketAddr> {
         let ip = self.topology.visible_address(self.zoned(asks), peer)?;
         Some(SocketAddr::new(ip, port.get()))

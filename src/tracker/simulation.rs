@@ -184,8 +184,7 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
         let lives = clients.enumerate().map(|(n, client)| {
             let tracker = Rc::clone(&tracker);
             async move {
-                // The first announces of the clients are spread over half a minute. Then each client announces every
-                // half minute.
+                // The first announces are spread over half a minute. Then each client announces every half minute.
                 let first = start + Duration::from_millis(150) * u32::try_from(n).unwrap();
                 let mut told = Vec::new();
                 for time in 0..4 {
@@ -206,22 +205,22 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each client is announced upstream twice: at its first announce, and after the upstream's interval of a minute.
-        // The shorter interval of the clients' own announces does not matter.
+        // Each client goes upstream twice: at first, and after the upstream's interval of a minute, however often it
+        // announces.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // An exchange that brings junk fails at once. After three failures, the upstream gets only probes.
+        // An exchange that brings junk fails at once. After three, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
-        // An exchange with a silent upstream fails only after ten seconds. In that time, 67 clients announce.
+        // An exchange with a silent upstream fails after ten seconds, in which 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
         assert_eq!(status(&tracker, "good").state, "closed");
         assert!(["open", "probing"].contains(&status(&tracker, "junk").state));
         assert_eq!(status(&tracker, "good").sessions, 200);
 
-        // All clients stop announcing. The good upstream gets `stopped` for each client.
+        // All clients fall silent. The good upstream gets `stopped` for each.
         sleep(PEER_AGE + seconds(60)).await;
         assert_eq!(good.count_of(Some(Event::Stopped)), 200);
-        // The other upstreams may have recorded the clients although their replies did not arrive. So the tracker tries
-        // for a while to send `stopped` to these upstreams.
+        // The other upstreams may have recorded the clients without an answer, so the tracker tries for a while to send
+        // them `stopped`.
         sleep(seconds(3600)).await;
         for name in ["good", "junk", "silent"] {
             let status = status(&tracker, name);
@@ -258,8 +257,8 @@ fn one_announce_in_the_whole_process_waits_for_an_upstream_that_hangs() {
         let tracker = tracker(&[("good", &good), ("hanging", &hanging)]);
         let (_, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(took, DEADLINE);
-        // The second client of the swarm gets the good upstream's peers at once. The first clients of new swarms wait
-        // only for the good upstream.
+        // The swarm's second client gets the good upstream's peers at once. First clients of new swarms wait only for
+        // that upstream.
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (Duration::ZERO, 3));
         for swarm in 2..20 {
@@ -386,8 +385,7 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // The client's own exchange is still under way. The second announce neither starts another exchange nor waits
-        // for the first one.
+        // The client's own exchange is under way. The second announce starts no other, and does not wait.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -405,8 +403,8 @@ fn the_second_client_is_announced_upstream_and_answered_at_once() {
         let tracker = tracker(&[("upstream", &upstream)]);
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
         let (reply, took) = client(1, 2).announces(&tracker, Some(Event::Started)).await;
-        // The client gets one peer of the LAN and three of the upstream. The interval is short, because the exchange
-        // that has just started may bring more peers.
+        // The client gets one peer of the LAN and three of the upstream. The interval is short: the exchange that just
+        // started may bring more.
         assert_eq!((took, strangers_in(&reply), reply.peers.len(), reply.interval), (Duration::ZERO, 3, 4, 5));
         sleep(seconds(1)).await;
         let asked: Vec<_> = upstream.asked().iter().map(|request| (request.peer_id, request.event)).collect();
@@ -428,7 +426,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // Another seed's announce brings a list for seeds. This list does not replace the leecher's list.
+        // Another seed's announce brings a list for seeds, which does not replace the leecher's.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -469,8 +467,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Five clients announce. Each row has the cause, an upstream that fails for this cause, the forwarder's state after
-    // the first announce and after the last announce, and the number of requests that the upstream got.
+    // Five clients announce. Each row has the cause, an upstream that fails for it, the forwarder's state after the
+    // first and after the last announce, and the number of requests to the upstream.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),
@@ -508,8 +506,8 @@ fn every_cause_has_its_consequence() {
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
                 assert_eq!(strangers_in(&reply), 3, "{name}: the peers of the good upstream arrive all the same");
-                // With a silent upstream, the test waits longer than an exchange may take. With the other upstreams, it
-                // waits less than the first back-off.
+                // For a silent upstream, longer than an exchange may take. For the others, less than the first
+                // back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
                 match number {
@@ -566,8 +564,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // The client is announced upstream at the beginning and after five minutes. Both announces have `started`,
-        // because the upstream has not accepted the client yet.
+        // The client goes upstream at the beginning and after five minutes. Both announces have `started`: the upstream
+        // has not accepted it yet.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
@@ -627,7 +625,7 @@ fn a_stop_during_a_pause_of_an_upstream_is_sent_afterwards() {
         sleep(seconds(590)).await;
         assert_eq!(upstream.asked().len(), 2);
         sleep(seconds(40)).await;
-        // The upstream never recorded the second client, so the upstream gets `stopped` only for the first client.
+        // The upstream never recorded the second client, so it gets `stopped` only for the first.
         assert_eq!(upstream.asked()[2..].iter().map(|stop| stop.peer_id.0[1]).collect::<Vec<_>>(), [1]);
         assert_eq!(status(&tracker, "upstream").sessions, 0);
     });
@@ -675,7 +673,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and returns that address as `external ip`.
+        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
@@ -736,7 +734,7 @@ fn a_client_that_moves_to_another_instance_is_signed_off_only_when_it_falls_sile
         let mover = client(1, 1);
         mover.announces(&a, Some(Event::Started)).await;
         sleep(seconds(600)).await;
-        // For longer than the peer age, the client announces only to the other instance.
+        // For longer than the peer age, only the other instance hears the client.
         for _ in 0..10 {
             mover.announces(&b, None).await;
             heard_at_a.heard(&mover.elsewhere(None), seconds(1));
@@ -922,7 +920,7 @@ fn the_peers_of_other_instances_do_not_come_back() {
             assert_eq!(url, "http://192.0.2.1/announce");
             vec![[203, 0, 113, 8].into()]
         });
-        // Two peers are at the addresses of the instances, one is at its own. 203.0.113.2 has another port.
+        // Two peers are at the instances' addresses, one at its own. 203.0.113.2 has another port.
         let (reply, _) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(strangers_in(&reply), 6);
         assert_eq!(others.addresses()[0].1[0], IpAddr::from([203, 0, 113, 9]));

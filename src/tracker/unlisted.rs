@@ -1,4 +1,4 @@
-//! Announces whose client is not listed as a peer: the client's warning, the count for the metrics, and the log line.
+//! Announces whose client is not listed as a peer: its warning, the count for the metrics, and the log line.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -27,8 +27,7 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// Makes the log name one address that no other client can reach. Further such addresses appear only in the debug
-    /// log, because there may be many.
+    /// Logs one address that no other client can reach. There may be many, so the rest appear only in the debug log.
     told: Once,
 }
 
@@ -37,7 +36,7 @@ impl Unlisted {
         Self { metrics, told: Once::new() }
     }
 
-    /// Counts an announce whose sender is not known to be a client. Returns the warning for the sender.
+    /// Counts an announce whose sender is not known to be a client. Returns its warning.
     pub(super) fn outsider(&self, standing: Standing) -> Cow<'static, str> {
         let (count, warning) = match standing {
             Standing::Page => (&self.metrics.page, PAGE),
@@ -48,8 +47,7 @@ impl Unlisted {
         warning.into()
     }
 
-    /// Counts and logs an announce of a client at an address that other clients cannot reach. Returns the warning for
-    /// the client.
+    /// Counts and logs an announce from an address that other clients cannot reach. Returns the client's warning.
     pub(super) fn unreachable(&self, ip: IpAddr) -> Cow<'static, str> {
         self.metrics.address.inc();
         log::debug!("a client at {ip} is not listed: no other client can reach that address");

@@ -11,7 +11,7 @@ use crate::forward::forwarder::{Exchange, Forwarder, Skipped};
 use crate::forward::session::{Presence, Session, UpstreamEvent};
 use tracker_protocol::InfoHash;
 
-/// A session. The forwarder counts the session for as long as the session exists.
+/// A session. While it exists, its forwarder counts it.
 #[derive(Debug)]
 pub(in crate::forward) struct HeldSession {
     pub(super) forwarder: Arc<Forwarder>,
@@ -30,14 +30,13 @@ impl HeldSession {
         self.forwarder.announced_ip(host.outside) == self.ip
     }
 
-    /// Returns the host whose announces this session passes on: the first host that is still here. If all hosts have
-    /// left, the result is the last host.
+    /// Returns the host whose announces this session passes on: the first that is still here, or else the last host.
     pub(super) fn announcing_host<'a>(&self, hosts: &'a [Host]) -> Option<&'a Host> {
         let covered = || hosts.iter().filter(|host| self.covers(host));
         covered().find(|host| host.is_here()).or_else(|| covered().next_back())
     }
 
-    /// Returns whether the forwarder should list the client, and, if it should not, since when.
+    /// Returns whether the forwarder should list the client; if not, since when.
     pub(super) fn presence(&self, hosts: &[Host], info_hash: InfoHash) -> (Presence, Option<Instant>) {
         if let Some(since) = self.forwarder.hidden_since(info_hash) {
             return (Presence::Hidden, Some(since));

@@ -9,8 +9,7 @@ use tracker_protocol::upstream::Retry;
 pub(super) fn call_outcome(error: &ForwardError) -> CallOutcome {
     match error {
         ForwardError::TooLong | ForwardError::Local(_) => CallOutcome::NotMade,
-        // These 4xx say that the server failed, not that the request is wrong: 408 Request Timeout, 421 Misdirected
-        // Request, 425 Too Early.
+        // Faults of the server despite 4xx: 408 Request Timeout, 421 Misdirected Request, 425 Too Early.
         ForwardError::Refused { status: Some(408 | 421 | 425), .. }
         | ForwardError::Status { code: 408 | 421 | 425, .. } => CallOutcome::Failed,
         ForwardError::Refused { .. } | ForwardError::Status { .. } => match (error.status(), error.retry_after()) {

@@ -7,9 +7,8 @@ use crate::forward::options::AnnouncedIp;
 use crate::forward::own::address_towards;
 use crate::topology::reach::is_outside;
 
-/// The addresses under which one upstream may list our clients. They are used for replies of this upstream only: peers
-/// at these addresses are dropped if they look like our own clients, so an upstream that reports a false address must
-/// not drop peers that other upstreams list.
+/// The addresses under which one upstream may list our clients. In its replies, peers that look like our clients are
+/// dropped. Other upstreams' replies are unaffected, in case this upstream reports a false address.
 #[derive(Debug, Default)]
 pub(in crate::forward) struct OwnAddresses {
     /// The address that the forwarder's entry announces for all clients.
@@ -28,8 +27,7 @@ impl OwnAddresses {
         Self { fixed, ..Self::default() }
     }
 
-    /// Returns the addresses under which a reply may list the clients of all instances. Learns our own addresses from
-    /// the reply.
+    /// Returns the addresses under which a reply may list clients of all instances. Learns our own from the reply.
     pub(in crate::forward) fn in_reply(&mut self, answer: &ExchangeReply) -> Vec<IpAddr> {
         let reported = answer.reply.external_ip;
         if let Some(ip) = reported.filter(|&ip| is_outside(ip)) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Whether announces may wait for a forwarder. If an announce waits until its deadline and gets no list, announces stop
-/// waiting for the forwarder. They may wait again after an exchange with the forwarder has ended within the deadline.
+/// Whether announces may wait for a forwarder. They stop when one has waited until its deadline and got no list. They
+/// may wait again after an exchange that ended within the deadline.
 #[derive(Debug)]
 pub(in crate::forward) struct Promptness {
     late: watch::Sender<bool>,
@@ -37,7 +37,7 @@ impl Promptness {
 
     /// Waits until announces may no longer wait for the forwarder.
     pub(in crate::forward) async fn becomes_late(&self) {
-        // `wait_for` fails only when the forwarder has been dropped. The borrow of `self` prevents that.
+        // `wait_for` fails only after the forwarder was dropped, but `self` borrows it.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 }

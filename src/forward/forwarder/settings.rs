@@ -30,7 +30,7 @@ impl Settings {
         }
     }
 
-    /// Returns whether these options and the current ones look the same to the upstream. If so, the forwarder is kept.
+    /// Returns whether the upstream sees no difference. If so, the forwarder is kept.
     pub(super) fn looks_like(&self, options: &ForwarderOptions) -> bool {
         let own = &self.options;
         (&own.uri, &own.host, own.ip, &own.ca) == (&options.uri, &options.host, options.ip, &options.ca)

@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::forward::queue::{ExchangeRate, FairQueue, MAX_WAITING, RequestSource};
 
-/// How many exchanges may be under way with one forwarder. Further exchanges wait, so that an upstream that does not
-/// answer takes a bounded number of descriptors.
+/// The most exchanges under way with one forwarder. This bounds the descriptors that a silent upstream takes.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// A queue from which items are taken at a bounded rate, each with one of a bounded number of permits.
@@ -46,11 +45,11 @@ impl<T> TurnQueue<T> {
             while self.waiting() == 0 {
                 self.added.notified().await;
             }
-            // `acquire_owned` fails only if the semaphore is closed, and this semaphore is never closed.
+            // `acquire_owned` fails only if the semaphore is closed. This one never is.
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
-            // The item is taken only after the wait, so that items added during the wait take turns with the others.
+            // Taken only after the wait: items that were added meanwhile take turns with the others.
             let next = self.waiting.lock().pop();
             if let Some(item) = next {
                 return (item, permit);

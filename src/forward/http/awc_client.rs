@@ -1,13 +1,12 @@
 //! awc as the HTTP client for upstream trackers, with all its work-arounds.
 //!
-//! awc 3.11 with actix-http 3.20 misreads replies that real trackers send, and has no room for some things that an
-//! exchange needs. CONTRIBUTING.md says why awc is used nevertheless. All work-arounds are in this module, so that the
-//! rest of `forward` sees an ordinary client. `traps` has a test for each misreading except the last. When awc reads
-//! such a reply correctly, the test fails, and the work-around can be removed.
+//! awc 3.11 with actix-http 3.20 misreads replies of real trackers, and lacks things that an exchange needs.
+//! CONTRIBUTING.md says why awc is used nevertheless. All work-arounds are in this module. `traps` tests each
+//! misreading except the last. When such a test fails, awc reads that reply correctly, and the work-around can go.
 //!
 //! # Replies that awc misreads
-//! [`UpstreamStream`](stream::UpstreamStream) is between awc and the socket. The stream rewrites the head of a reply
-//! before awc reads the head (module `response`). The stream also counts bytes.
+//! [`UpstreamStream`](stream::UpstreamStream) sits between awc and the socket. The stream counts bytes, and rewrites
+//! the head of a reply (module `response`).
 //! - An HTTP/1.1 reply with neither `Content-Length` nor `Transfer-Encoding` ends when the connection ends (RFC 9112,
 //!   section 6.3). awc treats its body as empty and reports no error. Many trackers send such replies. The stream
 //!   changes the version in the head to HTTP/1.0, and then awc reads the body to its end.
@@ -22,18 +21,17 @@
 //!   reports both as errors, even if the reply is complete. The stream treats both as the end of the connection.
 //!
 //! # What awc has no room for
-//! - *TLS.* There is no place for our stream between awc and its own TLS. So awc is built without TLS, and our
-//!   connector performs the TLS handshake. awc gets `http://` for every URL.
-//! - *Settings of one request.* The proxy, the tunnel, TLS and the time limit of one address differ between requests,
-//!   but awc has one connector for all requests. [`ConnectRoute`] carries these settings to the connector in a
-//!   task-local variable. A task-local works, because awc polls the connector within the task that sends the request.
-//! - *A whole URL in the request line*, for a proxy. awc always writes a path, so the stream replaces the first bytes
-//!   that awc writes.
-//! - *One deadline.* awc allows five seconds for the connection and five for the head. Both timeouts are switched off,
-//!   because the caller has one deadline for the whole exchange.
-//! - *Errors.* awc's error type for connectors has no room for our errors. [`StreamError`](stream_error::StreamError)
-//!   travels inside [`std::io::Error`], and the module `errors` takes it out again. A connector must not return
-//!   `InvalidInput`, because awc panics at that error.
+//! - *TLS.* Our stream does not fit between awc and awc's TLS. So awc is built without TLS and gets `http://` for every
+//!   URL, and our connector performs the handshake.
+//! - *Settings of one request.* awc has one connector for all requests, but proxy, tunnel, TLS and time limit differ.
+//!   [`ConnectRoute`] carries them to the connector in a task-local variable: awc polls the connector within the task
+//!   that sends the request.
+//! - *A whole URL in the request line*, for a proxy. awc writes a path, so the stream replaces awc's first bytes.
+//! - *One deadline.* awc allows five seconds for the connection and five for the head. Both timeouts are off, because
+//!   the caller has one deadline for the whole exchange.
+//! - *Errors.* A connector cannot return our errors, so [`StreamError`](stream_error::StreamError) travels inside
+//!   [`std::io::Error`], and the module `errors` takes it out. A connector must not return `InvalidInput`: awc panics
+//!   at it.
 //! - *Reuse.* An odd reply leaves a connection in an unknown state, so each connection serves one exchange.
 
 mod connector;
@@ -53,14 +51,13 @@ pub(super) use self::errors::{body_error, junk, send_error};
 #[cfg(test)]
 pub(super) use self::stream::MAX_RAW;
 
-/// Returns the awc client of this thread. Each thread has its own, because an awc client is bound to its thread. The
-/// error occurs only at the end of the thread.
+/// Returns this thread's awc client, which is bound to the thread. Fails only while the thread ends.
 pub(super) fn client() -> Result<awc::Client, String> {
     thread_local! {
         static CLIENT: RefCell<Option<awc::Client>> = const { RefCell::new(None) };
     }
     let made = |slot: &RefCell<Option<awc::Client>>| {
-        // The borrow always succeeds. Every borrow ends before an await, and `new_client` does not call this function.
+        // Always succeeds: every borrow ends before an await, and `new_client` does not call this function.
         let mut slot = slot.try_borrow_mut().map_err(|error| error.to_string())?;
         Ok(slot.get_or_insert_with(new_client).clone())
     };

@@ -7,8 +7,7 @@ use url::Url;
 const MAX_COOKIES: usize = 8;
 const MAX_COOKIE: usize = 1024;
 
-/// The cookies of one exchange. Some trackers, and the firewalls in front of them, refuse requests without the cookies
-/// that their redirect has set.
+/// The cookies of one exchange. Some trackers and firewalls refuse requests without the cookies of their redirect.
 #[derive(Debug, Default)]
 pub(super) struct Cookies(Vec<Cookie>);
 

@@ -26,8 +26,7 @@ pub(super) struct HttpRequest<'a> {
 }
 
 impl HttpRequest<'_> {
-    /// Sends the request to the first address that accepts a connection, and returns that address with the head of the
-    /// response.
+    /// Sends the request to the first address that accepts a connection. Returns that address and the response's head.
     pub(super) async fn send(
         &self,
         route: &UpstreamRoute,
@@ -65,7 +64,7 @@ impl HttpRequest<'_> {
         let mut request = client
             .get(&self.uri)
             .address(address)
-            // A connection is not used again, because an odd reply may leave it in an unknown state.
+            // Not used again: an odd reply may leave a connection in an unknown state.
             .force_close()
             // Some trackers compare header names byte by byte and expect this spelling.
             .camel_case()

@@ -19,8 +19,7 @@ use crate::forward::uri::{host_and_port, same_origin};
 pub(super) struct Router {
     /// The uri as configured. Its host is dialled.
     configured: Url,
-    /// The uri as the upstream sees it, with the host of `host:`. Its host is sent in `Host` and checked in
-    /// certificates.
+    /// The uri with the host of `host:`. That host is sent in `Host` and checked in certificates.
     seen: Url,
     resolver: Resolver,
     /// TLS settings, if the uri is https.
@@ -57,14 +56,14 @@ impl Router {
         self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
-    /// Returns whether a URL leads to the configured upstream, under its name in the uri or its name in `host:`. The
-    /// upstream uses the name in `host:` in its redirects. The login and `host:` are sent to no other URL.
+    /// Returns whether a URL leads to the upstream, under its name in the uri or in `host:` (which its redirects use).
+    /// Only such URLs get the login and `host:`.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }
 
-    /// Returns the URL whose host is sent in `Host` for a request to `url`. A request to the upstream always has the
-    /// host that the upstream sees, whichever of its two names is in `url`.
+    /// Returns the URL whose host is sent in `Host` for a request to `url`. The upstream always gets the name it knows,
+    /// whichever of its two names is in `url`.
     pub(super) fn seen_as<'a>(&'a self, url: &'a Url) -> &'a Url {
         if self.is_own(url) { &self.seen } else { url }
     }
@@ -72,8 +71,8 @@ impl Router {
     /// Returns the route to a URL; `None` if a redirect may not lead there. `redirected_by` is where the redirect came
     /// from; `None` for the first request.
     ///
-    /// The addresses that are checked here are also the ones that are dialled. So a name cannot evade the check by a
-    /// change of its address. A proxy resolves names itself, so with a proxy only the name can be checked here.
+    /// The checked addresses are also the ones that are dialled, so a name cannot change its address after the check. A
+    /// proxy resolves names itself, so with a proxy only the name is checked.
     pub(super) async fn route(
         &self,
         url: &Url,
@@ -132,7 +131,7 @@ impl Router {
         Ok(Some(UpstreamRoute { addresses, proxy: Some(Arc::clone(proxy)), connect, authorization }))
     }
 
-    /// Returns whether an upstream may redirect to this URL, if a proxy connects to the URL's host.
+    /// Returns whether an upstream may redirect to this URL through a proxy.
     fn allows_redirect(&self, origin: ReplyOrigin, url: &Url) -> bool {
         let port = url.port_or_known_default().unwrap_or(80);
         let listeners = &self.context.listeners;
@@ -152,9 +151,8 @@ impl Router {
         }
     }
 
-    /// Returns where the upstream of the first request is. Redirects do not change this. If a proxy resolves the
-    /// upstream's host name, the upstream's address is not known here. Then the upstream is treated as public, see
-    /// [`ReplyOrigin::UNKNOWN`].
+    /// Returns where the upstream of the first request is, whatever redirects follow. If a proxy resolves its name, its
+    /// address is unknown, and the upstream is treated as public ([`ReplyOrigin::UNKNOWN`]).
     pub(super) fn origin(&self, route: &UpstreamRoute, address: SocketAddr) -> ReplyOrigin {
         match (&route.proxy, self.configured.host()) {
             (None, _) => ReplyOrigin::at(address.ip()),
@@ -165,8 +163,8 @@ impl Router {
     }
 }
 
-/// Returns whether the name may mean a different host in each network. This is true of special-use names (RFC 6761, RFC
-/// 6762, RFC 8375, RFC 9476) and names without a dot.
+/// Returns whether the name may mean a different host in each network: a special-use name (RFC 6761, RFC 6762, RFC
+/// 8375, RFC 9476) or a name without a dot.
 fn names_a_private_host(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let last = name.rsplit_once('.').map(|(_, last)| last);

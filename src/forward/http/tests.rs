@@ -56,8 +56,7 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, reply: &[u8]) -> Str
     request
 }
 
-/// Starts a tracker that sends these replies, one in each connection. Returns its address, and the requests that it
-/// receives.
+/// Starts a tracker that sends these replies, one per connection. Returns its address and the requests it gets.
 async fn tracker(replies: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -21,7 +21,7 @@ pub(super) struct AtForwarder {
 /// An announce that waits for a list.
 #[derive(Debug)]
 struct Waiter {
-    /// The session whose exchange the announce waits for. Another session's exchange may bring the list sooner.
+    /// The session whose exchange the announce waits for. Another session may bring the list sooner.
     session: u64,
     downloads: bool,
     list: oneshot::Sender<Arc<UpstreamPeers>>,

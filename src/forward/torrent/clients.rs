@@ -22,12 +22,12 @@ use crate::forward::queue::RequestSource;
 use crate::forward::session::ExchangeOutcome;
 use tracker_protocol::PeerId;
 
-/// The most clients of one torrent that are announced upstream. Further clients only get the lists that are there,
-/// because more clients are of no use to any upstream.
+/// The most clients of one torrent that are announced upstream. More are of no use to an upstream. Further clients only
+/// get the lists.
 const MAX_CLIENTS: usize = 10_000;
 
-/// How many clients of the heaviest source are removed when there is no room for a new client. Several are removed at
-/// once, because finding them takes a scan of all clients.
+/// How many clients of the heaviest source make room for a new client. A scan of all clients finds them, so several go
+/// at once.
 const REMOVED_AT_ONCE: usize = MAX_CLIENTS / 16;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -37,13 +37,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(super) struct Clients {
     /// The serial of the torrent's state.
     torrent: u64,
-    /// The clients are boxed, because a hash table has more slots than entries, and empty slots should be small.
+    /// Boxed, because a hash table has empty slots, which should be small.
     by_key: Map<ClientKey, Box<ForwardedClient>>,
     /// The peer id that announces from each endpoint.
     endpoints: Occupancies<(IpAddr, NonZeroU16), PeerId>,
     /// The port on which each peer id listens at an address.
     ports: Occupancies<(PeerId, IpAddr), NonZeroU16>,
-    /// How many clients each source has. The counting begins when the torrent is full.
+    /// How many clients each source has, counted since the torrent was full.
     sources: Option<Box<Map<RequestSource, usize>>>,
 }
 
@@ -57,7 +57,7 @@ impl Clients {
         self.by_key.len()
     }
 
-    /// Returns how many clients have a session at a forwarder, and when the first of them is due to be announced.
+    /// Returns how many clients have a session at a forwarder, and when the next one is due.
     pub(super) fn at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> (usize, Option<Instant>) {
         let here = || self.by_key.values().filter(|client| client.is_at(forwarder));
         (here().count(), here().filter_map(|client| client.due_at(forwarder, now)).min())
@@ -67,9 +67,8 @@ impl Clients {
         self.by_key.get_mut(&key).map(|client| &mut **client)
     }
 
-    /// Handles an announce from a host that is new, or that had left. Begins `stopped` for clients that this client
-    /// replaces. Returns `false` if the client is not announced upstream: it claims an address from which a host
-    /// announces, or there is no room.
+    /// Handles an announce from a host that is new, or had left. Begins `stopped` for replaced clients. Returns `false`
+    /// if the client is not announced upstream: it claims the address of a host that announces, or there is no room.
     pub(super) fn host_arrived(
         &mut self,
         key: ClientKey,
@@ -94,8 +93,7 @@ impl Clients {
         } else {
             return false;
         }
-        // Another retracker has passed this announce on. That retracker announces many clients from one address, and
-        // none of these clients replaces another.
+        // Another retracker announces many clients from one address. None of them replaces another.
         if announce.via.hops() > 0 {
             return true;
         }
@@ -126,8 +124,8 @@ impl Clients {
         }
     }
 
-    /// Returns the forwarders to which this client may not be announced yet, because they must first get the `stopped`
-    /// of a client that this client has replaced. Begins each such `stopped` that is due.
+    /// Returns the forwarders that must first get the `stopped` of a client that this one has replaced. Begins each
+    /// such `stopped` that is due.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -160,8 +158,7 @@ impl Clients {
         self.ports.vacate((peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
-    /// If the `stopped` of `left` is still due, and another client now has the endpoint of `left`, that client is
-    /// announced again.
+    /// Announces another client at the endpoint of `left` again, if the `stopped` of `left` is still due.
     fn announce_other_again(&mut self, left: ClientKey, ip: IpAddr) {
         let Some(peer_id) = self.endpoints.current(&(ip, left.port)) else { return };
         let other = ClientKey { peer_id, port: left.port };
@@ -191,9 +188,8 @@ impl Clients {
         self.sources.take_if(|_| self.by_key.len() < MAX_CLIENTS / 2);
     }
 
-    /// Returns whether there is room for another client of this source. If the torrent is full, the source with the
-    /// most clients loses some clients. Clients that no forwarder lists go first, then the clients that have been
-    /// silent for longest.
+    /// Returns whether there is room for another client of this source. In a full torrent, the source with the most
+    /// clients loses some: first those that no forwarder lists, then those silent for longest.
     fn make_room(&mut self, source: RequestSource) -> bool {
         if self.by_key.len() < MAX_CLIENTS {
             return true;
@@ -218,7 +214,7 @@ impl Clients {
         true
     }
 
-    /// Handles the `stopped` of a client: begins a `stopped` exchange with each forwarder that lists the client.
+    /// Handles a client's `stopped`: begins a `stopped` exchange with each forwarder that lists the client.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,
@@ -253,13 +249,13 @@ impl Clients {
         }
     }
 
-    /// Brings an exchange up to date when its turn has come. Returns false if the exchange has become pointless.
+    /// Brings an exchange up to date when its turn comes. Returns false if it is pointless.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }
 
-    /// Records that an exchange has ended. Returns the exchanges that begin now: for the same client, or for the client
-    /// that has replaced it and waited for this `stopped`.
+    /// Records that an exchange has ended. Returns the exchanges that begin now: for this client, or for its successor,
+    /// which waited for this `stopped`.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,
@@ -280,8 +276,7 @@ impl Clients {
         next
     }
 
-    /// Begins `stopped` for each client that has not announced for `age`, and for each client that a forwarder should
-    /// no longer list. Returns these exchanges.
+    /// Begins and returns `stopped` for each client silent for `age`, and each that a forwarder should no longer list.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {

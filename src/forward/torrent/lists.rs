@@ -15,7 +15,7 @@ use crate::forward::set::{ForwarderSet, Generation};
 pub(super) struct TorrentLists {
     at: Vec<AtForwarder>,
     combined: Combined,
-    /// The number of exchanges, with all forwarders together, that have begun and are expected to bring a list.
+    /// The exchanges under way, with all forwarders, that should bring a list.
     under_way: usize,
     /// Bytes of the peers in all lists.
     bytes: usize,
@@ -36,11 +36,11 @@ impl TorrentLists {
         self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))
     }
 
-    /// Returns the torrent's state at a forwarder. The state is created if it does not exist.
+    /// Returns the torrent's state at a forwarder, a new one if necessary.
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
         if !self.at.iter().any(is_it) {
-            // The torrent's first announce creates the state at every forwarder. Spare capacity would rarely be used.
+            // The torrent's first announce creates all states, so spare capacity is rarely used.
             self.at.reserve_exact(1);
             self.at.push(AtForwarder::new(forwarder));
         }
@@ -81,7 +81,7 @@ impl TorrentLists {
         combined.clone()
     }
 
-    /// Stores the list that an exchange brought, if it brought one. Announces that wait for this exchange stop waiting.
+    /// Stores the list that an exchange brought, if any, and ends the waits for the exchange.
     pub(super) fn exchange_ended(&mut self, exchange: &Exchange, list: Option<&Arc<UpstreamPeers>>) {
         if let Some(at) = self.at.iter_mut().find(|at| Arc::ptr_eq(&at.forwarder, &exchange.forwarder)) {
             let ended = usize::from(exchange.brings_list());

@@ -1,5 +1,5 @@
-//! Records the occupant of a key. An endpoint is occupied by the client that announces from the endpoint. A peer id at
-//! an address is occupied by the port on which the peer listens.
+//! Records the occupant of a key. A client occupies the endpoint that it announces from. The port on which a peer
+//! listens occupies the peer id at that address.
 
 use std::hash::Hash;
 
@@ -11,14 +11,14 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub(super) struct Occupancies<K, T>(HashMap<K, Occupancy<T>, foldhash::fast::RandomState>);
 
-/// The occupants of one key. Usually a key has one occupant at a time, and a new occupant replaces the old one.
+/// The occupants of one key: usually one, which the next occupant replaces.
 #[derive(Debug)]
 struct Occupancy<T> {
     current: T,
     /// The occupants that were replaced most recently.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
-    /// Whether several occupants share the key: clients behind a NAT that use one port, or two programs with one peer
-    /// id. The flag is set when an occupant that was replaced comes back. From then on no occupant replaces another.
+    /// Whether several occupants share the key: clients behind a NAT with one port, or two programs with one peer id.
+    /// Set when a replaced occupant comes back. From then on none replaces another.
     is_shared: bool,
 }
 
@@ -72,8 +72,7 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }
 
-    /// Makes `newcomer` the current occupant of the key. Returns the occupant that `newcomer` replaces. `None` if the
-    /// key was free or is shared, because `newcomer` then replaces no occupant.
+    /// Makes `newcomer` the current occupant. Returns the one it replaces: none if the key was free or is shared.
     pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
         match self.0.entry(key) {
             Entry::Occupied(occupied) => occupied.into_mut().occupy(newcomer),
@@ -84,8 +83,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         }
     }
 
-    /// Removes `leaver` if it is the current occupant of the key. If the key is shared, another occupant for which
-    /// `is_here` is true takes its place. If there is no such occupant, the key is removed.
+    /// Removes `leaver` if it is the current occupant. In a shared key, another occupant that `is_here` takes its
+    /// place. Without one, the key is removed.
     pub(super) fn vacate(&mut self, key: K, leaver: T, is_here: impl Fn(T) -> bool) {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else { return };
         let occupancy = occupied.get_mut();

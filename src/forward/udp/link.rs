@@ -18,20 +18,19 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forward::error::{ForwardError, is_shortage};
 use tracker_protocol::udp::{self, ConnectionId, TransactionId};
 
-/// How long a connection id is used. BEP 15 lets clients use an id for one minute, but lets trackers accept it for two
-/// minutes. If a tracker accepts ids for one minute only, one attempt fails, and then we request a new id.
+/// How long a connection id is used. By BEP 15, clients use an id for one minute, and trackers accept it for two. If a
+/// tracker accepts it for one only, one attempt fails, and we request a new id.
 const ID_LIFETIME: Duration = Duration::from_mins(2);
 
-/// The size of the buffer for a datagram: the size of the longest possible datagram. The system silently drops the part
-/// of a datagram that exceeds the buffer. 200 IPv6 peers take 3,620 bytes, but a tracker may send more. The buffer may
-/// be large, because each socket has only one.
+/// The buffer holds the longest possible datagram, because the system silently drops what exceeds it. 200 IPv6 peers
+/// take 3,620 bytes, but a tracker may send more. Each socket has only one buffer.
 const BUFFER: usize = 64 * 1024;
 
 /// The pause after an error. Without the pause, a persistent error would use all CPU.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connected socket. The system drops datagrams from other addresses, and reports an error when no program listens at
-/// the upstream's address. The socket is closed when its last user drops it.
+/// A connected socket. The system drops datagrams from other addresses, and reports an error if no program listens at
+/// the upstream. Closed when its last user drops it.
 pub(super) struct Link {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
@@ -68,8 +67,8 @@ impl Link {
         self.opened.elapsed()
     }
 
-    /// Sends a packet, and sends it again after each of `waits`, until a response comes. If no response comes within
-    /// the last wait, the error is [`ForwardError::Timeout`].
+    /// Sends a packet, and again after each of `waits`, until a response comes. If none comes within the last wait,
+    /// fails with [`ForwardError::Timeout`].
     pub(super) async fn request(
         &self,
         packet: impl Fn(TransactionId) -> Vec<u8>,
@@ -96,7 +95,7 @@ impl Link {
         *self.id.lock() = Some(ReceivedId { id, received: Instant::now() });
     }
 
-    /// Forgets this id, but not a newer id that another exchange has received meanwhile.
+    /// Forgets this id, but not a newer one that another exchange has received.
     pub(super) fn forget_id(&self, id: ConnectionId) {
         self.id.lock().take_if(|received| received.id == id);
     }
@@ -108,8 +107,8 @@ impl Link {
     }
 }
 
-/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. If the exchange runs out of time, its
-/// future is dropped, so the id is forgotten then, too.
+/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. An exchange that runs out of time drops
+/// it.
 pub(super) struct UnconfirmedId<'a> {
     link: &'a Link,
     id: Option<ConnectionId>,
@@ -133,13 +132,12 @@ impl Drop for UnconfirmedId<'_> {
     }
 }
 
-/// Requests that wait for a response. The value is `None` if a request has its response and is about to be removed.
+/// Requests that wait for a response. `None`: it has come, and the request is about to be removed.
 #[derive(Default)]
 struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<ResponseResult>>>>);
 
 impl PendingRequests {
-    /// Adds a request. Its transaction id is a random number from the system, so that the id cannot be guessed from
-    /// earlier ids.
+    /// Adds a request. Its transaction id is a random number from the system, so it cannot be guessed from earlier ids.
     fn add(&self) -> Result<PendingRequest<'_>, ForwardError> {
         let (sender, response) = oneshot::channel();
         loop {
@@ -151,7 +149,7 @@ impl PendingRequests {
         }
     }
 
-    /// Hands a response to the request that waits for it. A response that belongs to no request is dropped.
+    /// Hands a response to the request that waits for it, or drops it if none does.
     fn deliver(&self, response: &[u8]) {
         let Some(transaction) = udp::transaction(response) else { return };
         if let Some(sender) = self.0.lock().get_mut(&transaction).and_then(Option::take) {
@@ -203,8 +201,7 @@ async fn read(socket: Arc<UdpSocket>, pending: Arc<PendingRequests>) {
     }
 }
 
-/// Converts an error of a socket. A refused connection comes from the upstream's side, every other error from this
-/// host.
+/// Converts a socket's error. A refused connection is the upstream's, every other error this host's.
 fn socket_error(error: &io::Error) -> ForwardError {
     match error.kind() {
         _ if is_shortage(error) => ForwardError::Local(error.to_string()),

@@ -60,8 +60,7 @@ impl ScriptedTracker {
         (Request::parse(&buffer[..length]).unwrap(), from)
     }
 
-    /// Returns the next request. Repetitions are skipped: on a busy machine a response may be late, and the request is
-    /// sent again.
+    /// Returns the next request. Repetitions are skipped: on a busy machine, a late response causes them.
     async fn request(&self) -> (Request, SocketAddr) {
         loop {
             let (request, from) = self.packet().await;
@@ -75,8 +74,8 @@ impl ScriptedTracker {
         }
     }
 
-    /// Returns whether no packet has come. Loopback delivers packets in order. So when an answer to a later packet has
-    /// arrived, every earlier packet is here.
+    /// Returns whether no packet has come. Loopback delivers in order: once a later packet is answered, every earlier
+    /// packet is here.
     fn has_received_nothing(&self) -> bool {
         self.socket.try_recv(&mut [0; 4096]).is_err()
     }
@@ -309,7 +308,7 @@ async fn a_connection_id_serves_for_two_minutes() {
 async fn a_lost_packet_is_sent_again() {
     let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    // The clock is read before the first packet is sent, because on a busy machine that packet may arrive late.
+    // Read before the first packet is sent: on a busy machine, that may arrive late.
     let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;
@@ -335,8 +334,8 @@ async fn only_the_tracker_s_answer_to_this_request_counts() {
     let upstream = tracker.upstream();
     let script = async {
         let (transaction, from) = tracker.connect_request().await;
-        // Three responses that do not count: one is too short, one is for another request, and one comes from another
-        // address. Then the answer, and a second answer, which does not count either.
+        // Three responses that do not count: too short, for another request, from another address. Then the answer, and
+        // a second answer, which does not count either.
         tracker.send(b"\0\0\0", from).await;
         tracker.send(&udp::encode_connected(TransactionId(!transaction.0), OTHER_ID), from).await;
         stranger.send(&udp::encode_connected(transaction, OTHER_ID), from).await;
@@ -363,7 +362,7 @@ async fn a_refusal_does_not_show_the_passkey() {
     };
     let error = join(announce(&upstream, LONG), script).await.0.unwrap_err();
     assert_eq!((error.status(), error), (None, refused(b"no ***!")));
-    // The tracker has just issued the connection id, so a refusal cannot be about the id. It is about the announce.
+    // The connection id is fresh, so the refusal is about the announce, not the id.
     for kept in [false, true] {
         let script = async {
             if kept {

@@ -32,8 +32,7 @@ impl Lan {
         self.watch.saw(now, &sighting).is_some()
     }
 
-    /// Lets this many clients of one swarm announce from an address, twice each. Returns whether the last announce gets
-    /// a warning.
+    /// Announces this many clients of one swarm from an address, twice each. Returns whether the last gets a warning.
     fn share(&mut self, now: Timestamp, at: IpAddr, clients: u8) -> bool {
         let mut warned = false;
         for _ in 0..2 {
@@ -64,8 +63,7 @@ fn an_address_is_shared_for_as_long_as_clients_announce_from_there() {
     assert!(!lan.announces(later, ip("172.17.0.2"), 1, 1));
     assert!(lan.watch.warning(later, bridge).is_some_and(|warning| warning.contains("172.17.0.1")));
 
-    // The address was found to be shared more than an hour ago, but the last announce from it came less than an hour
-    // ago.
+    // The address was found more than an hour ago, but its last announce came less than an hour ago.
     assert_eq!(lan.count(after(Duration::from_mins(61))), 1);
     let mended = after(Duration::from_hours(2));
     assert_eq!(lan.count(mended), 0);
@@ -126,7 +124,7 @@ fn the_oldest_addresses_are_forgotten() {
     }
     assert_eq!(lan.count(after(now)), MOST);
     assert!(lan.watch.warning(after(now), ip("10.0.0.0")).is_none());
-    // The number of addresses that are only suspected to be shared is limited, too: the oldest are forgotten.
+    // The number of suspected addresses is limited, too: the oldest are forgotten.
     let mut lan = Lan::new();
     for n in 0..=255 {
         now += Duration::from_secs(1);

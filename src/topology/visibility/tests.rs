@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// Returns the address at which a client at `asks` gets `peer`; `-` if the client does not get the peer.
+/// Returns the address at which a client at `asks` gets `peer`; `-` if it does not.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())
@@ -68,8 +68,7 @@ fn without_zones_clients_get_the_addresses_that_they_can_reach() {
         ("64:ff9b:1::8.8.8.8", "10.0.0.1", false),
         ("2002:a00:1::1", "10.0.0.1", false),
         ("10.0.0.1", "0.0.0.0", false),
-        // A client with a link-local address gets the peers on its link, and also the peers that every client of the
-        // site gets.
+        // A client with a link-local address gets the peers on its link, and those that every client of the site gets.
         ("169.254.1.2", "169.254.1.1", true),
         ("fe80::2", "fe80::1", true),
         ("fe80::2", "169.254.1.1", true),
@@ -111,8 +110,8 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("10.2.0.1", "10.1.0.2", "203.0.113.1"),
         ("10.1.0.1", "10.2.0.2", "192.168.9.2"),
         ("10.2.0.1", "fd00:1::2", "-"),
-        // The narrowest network decides, so these are clients of the lab. The lab has no external address, so clients
-        // in other zones do not get these peers.
+        // The narrowest network decides: these are in the lab. It has no external address, so other zones do not get
+        // them.
         ("10.3.0.1", "10.4.0.2", "10.4.0.2"),
         ("10.1.0.1", "10.3.0.2", "-"),
         // Outside of all zones.
@@ -120,7 +119,7 @@ fn zones_see_each_other_under_their_external_addresses() {
         ("172.16.0.1", "10.3.0.2", "-"),
         ("172.16.0.1", "172.17.0.2", "172.17.0.2"),
         ("127.0.0.1", "10.1.0.2", "203.0.113.1"),
-        // Clients on the internet never get a private address, even if it is a zone's external address.
+        // Clients on the internet never get a private address, not even a zone's external one.
         ("8.8.8.8", "10.1.0.2", "203.0.113.1"),
         ("8.8.8.8", "10.2.0.2", "203.0.113.9"),
         ("8.8.8.8", "10.3.0.2", "203.0.113.9"),

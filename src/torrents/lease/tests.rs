@@ -36,7 +36,7 @@ fn the_first_host_of_a_zone_gets_the_lease() {
     let leases = Leases::new(START);
     let first = generation(leases.claim(at(0), &blob("a"), host(1, None)));
     assert_eq!(leader(leases.claim(at(1), &blob("a"), host(2, None))), host(1, None).address.ip);
-    // A host that asks again has forgotten its lease, or runs two processes. The host learns that the lease is held.
+    // A host that asks again has forgotten its lease, or runs two processes. It learns that the lease is held.
     assert_eq!(leader(leases.claim(at(1), &blob("a"), host(1, None))), host(1, None).address.ip);
     let in_zone = generation(leases.claim(at(1), &blob("a"), host(3, Some(0))));
     let in_other = generation(leases.claim(at(1), &blob("a"), host(4, Some(1))));
@@ -69,7 +69,7 @@ fn a_lease_ends_15_seconds_after_its_last_renewal() {
     assert_eq!(leases.count(), 0);
 }
 
-/// Lets host `n` ask for the lease at this moment. Returns the host that lost the lease to host `n`, and why.
+/// Lets host `n` ask for the lease at this moment. Returns the host that lost it to `n`, and why.
 fn taken_from(leases: &Leases, tenths: u32, n: u8) -> Option<(IpAddr, Takeover)> {
     match leases.claim(at(tenths), &blob("a"), host(n, None)) {
         Ok(Claimed::Granted { taken_from, .. }) => taken_from,
@@ -78,7 +78,7 @@ fn taken_from(leases: &Leases, tenths: u32, n: u8) -> Option<(IpAddr, Takeover)>
     }
 }
 
-/// Renews the lease in each of these seconds. `have` says how many bytes the holder has in a second.
+/// Renews the lease in each of these seconds. `have` gives the holder's bytes in a second.
 fn heartbeats(leases: &Leases, lease: u64, seconds: std::ops::RangeInclusive<u32>, have: impl Fn(u32) -> u64) {
     for second in seconds {
         assert_eq!(leases.renew(at(second * 10), &blob("a"), lease, have(second), None), Ok(()), "{second} s");
@@ -197,15 +197,14 @@ fn leases_are_bounded_for_each_address_and_in_total() {
         generation(leases.claim(at(0), &keys(n), of(n)));
     }
     assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(MAX_LEASES * 2)), Err(Busy));
-    // A lease that changes hands does not increase the number of leases. But the host that asks must have room for one
-    // more lease of its own.
+    // A lease that changes hands adds none to the total. But the host that asks needs room for one more of its own.
     let lease = leases.find(at(0), &keys(MAX_LEASES - 1), None).unwrap().generation;
     leases.renew(at(0), &keys(MAX_LEASES - 1), lease, 0, None).unwrap();
     assert_eq!(leases.claim(at(30), &keys(MAX_LEASES - 1), of(0)), Err(Busy));
     assert_eq!(leases.find(at(30), &keys(MAX_LEASES - 1), None).unwrap().generation, lease);
     generation(leases.claim(at(30), &keys(MAX_LEASES - 1), of(MAX_LEASES * 2)));
     assert_eq!(leases.count(), MAX_LEASES);
-    // A host that asks for a held lease still learns who holds the lease, although no lease could be added.
+    // A host that asks for a held lease still learns its holder, although no lease could be added.
     assert!(matches!(leases.claim(at(0), &keys(0), of(0)), Ok(Claimed::Held(_))));
     assert_eq!(leases.expire(at(150)).len(), MAX_LEASES - 1);
     generation(leases.claim(at(150), &keys(MAX_LEASES), of(0)));

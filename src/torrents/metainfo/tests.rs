@@ -54,7 +54,7 @@ fn a_file_stays_for_a_day_after_its_swarm_had_peers() {
     let cache = with("a");
     assert!(cache.get(at(DAY - 1), &blob("a"), |_| false).is_some());
     assert!(cache.get(at(DAY), &blob("a"), |_| false).is_none());
-    // A look at a file whose swarm has peers prolongs its life, and so does storing it again.
+    // A look at a file whose swarm has peers prolongs its life. So does storing it again.
     let cache = with("a");
     assert!(cache.get(at(DAY - 1), &blob("a"), |_| true).is_some());
     assert!(cache.get(at(2 * DAY - 2), &blob("a"), |_| false).is_some());
@@ -124,7 +124,7 @@ fn the_file_that_was_used_least_recently_makes_room() {
     let keys = |n: usize| blob(&n.to_string());
     for n in 0..20 {
         cache.put(at(0), &keys(n), file(&n.to_string(), 1_000), |_| true).unwrap();
-        // The newest file is never refused. File 0 stays, because it is used all the time.
+        // The newest file is never refused. File 0 stays, as it is used all the time.
         assert!(cache.get(at(0), &keys(n), |_| true).is_some(), "{n}");
         assert!(cache.get(at(0), &keys(0), |_| true).is_some(), "{n}");
     }

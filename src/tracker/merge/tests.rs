@@ -117,7 +117,7 @@ fn neither_the_announcer_nor_addresses_that_mean_nothing() {
 #[test]
 fn a_public_client_gets_the_upstream_peers_that_it_can_reach() {
     let external = ExternalAddress { v4: Some([203, 0, 113, 1].into()), v6: None };
-    // The external address of our own network does not apply to an upstream's private peers.
+    // Our own network's external address does not apply to an upstream's private peers.
     for topology in [Topology::default(), Topology::new(&[], external)] {
         let mut peers = lists(&["203.0.113.5:5", "[2001:db8::5]:5"]);
         let upstream = UpstreamPeers::simulated(&lists(&["10.0.0.9:9", "9.9.9.9:9"]), 0, 0);

@@ -37,7 +37,7 @@ pub(in super::super) struct ConnectRoute {
     pub(in super::super) tls: Option<Arc<ClientConfig>>,
     /// The proxy to dial, and the target that the proxy must connect us to.
     pub(in super::super) tunnel: Option<(Arc<Proxy>, Target)>,
-    /// The scheme and the host that go before the path in the request line, because the proxy needs a whole URL.
+    /// The scheme and host to put before the path, because a proxy needs a whole URL.
     pub(in super::super) absolute: Option<String>,
 }
 
@@ -86,12 +86,11 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let local = |error: io::Error| io::Error::from(StreamError::Local(error.to_string()));
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(local)?;
     socket.set_nonblocking(true).map_err(local)?;
-    // Without `TCP_NODELAY`, the handshake and the request, which are small writes, would wait for each other's ACK.
+    // Otherwise the handshake and the request, both small, would wait for each other's ACK.
     socket.set_tcp_nodelay(true).map_err(local)?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-        // On loopback, a connection is refused at once. This is no failure of this host: nothing listens at the
-        // address.
+        // On loopback, a refusal comes at once: nothing listens at the address. That is no failure of this host.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
         Err(error) => return Err(local(error)),
         Ok(()) => {}

@@ -4,7 +4,7 @@ use tokio::io::ReadBuf;
 
 use super::stream_error::StreamError;
 
-/// The longest head of a reply, in bytes. The limit includes interim replies, because they come before the head.
+/// The longest head of a reply, in bytes, with the interim replies before it.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most bytes that one read passes on.
@@ -45,7 +45,7 @@ impl UpstreamResponse {
         matches!(self, Self::Head { .. })
     }
 
-    /// Adds bytes that were read while the head was incomplete. An empty `chunk` means the end of the connection.
+    /// Adds bytes read while the head was incomplete. An empty `chunk` is the end of the connection.
     pub(super) fn head_bytes(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
         let Self::Head { bytes, searched, interim } = self else { return Ok(()) };
         if chunk.is_empty() && !bytes.is_empty() {
@@ -53,7 +53,7 @@ impl UpstreamResponse {
         }
         bytes.extend_from_slice(chunk);
         let missing = loop {
-            // Bytes that are not HTTP, and the end of the connection, are passed on to awc, which reports them.
+            // awc reports bytes that are not HTTP, and the end of the connection.
             if chunk.is_empty() || !may_be_http(bytes) {
                 break None;
             }
@@ -112,8 +112,7 @@ fn may_be_http(bytes: &[u8]) -> bool {
 
 const HTTP_1: &[u8] = b"HTTP/1.";
 
-/// Returns the bytes from the status line on. Empty lines before the status line are skipped, because awc skips them
-/// too.
+/// Returns the bytes from the status line on. awc skips empty lines before it, and so do we.
 fn status_line(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     bytes.get(blank..).unwrap_or_default()
@@ -129,7 +128,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
         match bytes.get(line..)? {
             [b'\n', ..] => return Some(line + 1),
             [b'\r', b'\n', ..] => return Some(line + 2),
-            // The next byte decides whether the head ends here, so the next search begins at this line feed.
+            // The next byte decides whether the head ends here, so the next search begins here.
             [] | [b'\r'] => {
                 *searched = at + feed;
                 return None;
@@ -150,8 +149,8 @@ enum HeadKind {
     Final { content_length: Option<u64> },
 }
 
-/// Finds the length of the body in a complete head. If the body ends with the connection, the head is changed to
-/// HTTP/1.0. A malformed head is not changed, and awc refuses it.
+/// Finds the length of the body in a complete head. If the body ends with the connection, the head becomes HTTP/1.0. A
+/// malformed head stays, and awc refuses it.
 fn rewrite(head: &mut [u8]) -> HeadKind {
     const UNTOUCHED: HeadKind = HeadKind::Final { content_length: None };
     let blank = head.len() - status_line(head).len();
@@ -161,8 +160,7 @@ fn rewrite(head: &mut [u8]) -> HeadKind {
     let Some(&[b' ', status @ ..]) = rest.first_chunk::<4>() else { return UNTOUCHED };
     match status {
         [a, b, c] if ![a, b, c].iter().all(u8::is_ascii_digit) => return UNTOUCHED,
-        // We never request 101, and the bytes that follow it are not HTTP. 204 and 304 have no body, whatever the head
-        // says.
+        // We never request 101, and no HTTP follows it. 204 and 304 have no body, whatever the head says.
         [b'1', b'0', b'1'] | [b'2' | b'3', b'0', b'4'] => return UNTOUCHED,
         [b'1', ..] => return HeadKind::Interim,
         _ => {}
@@ -205,8 +203,7 @@ fn header(line: &[u8]) -> (&[u8], &[u8]) {
     (name, parts.next().unwrap_or_default().trim_ascii())
 }
 
-/// Returns the length in a `Content-Length`, which may be a list of equal values. `None` if the value is malformed or
-/// its lengths differ.
+/// Returns the length in a `Content-Length`, perhaps a list of equal values. `None` if malformed, or if they differ.
 fn one_length(value: &[u8]) -> Option<u64> {
     let mut lengths = value.split(|&byte| byte == b',').map(|length| {
         let length = length.trim_ascii();
@@ -217,8 +214,8 @@ fn one_length(value: &[u8]) -> Option<u64> {
     lengths.all(|length| length == Some(first)).then_some(first)
 }
 
-/// Keeps the first of several equal `Content-Length` headers. The later ones get a name without meaning, and a list of
-/// values becomes its first value. The length of the head does not change.
+/// Keeps the first of several equal `Content-Length` headers, and the first value of a list. Later headers get a name
+/// without meaning, so that the head keeps its length.
 fn keep_one_length(head: &mut [u8]) {
     let mut is_later = false;
     for line in head.split_mut(|&byte| byte == b'\n') {

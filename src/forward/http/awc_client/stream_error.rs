@@ -4,8 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-/// Why a connection failed, if the system does not report the cause. The error passes through awc inside an
-/// [`io::Error`].
+/// Why a connection failed, if the system reports no cause. Passes through awc inside an [`io::Error`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum StreamError {
     /// The TLS handshake failed.
@@ -29,7 +28,7 @@ pub(super) enum StreamError {
 }
 
 impl StreamError {
-    /// Finds our error inside an error that has passed through awc. TLS errors after the handshake are found too.
+    /// Finds our error inside one that has passed through awc, also a TLS error after the handshake.
     pub(super) fn find(error: &io::Error) -> Option<Self> {
         let inner = error.get_ref()?;
         inner

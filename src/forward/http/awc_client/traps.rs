@@ -1,5 +1,5 @@
 //! Each test shows what awc does without our stream and connector. When a test fails, awc has changed, and the
-//! work-around for the fault that the test names can be removed.
+//! work-around for the fault in the test's name can go.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
