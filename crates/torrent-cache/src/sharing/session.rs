@@ -334,8 +334,8 @@ impl ShareSession {
         }
     }
 
-    /// Notes that the digest or the length of the content is wrong. If bytes or the length came from other hosts, complains
-    /// to the tracker, and has the blob fetched without the swarm for ten minutes.
+    /// Notes that the digest or the length of the content is wrong. Does nothing if neither bytes nor the length came
+    /// from other hosts. Otherwise complains to the tracker, and avoids the swarm for this blob for ten minutes.
     pub fn was_wrong(&self) {
         if self.content.sources().from_peers == 0 && !self.is_length_told {
             return;
@@ -347,7 +347,7 @@ impl ShareSession {
         }
         let who = named.join(" and ");
         log::warn!("{}: wrong content from the swarm, hashes from {who}; not shared for {DISTRUST:?}", self.key);
-        // If several leaders sent hashes, this host does not know whose hashes were wrong, so it bans none of them.
+        // With hashes of several leaders, this host cannot tell whose were wrong, so it bans none of them.
         if let ([leader], false) = (&leaders.into_iter().collect::<Vec<_>>()[..], self.has_file) {
             self.sharing.swarm.ban(leader.ip());
         }
