@@ -59,8 +59,8 @@ pub(super) type PeerNumber = u64;
 pub(super) struct PiecePicker {
     availability: Vec<u32>,
     under_way: HashMap<u32, PieceUnderWay>,
-    /// Wrong pieces of several hosts, or of a doubted host. One peer alone is asked for each piece next time, so that
-    /// wrong bytes show their sender.
+    /// Wrong pieces of several hosts, or of a doubted host. One peer alone is asked for each next time, so that wrong
+    /// bytes show their sender.
     suspects: HashSet<u32>,
     /// Peers that have given a right piece.
     proven: HashSet<PeerNumber>,
