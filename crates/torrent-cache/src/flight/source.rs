@@ -85,7 +85,8 @@ pub trait BlobBody {
 
 /// An upstream's failure.
 pub trait SourceError: Error + Send + Sync + 'static {
-    /// Returns whether the upstream refused this client (401, 403, 404). Another client may still get an answer.
+    /// Returns whether the upstream refused this client (401, 403, 404). A second try is useless, but
+    /// another client may get an answer.
     fn is_refusal(&self) -> bool;
 }
 

@@ -103,8 +103,8 @@ impl TagLine {
 }
 
 impl Delivery {
-    /// Returns the name of a delivery's file. A blob and a manifest of one digest differ: only manifests have a media
-    /// type.
+    /// Returns the name of a delivery's file. A blob and a manifest of one digest have two files, because only
+    /// manifests have a media type.
     fn name(&self, kind: &str) -> FileName {
         let digest = digest_of(&[&self.upstream, &self.repository, kind, &self.digest.hex()]);
         FileName { kind: FileKind::Delivery, digest }
@@ -179,7 +179,7 @@ impl BlobStore {
         self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
     }
 
-    /// Stores the torrent file of a blob by its share key, for as long as the blob stays. Returns `false`, and stores
+    /// Stores the torrent file of a blob by its share key, for as long as the blob stays. Returns `false`, and keeps
     /// nothing, if the blob is gone.
     pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<bool> {
         let (name, head) = (torrent_name(key), format!("{}\n", torrent.digest));

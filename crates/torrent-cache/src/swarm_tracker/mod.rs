@@ -1,5 +1,5 @@
 //! The client of the tracker: announces, and the calls about torrent files and leases that docs/torrent-cache.md lists
-//! under "The tracker's part". Its callers decide which host fetches what.
+//! under "The tracker's part". The callers decide which host fetches what.
 //!
 //! - Each call has a connection of its own, which the call's own future drives. So a [`SwarmTracker`] belongs to no
 //!   runtime, and any thread's runtime can use it. A pool would save little, because the tracker closes a connection
