@@ -21,8 +21,8 @@ use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 use crate::swarm_tracker::ShareKey;
 
-/// The most fetches at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. A fetch can
-/// outlive its client, so the limit on clients' connections does not bound fetches.
+/// The most fetches at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. A fetch
+/// can outlive its client, so the limit on clients' connections does not bound fetches.
 pub(super) const MAX_FETCHES: usize = 128;
 
 /// Bytes on their way to the disk. The permit is their share of the task's memory.
@@ -207,8 +207,8 @@ async fn receive<S: BlobSource>(
     }
 }
 
-/// Writes to the spool. Chunks that arrived together are written together, because each write changes threads.
-/// Returns the spool, and whether the disk took everything.
+/// Writes to the spool. Chunks that arrived together are written together, because each write changes threads. Returns
+/// the spool, and whether the disk took everything.
 async fn write<E: SourceError>(
     flight: &Flight<E>,
     mut chunks: UnboundedReceiver<Chunk>,

@@ -14,15 +14,16 @@
 //! - **The task depends on no client.** It gives up only if the flight has no reader for a minute and less than half of
 //!   the blob is there. It always ends, because each wait for the upstream has a limit. If the task is dropped, its
 //!   readers get an error. At most 128 fetches run at once.
-//! - **A fetch that breaks is continued** at the byte where it broke (`resuming.rs`), with the source of the client that
-//!   started the flight. If the upstream sends the whole blob again, the bytes before that place are skipped. Bytes of two
-//!   replies can make one blob, because the verifier checks the whole. If the upstream now refuses the client, because
-//!   its token has expired, the flight ends as *uncached*.
-//! - **A flight ends as *uncached*** if the store has no room, the disk fails midway, or the source fails for its own client
-//!   only. The readers read what is in the spool, and then the rest from their own sources (`pass_through.rs`). If the lack
-//!   of room shows after a body was opened, the body goes back to its source ([`BlobSource::take_back`]) for the client's
-//!   own reader. Each reader gets a copy of the verifier as it was at the end of the spool, and verifies the rest itself.
-//!   So a reader of a range must read to the blob's end. The server should send the whole blob if [`Flight::is_uncached`].
+//! - **A fetch that breaks is continued** at the byte where it broke (`resuming.rs`), with the source of the client
+//!   that started the flight. If the upstream sends the whole blob again, the bytes before that place are skipped.
+//!   Bytes of two replies can make one blob, because the verifier checks the whole. If the upstream now refuses the
+//!   client, because its token has expired, the flight ends as *uncached*.
+//! - **A flight ends as *uncached*** if the store has no room, the disk fails midway, or the source fails for its own
+//!   client only. The readers read what is in the spool, and then the rest from their own sources (`pass_through.rs`).
+//!   If the lack of room shows after a body was opened, the body goes back to its source ([`BlobSource::take_back`])
+//!   for the client's own reader. Each reader gets a copy of the verifier as it was at the end of the spool, and
+//!   verifies the rest itself. So a reader of a range must read to the blob's end. The server should send the whole
+//!   blob if [`Flight::is_uncached`].
 //! - **Memory**: the task holds 1 MiB and one chunk of the source. Each reader holds one chunk.
 //! - **Threads**: disk work and verifying run in `spawn_blocking`.
 //!

@@ -51,9 +51,9 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete and
-    /// the whole blob is verified. After an error the reply must be cut off. A future dropped early may lose bytes, and the
-    /// reader must not be used any more.
+    /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete
+    /// and the whole blob is verified. After an error the reply must be cut off. A future dropped early may lose bytes,
+    /// and the reader must not be used any more.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Arc<FlightFault<S::Error>>> {
         if let Some(pass_through) = &mut self.pass_through {
             return pass_through.next().await.map_err(Arc::new);
@@ -80,8 +80,8 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// Returns the part of the file that [`next`](Self::next) would read, if it can be read now from the page cache. The
-    /// caller sends bytes of it, and tells [`skip`](Self::skip) how many.
+    /// Returns the part of the file that [`next`](Self::next) would read, if it can be read now from the page cache.
+    /// The caller sends bytes of it, and tells [`skip`](Self::skip) how many.
     pub fn in_memory(&mut self) -> Option<FilePart> {
         if self.pass_through.is_some() {
             return None;

@@ -35,7 +35,8 @@ const FEW: usize = 128 * 1024;
 pub(super) enum SharedTransfer<E> {
     /// The blob was fetched with other hosts, or that fetch has failed.
     Shared(Box<(Transferred<E>, ShareSession)>),
-    /// The blob is to be fetched without other hosts. While a lease is held, other hosts see it and do not wait for pieces.
+    /// The blob is to be fetched without other hosts. While a lease is held, other hosts see it and do not wait for
+    /// pieces.
     Alone(Option<OwnLease>),
 }
 

@@ -24,8 +24,8 @@ pub trait BlobSource: 'static {
     /// Requests the blob from this byte on; an upstream without ranges may send all of it. The call has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
 
-    /// Returns a time longer than the deadlines of this source. A source that is silent for longer has a defect, and the
-    /// flight fails.
+    /// Returns a time longer than the deadlines of this source. A source that is silent for longer has a defect, and
+    /// the flight fails.
     fn longest_silence(&self) -> Duration {
         LONGEST_SILENCE
     }
@@ -44,9 +44,9 @@ pub trait BlobSource: 'static {
     /// it, so that the upstream is not asked twice.
     fn take_back(&self, _unread: OpenedBody<Self::Body>) {}
 
-    /// Learns how the flight with this source has ended: with verified content, or with a fault. Not called if the store
-    /// has no room. Until it returns, clients still join the flight. After a fault, readers may go on with their own
-    /// sources.
+    /// Learns how the flight with this source has ended: with verified content, or with a fault. Not called if the
+    /// store has no room. Until it returns, clients still join the flight. After a fault, readers may go on with their
+    /// own sources.
     fn landed(&self, _end: Result<LandedContent, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
         ready(())
     }
@@ -85,8 +85,8 @@ pub trait BlobBody {
 
 /// An upstream's failure.
 pub trait SourceError: Error + Send + Sync + 'static {
-    /// Returns whether the upstream refused this client (401, 403, 404). A second try is useless, but
-    /// another client may get an answer.
+    /// Returns whether the upstream refused this client (401, 403, 404). A second try is useless, but another client
+    /// may get an answer.
     fn is_refusal(&self) -> bool;
 }
 

@@ -158,7 +158,8 @@ impl<E> FlightState<E> {
         match &self.phase {
             FlightPhase::Opening => None,
             FlightPhase::Spooling { spool, available } => {
-                // If the length is known and the reader wants more than is there, the last byte there is not the blob's.
+                // If the length is known and the reader wants more than is there, the last byte there is not the
+                // blob's.
                 let is_known = self.length.is_some();
                 read(spool, available.saturating_add(u64::from(is_known && *available < end)))
             }

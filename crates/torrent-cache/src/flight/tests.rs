@@ -449,8 +449,8 @@ fn a_refusal_midway_ends_the_flight() {
     });
 }
 
-/// Asserts that every reply from this upstream is cut off, and that the store keeps nothing. `wanted` is the blob
-/// that the clients ask for. Returns the fault of each reply.
+/// Asserts that every reply from this upstream is cut off, and that the store keeps nothing. `wanted` is the blob that
+/// the clients ask for. Returns the fault of each reply.
 fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Opened + 'static) -> Vec<ReplyFault> {
     run(async {
         let cache = Cache::new(quota);

@@ -1,8 +1,8 @@
 //! Reads the paths of a repository in archive mode: which files are cached, and under which key.
 //!
 //! A repository can be anywhere below a host, so only the end of a path matters. The cache keeps files that a hash
-//! verifies: the parts of static deltas, and objects. All other files always come from the upstream: the summary and its
-//! signature, config, refs, superblocks, delta indexes, detached metadata. They change or contain the hashes.
+//! verifies: the parts of static deltas, and objects. All other files always come from the upstream: the summary and
+//! its signature, config, refs, superblocks, delta indexes, detached metadata. They change or contain the hashes.
 
 use std::borrow::Cow;
 use std::fmt;

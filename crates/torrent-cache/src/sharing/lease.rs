@@ -34,8 +34,8 @@ impl OwnLease {
         }
     }
 
-    /// Renews the lease until this value is dropped. The returned value becomes `true` when the lease has ended or another
-    /// host holds it. While the tracker does not answer, this host keeps the lease.
+    /// Renews the lease until this value is dropped. The returned value becomes `true` when the lease has ended or
+    /// another host holds it. While the tracker does not answer, this host keeps the lease.
     pub(super) fn keep(self: &Arc<Self>, content: &Arc<SharedContent>) -> watch::Receiver<bool> {
         let (lease, content) = (Arc::downgrade(self), Arc::clone(content));
         let (lost, is_lost) = watch::channel(false);

@@ -1,9 +1,9 @@
 //! How the hosts of a network share blobs: which host fetches a blob from its upstream, and how the other hosts get it.
 //!
 //! If some host has a blob, the tracker has its torrent file, and other hosts fetch the blob from peers
-//! ([`ShareStart::Known`]). If no host has it, the tracker gives the lease to one host of each site. This host *leads*: it
-//! fetches the blob from the upstream, and passes on each piece with its hash as soon as the piece is there. The other
-//! hosts *follow*, in a swarm whose info-hash comes from the blob's key.
+//! ([`ShareStart::Known`]). If no host has it, the tracker gives the lease to one host of each site. This host *leads*:
+//! it fetches the blob from the upstream, and passes on each piece with its hash as soon as the piece is there. The
+//! other hosts *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
 //! - **As long as the swarm works, only the leader asks the upstream**, and only for pieces that no peer has. If the leader
 //!   is gone, another host claims the lease, and fetches the pieces that no host has.
@@ -11,9 +11,9 @@
 //!   or without the lease (`patience.rs`). Without a tracker, each host fetches everything from the upstream.
 //! - **Hashes of pieces prove nothing**, because the leader sends them. The flight verifies the digest of the whole blob,
 //!   and calls [`ShareSession::was_wrong`] if the digest differs.
-//! - **A thread of its own offers complete blobs to other hosts** (`seeding.rs`). It announces every blob, and registers all
-//!   again when the tracker has restarted. The tracker's replies also tell which blobs other hosts have. The store evicts
-//!   those blobs first.
+//! - **A thread of its own offers complete blobs to other hosts** (`seeding.rs`). It announces every blob, and
+//!   registers all again when the tracker has restarted. The tracker's replies also tell which blobs other hosts have.
+//!   The store evicts those blobs first.
 
 mod feeder;
 mod lease;
@@ -83,8 +83,8 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` makes the client of the tracker; it
-    /// gets this port.
+    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` makes the client of the tracker;
+    /// it gets this port.
     pub fn start(
         options: SharingOptions,
         store: &BlobStore,

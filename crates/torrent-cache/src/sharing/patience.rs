@@ -12,12 +12,14 @@ const FIRST_SOURCE: Duration = Duration::from_millis(200);
 const FIRST_LEADER: Duration = Duration::from_millis(800);
 /// How long a host waits for bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
-/// How long a host waits for bytes of a connected leader. Then it claims the lease, and gets it if the leader is silent.
+/// How long a host waits for bytes of a connected leader. Then it claims the lease, and gets it if the leader is
+/// silent.
 const FROM_LEADER: Duration = Duration::from_secs(3);
-/// How long a host claims the lease of a leader that is gone. The tracker passes the lease on after three silent seconds.
+/// How long a host claims the lease of a leader that is gone. The tracker passes the lease on after three silent
+/// seconds.
 const FOR_LEASE: Duration = Duration::from_secs(4);
-/// How long a host claims the lease of a connected leader that brings nothing, because its upstream is slow. The tracker
-/// passes the lease on after ten seconds without progress.
+/// How long a host claims the lease of a connected leader that brings nothing, because its upstream is slow. The
+/// tracker passes the lease on after ten seconds without progress.
 const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
 /// Bytes a second. If a swarm with a torrent file and a source is slower, the upstream helps.

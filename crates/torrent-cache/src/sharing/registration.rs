@@ -17,8 +17,8 @@ use crate::swarm_tracker::{MetainfoPut, ShareKey};
 const REGISTERED_AT_ONCE: usize = 500;
 
 impl Seeding {
-    /// Announces all blobs at a restarted tracker, and registers those whose torrent files it lacks. A blob is announced
-    /// first, because a host that finds the torrent file must find a peer as well.
+    /// Announces all blobs at a restarted tracker, and registers those whose torrent files it lacks. A blob is
+    /// announced first, because a host that finds the torrent file must find a peer as well.
     pub(super) async fn register(&self) {
         for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {
             let keys: Vec<_> = blobs.iter().map(|(_, blob)| blob.key).collect();

@@ -29,8 +29,8 @@ use crate::swarm_tracker::{
     ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmPeers, SwarmTracker, TrackerError, TrackerFault,
 };
 
-/// The most announces and registrations at the same time. Releases, complaints and the `stopped` announce of a swarm that
-/// this host has left do not count: they must not wait behind thousands of others.
+/// The most announces and registrations at the same time. Releases, complaints and the `stopped` announce of a swarm
+/// that this host has left do not count: they must not wait behind thousands of others.
 pub(super) const CALLS: usize = 8;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);

@@ -121,8 +121,8 @@ impl SeedIndex {
         Ok(self.store.torrent(&key.to_string())?.map(|torrent| torrent.file))
     }
 
-    /// Offers all blobs of the store that have a torrent file. Removes a file for which `read` returns `None`, because it
-    /// is not one of this key, and a file whose blob is gone. Blocks.
+    /// Offers all blobs of the store that have a torrent file. Removes a file for which `read` returns `None`, because
+    /// it is not one of this key, and a file whose blob is gone. Blocks.
     pub(super) fn load(&self, read: impl Fn(&ShareKey, &[u8]) -> Option<SharedMetainfo>) -> io::Result<()> {
         self.store.torrents(|torrent| {
             let Some((key, metainfo)) = key_of(&torrent.file).and_then(|key| Some((key, read(&key, &torrent.file)?)))

@@ -42,8 +42,8 @@ impl ShareStart {
         }
     }
 
-    /// Notes that this host fetches the blob for itself, because it is too small or its length is not known. Returns the
-    /// lease if this host holds it. Other hosts see the length in the lease, so they do not wait.
+    /// Notes that this host fetches the blob for itself, because it is too small or its length is not known. Returns
+    /// the lease if this host holds it. Other hosts see the length in the lease, so they do not wait.
     pub async fn alone(self, length: Option<u64>) -> Option<OwnLease> {
         let Self::Lead(lease) = self else { return None };
         lease.tell(length).await;
@@ -52,8 +52,8 @@ impl ShareStart {
 }
 
 impl Sharing {
-    /// Asks the tracker how this blob is shared. Returns `None` to fetch it without the swarm: the tracker does not answer,
-    /// or the swarm gave wrong bytes of it.
+    /// Asks the tracker how this blob is shared. Returns `None` to fetch it without the swarm: the tracker does not
+    /// answer, or the swarm gave wrong bytes of it.
     pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
         if self.is_distrusted(key) || !self.health.is_up() {
             return None;

@@ -47,7 +47,8 @@ impl Space {
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
-            // Under the lock, because another thread can store the blob anew. The length must be that of the removed file.
+            // Under the lock, because another thread can store the blob anew. The length must be that of the removed
+            // file.
             let mut taken = self.taken.lock();
             let length = fs::metadata(&path)?.len();
             let gone = self.take_away(&path)?;
@@ -127,8 +128,8 @@ impl Space {
         Ok(true)
     }
 
-    /// Walks through the folder for the next files to evict; the last of the list goes first. Corrects the sums, because
-    /// someone may have removed files by hand.
+    /// Walks through the folder for the next files to evict; the last of the list goes first. Corrects the sums,
+    /// because someone may have removed files by hand.
     fn candidates_now(&self) -> io::Result<Vec<EvictionCandidate>> {
         let (changes, in_use, elsewhere, torrents) = {
             let mut taken = self.taken.lock();

@@ -1,8 +1,8 @@
 //! The order in which files are evicted.
 //!
-//! First go blobs that another host of the network has as well, because this host can get them back from there. Files that
-//! were not used for 30 days go with them, so that no blob stays for ever only because no other host has it. All other
-//! files go later. Inside both groups the longest unused file goes first.
+//! First go blobs that another host of the network has as well, because this host can get them back from there. Files
+//! that were not used for 30 days go with them, so that no blob stays for ever only because no other host has it. All
+//! other files go later. Inside both groups the longest unused file goes first.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};

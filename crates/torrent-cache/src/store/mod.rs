@@ -16,14 +16,14 @@
 //!   used, to the hour. Memory holds only sums, and the few files that are evicted next.
 //! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
 //!   leaves files in `incoming/` only, and the next process removes them.
-//! - A blob is verified when it comes. Each process verifies it again before its first use, because disks damage files. A
-//!   damaged blob is removed. See the module `flight`.
-//! - A stored file does not show that an upstream has it. A file from one upstream is given out as another upstream's only
-//!   after that one has delivered it too ([`Delivery`]). Asking the other upstream is not enough: digests are no secret,
-//!   and an upstream may say yes to any digest.
+//! - A blob is verified when it comes. Each process verifies it again before its first use, because disks damage files.
+//!   A damaged blob is removed. See the module `flight`.
+//! - A stored file does not show that an upstream has it. A file from one upstream is given out as another upstream's
+//!   only after that one has delivered it too ([`Delivery`]). Asking the other upstream is not enough: digests are no
+//!   secret, and an upstream may say yes to any digest.
 //! - Text from a client (a tag, a repository, a URL, `Accept`) is hashed, so that it never becomes part of a path.
-//! - The quota counts every file in blocks of 4 KiB, files that are being written as well. `eviction_order.rs` says what is
-//!   evicted first. A blob that is being read ([`StoredBlob`]) is not evicted.
+//! - The quota counts every file in blocks of 4 KiB, files that are being written as well. `eviction_order.rs` says
+//!   what is evicted first. A blob that is being read ([`StoredBlob`]) is not evicted.
 //! - A torrent file stays exactly as long as its blob.
 //!
 //! All calls block, so async code calls them in `spawn_blocking`.

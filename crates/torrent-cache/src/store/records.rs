@@ -116,7 +116,8 @@ const BLOB: &str = "blob";
 const MANIFEST: &str = "manifest";
 
 impl BlobStore {
-    /// Stores a manifest that an upstream has delivered. Fails with `InvalidInput` if its digest or media type is wrong.
+    /// Stores a manifest that an upstream has delivered. Fails with `InvalidInput` if its digest or media type is
+    /// wrong.
     pub fn put_manifest(&self, delivery: &Delivery, manifest: &CachedManifest) -> io::Result<()> {
         if Digest::of(&manifest.bytes) != delivery.digest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a manifest with another digest"));

@@ -252,8 +252,8 @@ impl Space {
         }
     }
 
-    /// Refuses a file larger than half of the quota, which would evict too much else. In a very small store it may
-    /// have up to 64 MiB.
+    /// Refuses a file larger than half of the quota, which would evict too much else. In a very small store it may have
+    /// up to 64 MiB.
     pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
         let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
         if bytes > (quota / 2).max(STEP) {

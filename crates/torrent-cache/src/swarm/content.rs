@@ -4,9 +4,9 @@
 //! SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so that no
 //! peer is asked for it.
 //!
-//! The *prefix* is the file up to the first gap. The owner reads and hashes the prefix while it grows, so its bytes must
-//! not change. Therefore a piece that is there is never written again. A piece that the upstream has begun keeps the
-//! upstream's bytes, even if a peer delivers the rest.
+//! The *prefix* is the file up to the first gap. The owner reads and hashes the prefix while it grows, so its bytes
+//! must not change. Therefore a piece that is there is never written again. A piece that the upstream has begun keeps
+//! the upstream's bytes, even if a peer delivers the rest.
 
 use std::any::Any;
 use std::collections::HashMap;

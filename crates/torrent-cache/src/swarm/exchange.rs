@@ -197,7 +197,8 @@ impl SwarmTorrent {
         state.is_wary = true;
         let leader = state.leader.map(|leader| leader.ip());
         match givers {
-            // The leader's hash can be wrong instead of the bytes. So the host is only refused until the leader changes.
+            // The leader's hash can be wrong instead of the bytes. So the host is only refused until the leader
+            // changes.
             [giver] if self.is_forming && leader != Some(*giver) => {
                 state.picker.suspect(piece);
                 state.picker.discard(*giver);
@@ -330,8 +331,8 @@ impl TorrentState {
         }
     }
 
-    /// Returns whether the peer has given no right piece yet, but a proven peer can give this piece. Before any peer has
-    /// sent wrong bytes, or nothing in time, no peer is a stranger.
+    /// Returns whether the peer has given no right piece yet, but a proven peer can give this piece. Before any peer
+    /// has sent wrong bytes, or nothing in time, no peer is a stranger.
     fn is_stranger(&self, number: PeerNumber, piece: u32) -> bool {
         let gives = |peer: &ConnectedPeer| peer.has.contains(piece) && !peer.is_choking && !peer.is_slow;
         self.is_wary
@@ -340,8 +341,8 @@ impl TorrentState {
     }
 
     /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first
-    /// piece, if several peers have it, or if it is late. If it always came first, all hosts would ask one peer for
-    /// the same piece, and would have nothing to swap.
+    /// piece, if several peers have it, or if it is late. If it always came first, all hosts would ask one peer for the
+    /// same piece, and would have nothing to swap.
     fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
         if self.head.0 != piece {
             self.head = (piece, now);

@@ -4,9 +4,9 @@
 //! [`SharedContent`], names the addresses of peers, and watches how the content grows. The owner does not join torrents
 //! of complete blobs. The thread opens such a blob through the [`SeedCatalogue`] when a peer asks for its torrent.
 //!
-//! There is no DHT and no peer exchange, because the tracker names the peers. There is no uTP and no encryption, because
-//! all peers are in one network. The swarm chokes no peer. The limits are constants in `engine.rs`, `torrent.rs` and
-//! `outbox.rs`.
+//! There is no DHT and no peer exchange, because the tracker names the peers. There is no uTP and no encryption,
+//! because all peers are in one network. The swarm chokes no peer. The limits are constants in `engine.rs`,
+//! `torrent.rs` and `outbox.rs`.
 
 mod candidates;
 mod connection;
@@ -113,8 +113,8 @@ impl PeerSwarm {
         self.counters.sample()
     }
 
-    /// Joins a torrent until the returned value is dropped. `is_forming`: the blob has no torrent file yet, and this host
-    /// learns piece hashes from the leader and passes them on. Returns `None` if the thread has ended.
+    /// Joins a torrent until the returned value is dropped. `is_forming`: the blob has no torrent file yet, and this
+    /// host learns piece hashes from the leader and passes them on. Returns `None` if the thread has ended.
     pub async fn join(
         self: &Arc<Self>,
         info_hash: InfoHash,
@@ -165,8 +165,8 @@ impl SwarmMembership {
     }
 
     /// Claims the next piece for the upstream, so that no peer is asked for it: one that is not under way, and that no
-    /// peer can deliver. With `anything`, peers may have it. Returns the offset in the blob of the piece's first missing
-    /// byte, or `None` if no piece can be claimed now.
+    /// peer can deliver. With `anything`, peers may have it. Returns the offset in the blob of the piece's first
+    /// missing byte, or `None` if no piece can be claimed now.
     ///
     /// # Errors
     /// Another membership has taken the place of this one, or the thread has ended.

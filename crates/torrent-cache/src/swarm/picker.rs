@@ -9,8 +9,8 @@
 //! 4. Other hosts' own pieces that only seeds have yet.
 //!
 //! A second peer is asked for a piece under way when all missing pieces are under way, or when a client has waited for
-//! the piece for too long. In the second case a *proven* peer takes the piece over from peers that are not proven. A peer
-//! is proven once it has given a right piece.
+//! the piece for too long. In the second case a *proven* peer takes the piece over from peers that are not proven. A
+//! peer is proven once it has given a right piece.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

@@ -25,8 +25,8 @@ use crate::peer_wire::{
 
 /// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
-/// The most connections of one torrent with one IP address, so that one host cannot take all places. Several programs on
-/// one host can be peers.
+/// The most connections of one torrent with one IP address, so that one host cannot take all places. Several programs
+/// on one host can be peers.
 const MAX_PEERS_OF_HOST: usize = 8;
 /// The id that this host chose for messages with piece hashes (BEP 10).
 pub(super) const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
@@ -290,8 +290,9 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Claims for the upstream the first piece that is not under way and that no peer can deliver. Without such a piece,
-    /// `anything` claims the first one that is not under way. Returns the offset in the blob of its first missing byte.
+    /// Claims for the upstream the first piece that is not under way and that no peer can deliver. Without such a
+    /// piece, `anything` claims the first one that is not under way. Returns the offset in the blob of its first
+    /// missing byte.
     pub(super) fn claim(&self, anything: bool) -> Option<u64> {
         let state = self.state.borrow();
         let (have, _) = self.content.have();

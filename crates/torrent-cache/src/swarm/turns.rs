@@ -1,8 +1,8 @@
 //! Which peer is offered a new piece first.
 //!
-//! A host offers a piece from the upstream to one peer only, which passes the piece on. Otherwise all peers would request
-//! it at once, and the host's link would carry it once per peer. After two seconds the host offers the piece to all peers
-//! that still lack it. Super-seeding (BEP 16) is the same rule for a seed.
+//! A host offers a piece from the upstream to one peer only, which passes the piece on. Otherwise all peers would
+//! request it at once, and the host's link would carry it once per peer. After two seconds the host offers the piece to
+//! all peers that still lack it. Super-seeding (BEP 16) is the same rule for a seed.
 
 use std::collections::HashMap;
 use std::time::Duration;

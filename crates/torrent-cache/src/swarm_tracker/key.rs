@@ -22,8 +22,8 @@ impl ShareKey {
         Self(Digest::of(format!("{upstream} {digest}").as_bytes()))
     }
 
-    /// Returns the info-hash of the swarm for the time before the blob's piece hashes are known. Without a secret, every
-    /// host that knows the key can compute it.
+    /// Returns the info-hash of the swarm for the time before the blob's piece hashes are known. Without a secret,
+    /// every host that knows the key can compute it.
     pub fn rendezvous(&self, secret: Option<&ClusterSecret>) -> InfoHash {
         let mut hash = [0; 20];
         hash.iter_mut().zip(self.mac(secret)).for_each(|(to, from)| *to = from);

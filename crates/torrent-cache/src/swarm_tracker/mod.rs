@@ -6,8 +6,8 @@
 //!   after each request with a body. Dropping a call ends its connection, and so ends the long poll at the tracker.
 //! - A tracker that is down costs little. A connection must open within one second, and a reply must come within three.
 //!   After a failure all calls fail at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
-//! - Each reply of the server of the torrents has the tracker's boot id. A new id in [`SwarmTracker::boot`] means that the
-//!   tracker has restarted, and has lost all that it knew.
+//! - Each reply of the server of the torrents has the tracker's boot id. A new id in [`SwarmTracker::boot`] means that
+//!   the tracker has restarted, and has lost all that it knew.
 
 mod announce;
 mod exchange;

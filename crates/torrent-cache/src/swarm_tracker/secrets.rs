@@ -45,8 +45,8 @@ impl fmt::Debug for TrackerToken {
     }
 }
 
-/// The secret from which hosts compute info-hashes, so that no other program can guess them. It is text of 16 to 256
-/// bytes without control characters.
+/// The secret from which hosts compute info-hashes, so that no other program can guess them. Text of 16 to 256 bytes
+/// without control characters.
 #[derive(Clone)]
 pub struct ClusterSecret(hmac::Key);
 

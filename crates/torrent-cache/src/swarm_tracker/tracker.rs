@@ -112,9 +112,9 @@ impl SwarmTracker {
         })
     }
 
-    /// Returns a receiver of the tracker's boot id, which is `None` before the first reply. When one id replaces another,
-    /// the tracker has restarted and has lost everything. Then this host must register its blobs and ask for its leases
-    /// again.
+    /// Returns a receiver of the tracker's boot id, which is `None` before the first reply. When one id replaces
+    /// another, the tracker has restarted and has lost everything. Then this host must register its blobs and ask for
+    /// its leases again.
     pub fn boot(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.boot.subscribe()
     }
@@ -259,9 +259,9 @@ impl SwarmTracker {
         self.ask(call, |reply| lease_renewal(&reply).map(|_| ())).await
     }
 
-    /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a `wait`
-    /// the tracker replies when the lease ends or changes hands, when the torrent file is stored, or when `wait` has
-    /// passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
+    /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a
+    /// `wait` the tracker replies when the lease ends or changes hands, when the torrent file is stored, or when `wait`
+    /// has passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
     pub async fn state(&self, key: &ShareKey, wait: Duration) -> Result<Option<SwarmBlob>, TrackerError> {
         let wait = Duration::from_secs(wait.min(MAX_WAIT).as_secs());
         let query = if wait.is_zero() { String::new() } else { format!("?wait={}", wait.as_secs()) };
