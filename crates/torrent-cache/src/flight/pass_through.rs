@@ -21,8 +21,8 @@ pub(super) struct PassThrough<S: BlobSource> {
 }
 
 impl<S: BlobSource> PassThrough<S> {
-    /// Opens nothing yet. `verifier` knows all bytes before the body. The client did not get `held_back` yet, the
-    /// wanted bytes before the body.
+    /// Opens nothing yet. `verifier` knows all bytes before the body. `held_back` are the wanted bytes before the body
+    /// that the client did not get yet.
     pub(super) fn new(body: ResumingBody<S>, verifier: ContentVerifier, wanted: Range<u64>, held_back: Bytes) -> Self {
         Self { body, verifier: Some(verifier), wanted, held_back }
     }

@@ -239,7 +239,7 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         Ok(())
     }
 
-    /// Returns what has arrived: at least one byte, at most [`CHUNK`]. Takes all, because each call changes threads.
+    /// Returns what has arrived, from one byte up to [`CHUNK`]: all of it, because each call costs changes of threads.
     async fn next(&mut self) -> Result<Bytes, FlightFault<S::Error>> {
         if !self.rest.is_empty() {
             return Ok(std::mem::take(&mut self.rest));

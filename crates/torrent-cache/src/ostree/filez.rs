@@ -52,7 +52,7 @@ pub enum FilezFault {
     Checksum,
 }
 
-/// Verifies one object. It holds at most one header, or one inflater with its buffer. A clone goes on from there.
+/// Verifies one object. It holds at most one header, or one inflater with its buffer. A clone goes on at the same byte.
 #[derive(Clone, Debug)]
 pub struct FilezVerifier {
     expected: ObjectChecksum,
@@ -75,7 +75,7 @@ impl FilezVerifier {
         Self { expected, state: FilezState::Header(Vec::new()) }
     }
 
-    /// Takes the next bytes of the file. An error returns again on each later call.
+    /// Takes the next bytes of the file. After an error, each call returns it again.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), FilezFault> {
         let updated = match &mut self.state {
             FilezState::Header(so_far) => match take_header(so_far, bytes) {

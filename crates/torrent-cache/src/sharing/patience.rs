@@ -71,7 +71,7 @@ impl Patience {
         let limit = self.limit(swarm);
         let for_lease = match () {
             () if swarm.has_leader => FOR_SLOW_LEADER,
-            // No piece has come during the first wait, and there is no leader. One wait is enough.
+            // No piece has come during the first wait, and there is no leader. So no wait for the lease follows.
             () if self.is_first() && (self.has_file || swarm.sources == 0) => Duration::ZERO,
             () => FOR_LEASE,
         };

@@ -142,7 +142,8 @@ impl ShareSession {
         }
     }
 
-    /// Plays one role after the other. Returns the upstream's failure when peers cannot help, or after too many.
+    /// Plays one role after the other. Returns the upstream's failure when peers cannot help, or after too many
+    /// failures.
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
         let mut failures = UpstreamFailures::default();

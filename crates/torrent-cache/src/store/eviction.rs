@@ -43,7 +43,7 @@ impl Space {
         is_there
     }
 
-    /// Removes a file that is damaged or useless, and the torrent files of a blob.
+    /// Removes a file that is damaged or useless. With a blob, its torrent files go too.
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
@@ -104,7 +104,8 @@ impl Space {
         Ok(!candidates.is_empty())
     }
 
-    /// Evicts a candidate, unless it is in use, was used since the walk, or is a last copy now. Returns whether it did.
+    /// Evicts a candidate, unless it is in use, was used since the walk, or is a last copy now. Returns whether it was
+    /// evicted.
     fn evict(&self, candidate: &EvictionCandidate) -> io::Result<bool> {
         let FoundFile { name, length, used_at } = candidate.file;
         let path = self.folder.path(name);

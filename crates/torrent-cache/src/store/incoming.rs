@@ -31,7 +31,8 @@ pub(super) struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if all cannot have room.
+    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if there cannot be room for
+    /// all.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
         let announced = in_blocks(length);
         space.check_room(announced)?;
@@ -109,7 +110,7 @@ impl Drop for IncomingFile {
     }
 }
 
-/// A blob that is being written. Dropped before it is committed, it leaves nothing.
+/// A blob that is being written. If it is dropped before it is committed, nothing stays.
 pub struct IncomingBlob {
     file: IncomingFile,
     verifier: ContentVerifier,

@@ -31,7 +31,7 @@ const MAX_UNWANTED: u32 = 512;
 /// The most noise that a peer may make. More ends the connection. Noise counts messages that clients need only a few
 /// times a minute.
 const MAX_NOISE: u32 = 1000;
-/// A peer with less noise gets requests as soon as it unchokes this host. Other peers wait for the next tick.
+/// A peer with less noise than this gets requests as soon as it unchokes this host. Other peers wait for the next tick.
 const QUIET: u32 = 50;
 /// How much noise each tick forgives.
 const NOISE_FORGOTTEN: u32 = 10;

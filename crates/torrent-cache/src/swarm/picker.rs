@@ -250,7 +250,7 @@ impl PiecePicker {
             .map(|(_, _, piece)| piece)
     }
 
-    /// Returns the rank of a piece: the lowest first, in the order of the list above. Equally rare own pieces go in
+    /// Returns the rank of a piece: the lowest first, in the order of the module's list. Equally rare own pieces go in
     /// order, so that all hosts together get the blob roughly in order. Among equally rare pieces of other hosts chance
     /// decides, so that not all hosts ask the same peer.
     fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {

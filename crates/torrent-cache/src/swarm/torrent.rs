@@ -25,8 +25,8 @@ use crate::peer_wire::{
 
 /// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
-/// The most connections of one torrent with one IP address, so that one host cannot take all places. Several programs
-/// on one host can be peers.
+/// The most connections of one torrent with one IP address, so that one host cannot take all places. More than one is
+/// allowed, because several programs on one host can be peers.
 const MAX_PEERS_OF_HOST: usize = 8;
 /// The id that this host chose for messages with piece hashes (BEP 10).
 pub(super) const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
