@@ -169,7 +169,6 @@ async fn adopt<E: SourceError>(
     }
 }
 
-/// Fetches pieces from the flight's source.
 struct UpstreamFeeder<S: BlobSource> {
     source: S,
     content: Arc<SharedContent>,

@@ -70,7 +70,6 @@ pub(super) enum ReaderStep<E> {
     },
     /// Reads the rest from the reader's own source.
     PassThrough(Arc<UncachedBlob>),
-    /// The reply is complete.
     End,
     Fail(Arc<FlightFault<E>>),
 }

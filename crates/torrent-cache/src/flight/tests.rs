@@ -166,7 +166,6 @@ fn blob(length: usize) -> Bytes {
 
 type ReplyFault = Arc<FlightFault<FakeError>>;
 
-/// A store and its flights.
 struct Cache {
     folder: TempDir,
     store: BlobStore,
@@ -673,7 +672,6 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     }
 }
 
-/// Returns the path of the store's file of this blob.
 fn file_of(cache: &Cache, digest: Digest) -> std::path::PathBuf {
     cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }

@@ -31,8 +31,7 @@ pub(super) struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if there cannot be room for
-    /// all.
+    /// Creates the file, and makes room for the first step of its `length` bytes. Fails without room for all of them.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
         let announced = in_blocks(length);
         space.check_room(announced)?;

@@ -286,12 +286,10 @@ impl PiecePicker {
         self.taken_over.take()
     }
 
-    /// Records that a peer has given a right piece.
     pub(super) fn prove(&mut self, peer: PeerNumber) {
         self.proven.insert(peer);
     }
 
-    /// Returns whether the peer has given a right piece.
     pub(super) fn is_proven(&self, peer: PeerNumber) -> bool {
         self.proven.contains(&peer)
     }
@@ -331,7 +329,7 @@ impl PiecePicker {
         }
     }
 
-    /// Records that several peers gave wrong bytes of a piece.
+    /// Marks a wrong piece. One peer alone must send it next.
     pub(super) fn suspect(&mut self, piece: u32) {
         self.suspects.insert(piece);
     }
@@ -350,8 +348,8 @@ impl PiecePicker {
         self.under_way.remove(&piece).map(|under_way| under_way.asked).unwrap_or_default()
     }
 
-    /// Records that a peer delivers no more blocks. Its blocks are kept, but not those of a suspect piece, which one
-    /// peer must send whole.
+    /// Records that a peer delivers no more blocks. Its blocks are kept, except for a suspect piece, which one peer
+    /// must send whole.
     pub(super) fn release(&mut self, peer: PeerNumber) {
         for under_way in self.under_way.values_mut() {
             under_way.asked.retain(|asked| *asked != peer);

@@ -23,7 +23,6 @@ use crate::peer_wire::{
     EXTENSION_HANDSHAKE_ID, ExtensionHandshake, NotAnExtensionHandshake, NotPieceHashes, PeerMessage, PeerMessageFault,
 };
 
-/// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
 /// The most connections of one torrent with one IP address, so that one host cannot take all places. More than one is
 /// allowed, because several programs on one host can be peers.
@@ -46,7 +45,6 @@ pub(super) struct OwnHost {
 /// How this program begins its name in the extension handshake.
 pub(super) const OWN_NAME: &str = "torrent-cache";
 
-/// One torrent with its peers.
 pub(super) struct SwarmTorrent {
     pub(super) info_hash: InfoHash,
     pub(super) content: Arc<SharedContent>,
@@ -304,7 +302,6 @@ impl SwarmTorrent {
         chosen.and_then(|piece| self.content.claim(piece))
     }
 
-    /// Ends all connections.
     pub(super) fn close(&self) {
         self.state.borrow().peers.values().for_each(|peer| peer.out.close());
     }

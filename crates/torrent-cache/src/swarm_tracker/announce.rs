@@ -73,7 +73,6 @@ impl SwarmAnnounce {
 }
 
 impl SwarmPeers {
-    /// Reads the reply to an announce.
     pub(super) fn read(reply: &CallReply) -> Result<Self, TrackerFault> {
         let status = reply.status.as_u16();
         let seconds = |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));

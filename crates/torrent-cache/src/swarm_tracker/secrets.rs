@@ -18,7 +18,6 @@ pub struct TrackerToken(HeaderValue);
 pub struct NotATrackerToken;
 
 impl TrackerToken {
-    /// Returns the value of `Authorization`.
     pub(super) fn authorization(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -39,7 +38,6 @@ impl FromStr for TrackerToken {
 }
 
 impl fmt::Debug for TrackerToken {
-    /// Leaves out the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TrackerToken")
     }
@@ -74,7 +72,6 @@ impl FromStr for ClusterSecret {
 }
 
 impl fmt::Debug for ClusterSecret {
-    /// Leaves out the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterSecret")
     }

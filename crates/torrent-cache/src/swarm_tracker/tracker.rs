@@ -43,7 +43,6 @@ const MAX_JSON_REPLY: usize = 128 << 10;
 /// The most keys of one request to `/torrents/missing`.
 const MAX_ASKED: usize = 1_000;
 
-/// The type of bodies in JSON.
 const JSON: &str = "application/json";
 
 /// Where the tracker is, and who this host is.
