@@ -21,8 +21,8 @@ use crate::sharing::Sharing;
 use crate::store::{BlobStore, IncomingBlob, StoredBlob};
 use crate::swarm_tracker::ShareKey;
 
-/// The most fetches at the same time. Each fetch has a connection to an upstream, a file and about 1 MiB of memory. The
-/// limit on clients' connections does not bound fetches, because a fetch can outlive its client.
+/// The most fetches at the same time. Each has a connection to an upstream, a file and about 1 MiB of memory. A fetch
+/// can outlive its client, so the limit on clients' connections does not bound fetches.
 pub(super) const MAX_FETCHES: usize = 128;
 
 /// Bytes on their way to the disk. The permit is their share of the task's memory.
@@ -38,7 +38,7 @@ pub(super) struct FetchContext {
     pub(super) fetches: Arc<Semaphore>,
 }
 
-/// Fetches the blob, unless the store has it and the source may take it from there. Returns the flight's last phase.
+/// Fetches the blob, unless the source may take it from the store. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     upstream: &str,
@@ -59,7 +59,7 @@ async fn fetch_into<S: BlobSource + Clone>(
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
     let FetchContext { store, sharing, fetches } = context;
     let name = flight.name;
-    // The client looked into the store before it joined. Another flight may have stored the blob since.
+    // Since the client looked into the store and joined, another flight may have stored the blob.
     if let Some(digest) = source.stored_digest(&name).await {
         let place = store.clone();
         let find = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored));
@@ -105,7 +105,7 @@ async fn fetch_into<S: BlobSource + Clone>(
             return uncached(length, UncachedBlob { spool: None, from: 0, verifier: ContentVerifier::new(&name) });
         }
     };
-    // An empty reply is complete before its first byte is read, so an empty blob opens only after it is verified.
+    // An empty reply is complete at once, so an empty blob opens only after it is verified.
     if length != Some(0) {
         flight.set_phase(FlightPhase::Spooling { spool: incoming.file(), available: 0 });
     }
@@ -124,7 +124,7 @@ fn offer(sharing: Option<&Arc<Sharing>>, upstream: &str, digest: Digest, length:
     }
 }
 
-/// Stores a complete blob. If the disk has failed, or the fault concerns one client only, leaves the rest to each reader.
+/// Stores a complete blob. If the disk failed, or the fault is one client's, leaves the rest to each reader.
 async fn end<S: BlobSource>(
     flight: &Flight<S::Error>,
     source: &S,
@@ -148,8 +148,7 @@ async fn end<S: BlobSource>(
     store_blob(flight, incoming).await
 }
 
-/// Discards a file that has lost all its bytes. Readers would not notice the loss, because an empty reply is complete at
-/// once.
+/// Discards a file that has lost all its bytes. Readers would not notice, because an empty reply is complete at once.
 fn discard_if_cut(stored: &StoredBlob) -> bool {
     let is_cut = stored.length() == 0 && stored.digest() != Digest::of(b"");
     if is_cut {
@@ -158,7 +157,7 @@ fn discard_if_cut(stored: &StoredBlob) -> bool {
     is_cut
 }
 
-/// Removes a file that is not complete. Readers that have the file open can still read it.
+/// Removes an incomplete file. Readers that have it open can still read it.
 async fn given_up<E>(incoming: IncomingBlob) -> Result<UncachedBlob, FlightFault<E>> {
     let (spool, from, verifier) = (Some(incoming.file()), incoming.written(), incoming.verifier().clone());
     blocking(move || drop(incoming)).await?;
@@ -208,8 +207,8 @@ async fn receive<S: BlobSource>(
     }
 }
 
-/// Writes to the spool. Chunks that have arrived together are written together, because each write costs a change of
-/// threads. Returns the spool, and whether the disk took everything.
+/// Writes to the spool. Chunks that arrived together are written together, because each write changes threads. Returns
+/// the spool, and whether the disk took everything.
 async fn write<E: SourceError>(
     flight: &Flight<E>,
     mut chunks: UnboundedReceiver<Chunk>,
@@ -234,7 +233,7 @@ async fn write<E: SourceError>(
     Ok((incoming, Ok(())))
 }
 
-/// Verifies the blob and commits it to the store. Readers get the last byte after the first step: they do not wait for the
+/// Verifies the blob, which gives readers the last byte, and then commits it to the store. Readers do not wait for the
 /// disk.
 async fn store_blob<E: SourceError>(
     flight: &Flight<E>,

@@ -38,9 +38,9 @@ impl<E: SourceError> Flights<E> {
     /// Joins the flight of this blob, or starts one with this source, and waits until there is something to read. Must be
     /// called inside a `LocalSet`, as actix-web's handlers are.
     ///
-    /// The caller must check that the client may have the blob, before it reads. If the upstream refuses the client that
-    /// started the flight, that client gets the error. Each client that had joined tries again, and the first of them
-    /// starts a new flight with its own source.
+    /// The caller must check that the client may have the blob, before it reads. If the upstream refuses the client
+    /// that started the flight, that client gets the error. The others try again, and the first of them starts a new
+    /// flight with its own source.
     pub async fn join<S>(&self, key: &FlightKey, source: &S) -> Result<Arc<Flight<E>>, Arc<FlightFault<E>>>
     where
         S: BlobSource<Error = E> + Clone,

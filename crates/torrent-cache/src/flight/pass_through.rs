@@ -1,5 +1,4 @@
-//! The rest of a reply that cannot come from the store. The bytes come straight from the upstream, and the reader verifies
-//! them itself.
+//! The rest of a reply that cannot come from the store. The bytes come from the upstream, and the reader verifies them.
 
 use std::mem;
 use std::ops::Range;
@@ -22,8 +21,8 @@ pub(super) struct PassThrough<S: BlobSource> {
 }
 
 impl<S: BlobSource> PassThrough<S> {
-    /// Opens nothing yet. `verifier` knows all bytes before the body. `held_back` are the wanted bytes before the body that
-    /// the client did not get yet.
+    /// Opens nothing yet. `verifier` knows all bytes before the body. `held_back` are the wanted bytes before the body
+    /// that the client did not get yet.
     pub(super) fn new(body: ResumingBody<S>, verifier: ContentVerifier, wanted: Range<u64>, held_back: Bytes) -> Self {
         Self { body, verifier: Some(verifier), wanted, held_back }
     }

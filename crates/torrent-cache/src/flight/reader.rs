@@ -38,8 +38,8 @@ pub struct FlightReader<S: BlobSource> {
 }
 
 impl<S: BlobSource> FlightReader<S> {
-    /// Makes a reader of the bytes from `start` to before `end`. Without an `end`, or if `end` is too large, it reads to
-    /// the blob's end. `source` is opened only if the flight turns out to be uncached.
+    /// Makes a reader of the bytes from `start` to before `end`, or to the blob's end if that comes first. Opens
+    /// `source` only if the flight turns out to be uncached.
     pub fn new(flight: &Arc<Flight<S::Error>>, start: u64, end: Option<u64>, source: S) -> Self {
         Self {
             flight: Arc::clone(flight),
@@ -51,9 +51,9 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete and
-    /// the whole blob is verified. After an error the reply must be cut off. If the future is dropped before it returns,
-    /// bytes may be lost, and the reader must not be used any more.
+    /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete
+    /// and the whole blob is verified. After an error the reply must be cut off. A future dropped early may lose bytes,
+    /// and the reader must not be used any more.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Arc<FlightFault<S::Error>>> {
         if let Some(pass_through) = &mut self.pass_through {
             return pass_through.next().await.map_err(Arc::new);
@@ -80,8 +80,8 @@ impl<S: BlobSource> FlightReader<S> {
         }
     }
 
-    /// Returns the part of the file that [`next`](Self::next) would read, if the part can be read now and is in the page
-    /// cache. The caller sends bytes of this part, and tells [`skip`](Self::skip) how many.
+    /// Returns the part of the file that [`next`](Self::next) would read, if it can be read now from the page cache.
+    /// The caller sends bytes of it, and tells [`skip`](Self::skip) how many.
     pub fn in_memory(&mut self) -> Option<FilePart> {
         if self.pass_through.is_some() {
             return None;
@@ -89,12 +89,12 @@ impl<S: BlobSource> FlightReader<S> {
         let step = self.changes.borrow_and_update().step(self.position, self.end);
         let Some(ReaderStep::Read { file, to }) = step else { return None };
         let length = (to - self.position).min(u64::from(CHUNK));
-        // The system reads ahead, so bytes between two bytes that are in the page cache are most likely there as well.
+        // The system reads ahead, so bytes between two that are in the page cache are most likely there as well.
         let is_there = is_in_memory(&file, self.position) && is_in_memory(&file, self.position + length - 1);
         is_there.then_some(FilePart { file, from: self.position, length })
     }
 
-    /// Moves the reader's position, because the caller has sent so many bytes of [`in_memory`](Self::in_memory).
+    /// Moves on, because the caller has sent so many bytes of [`in_memory`](Self::in_memory).
     pub fn skip(&mut self, sent: u64) {
         self.position += sent;
     }
@@ -135,8 +135,8 @@ impl<S: BlobSource> FlightReader<S> {
 
 /// Reads bytes between two places: at least one, and at most [`CHUNK`].
 ///
-/// The buffer is allocated here and not on the thread that reads. Allocators keep freed memory for the thread that
-/// allocated it, and there are many threads that read.
+/// The buffer is allocated here and not on the thread that reads: allocators keep freed memory for the thread that
+/// allocated it, and many threads read.
 async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     let wanted = usize::try_from((to - from).min(u64::from(CHUNK))).map_err(io::Error::other)?;
     let mut buffer = Vec::with_capacity(wanted);
@@ -144,7 +144,7 @@ async fn read(file: Arc<File>, from: u64, to: u64) -> io::Result<Bytes> {
     spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
-/// Returns whether this byte of the file is in the page cache. If the file system cannot tell, the answer is `false`.
+/// Returns whether this byte is in the page cache. If the file system cannot tell, returns `false`.
 fn is_in_memory(file: &File, at: u64) -> bool {
     let mut byte = [0];
     preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)

@@ -120,7 +120,7 @@ impl<S: BlobSource> ResumingBody<S> {
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// Without a length, the end of a body that was read up to its place is the end of the blob.
+    /// Without a length, the blob ends where the body ends, once it was read up to its place.
     fn end_of_body(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         match self.length {
             Some(length) => Err(FlightFault::TooShort { length, got: self.position }),

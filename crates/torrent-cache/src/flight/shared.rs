@@ -20,11 +20,11 @@ use crate::store::{BlobStore, IncomingBlob};
 use crate::swarm::{PieceShape, SharedContent, SwarmEnded, SwarmMembership};
 use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey};
 
-/// How often a host asks the tracker for the length of a blob, after another host has begun to fetch the blob.
+/// How often a host asks the tracker for the length of a blob that another host has begun to fetch.
 const SIZE_POLL: Duration = Duration::from_millis(50);
 /// How long the host goes on asking.
 const FOR_SIZE: Duration = Duration::from_secs(3);
-/// How long bytes are gathered while an upstream or the swarm is slow, because each step costs changes of threads.
+/// How long bytes are gathered from a slow upstream or swarm, because each step costs changes of threads.
 const GATHER: Duration = Duration::from_millis(12);
 /// Reading and dropping so many bytes takes less time than another request.
 const FEW_PIECES: u64 = 2 * SHARED_PIECE_LENGTH as u64;
@@ -35,7 +35,7 @@ const FEW: usize = 128 * 1024;
 pub(super) enum SharedTransfer<E> {
     /// The blob was fetched with other hosts, or that fetch has failed.
     Shared(Box<(Transferred<E>, ShareSession)>),
-    /// The blob is to be fetched without other hosts. Other hosts see the lease until it is dropped, and do not wait for
+    /// The blob is to be fetched without other hosts. While a lease is held, other hosts see it and do not wait for
     /// pieces.
     Alone(Option<OwnLease>),
 }
@@ -104,7 +104,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     Ok(SharedTransfer::Shared(Box::new((Transferred { incoming, received: fetched, written }, session))))
 }
 
-/// Asks the tracker how the blob is shared, until its length is known or this host is the leader. `None`: fetch it alone.
+/// Asks the tracker how the blob is shared, until its length is known or this host leads. `None`: fetch it alone.
 async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
     let begun = Instant::now();
     while begun.elapsed() < FOR_SIZE {
@@ -133,8 +133,8 @@ async fn begin<E: SourceError>(
     Ok(begun.await?.inspect_err(|error| log::info!("{name}: not shared: {error}")).ok())
 }
 
-/// Verifies the bytes up to the first gap, and lets readers have them. Ends when the blob is complete or no more pieces
-/// will come. Returns the spool, and whether the disk works.
+/// Verifies the bytes up to the first gap, for the readers. Ends when the blob is complete or no more pieces come.
+/// Returns the spool, and whether the disk works.
 async fn adopt<E: SourceError>(
     flight: &Flight<E>,
     content: &SharedContent,
@@ -155,7 +155,7 @@ async fn adopt<E: SourceError>(
                 return Ok((incoming, adopted));
             }
             flight.spooled(incoming.written());
-            // The first bytes are adopted at once, because a client waits for them. Later bytes are adopted many at a time.
+            // The first bytes are adopted at once, because a client waits for them; later ones many at a time.
             if incoming.written() > u64::from(CHUNK) && progress.borrow().prefix < content.shape().length {
                 sleep(GATHER).await;
             }
@@ -169,7 +169,6 @@ async fn adopt<E: SourceError>(
     }
 }
 
-/// Fetches pieces from the flight's source.
 struct UpstreamFeeder<S: BlobSource> {
     source: S,
     content: Arc<SharedContent>,
@@ -220,8 +219,8 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         Ok(())
     }
 
-    /// Goes to this place in the blob. If the bytes before it are few, or if the upstream ignores ranges, they are read and
-    /// dropped. Otherwise the upstream is asked for the bytes from this place on.
+    /// Goes to this place in the blob. Reads and drops the bytes before it if they are few, or if the upstream ignores
+    /// ranges. Otherwise asks the upstream for the bytes from this place on.
     async fn go_to(&mut self, offset: u64) -> Result<(), FlightFault<S::Error>> {
         let place = self.body.position() - self.rest.len() as u64;
         let gap = offset.checked_sub(place).filter(|gap| *gap <= FEW_PIECES || self.body.ignores_ranges());
@@ -239,8 +238,7 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
         Ok(())
     }
 
-    /// Returns what has arrived: at least one byte, and all that is there up to [`CHUNK`], because each call costs changes
-    /// of threads.
+    /// Returns what has arrived, from one byte up to [`CHUNK`]: all of it, because each call costs changes of threads.
     async fn next(&mut self) -> Result<Bytes, FlightFault<S::Error>> {
         if !self.rest.is_empty() {
             return Ok(std::mem::take(&mut self.rest));

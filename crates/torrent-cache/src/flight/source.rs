@@ -21,18 +21,16 @@ pub trait BlobSource: 'static {
     /// The failure of a request.
     type Error: SourceError;
 
-    /// Requests the blob from this byte on. An upstream that ignores ranges may send it from byte 0 on. The call has a
-    /// deadline.
+    /// Requests the blob from this byte on; an upstream without ranges may send all of it. The call has a deadline.
     fn open(&self, offset: u64) -> impl Future<Output = Result<OpenedBody<Self::Body>, Self::Error>>;
 
-    /// Returns a time that is longer than the deadlines of this source. A source that is silent for longer has a defect.
-    /// The flight fails then, so that it ends in every case.
+    /// Returns a time longer than the deadlines of this source. A source that is silent for longer has a defect, and
+    /// the flight fails.
     fn longest_silence(&self) -> Duration {
         LONGEST_SILENCE
     }
 
-    /// Returns the digest under which this source may take the content from the store; `None` if it must be fetched in any
-    /// case.
+    /// Returns the digest under which this source may take the content from the store. `None`: it must be fetched.
     fn stored_digest(&self, name: &ContentName) -> impl Future<Output = Option<Digest>> {
         ready(name.digest())
     }
@@ -42,13 +40,13 @@ pub trait BlobSource: 'static {
         ready(true)
     }
 
-    /// Takes back a body that nothing was read from, because the flight cannot store it. The next [`Self::open`] at the
-    /// same offset should return this body, so that the upstream is not asked twice.
+    /// Takes back an unread body that the flight cannot store. The next [`Self::open`] at the same offset should return
+    /// it, so that the upstream is not asked twice.
     fn take_back(&self, _unread: OpenedBody<Self::Body>) {}
 
-    /// Learns how the flight with this source has ended: with complete and verified content, or with a fault. It is not
-    /// called if the store has no room. Until it returns, clients still join the flight. After a fault, readers may go on
-    /// with their own sources.
+    /// Learns how the flight with this source has ended: with verified content, or with a fault. Not called if the
+    /// store has no room. Until it returns, clients still join the flight. After a fault, readers may go on with their
+    /// own sources.
     fn landed(&self, _end: Result<LandedContent, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
         ready(())
     }
@@ -87,8 +85,8 @@ pub trait BlobBody {
 
 /// An upstream's failure.
 pub trait SourceError: Error + Send + Sync + 'static {
-    /// Returns whether the upstream refused this client's request (401, 403, 404). A second try is useless, but another
-    /// client may get an answer.
+    /// Returns whether the upstream refused this client (401, 403, 404). A second try is useless, but another client
+    /// may get an answer.
     fn is_refusal(&self) -> bool;
 }
 
@@ -137,7 +135,7 @@ pub enum FlightFault<E> {
     /// The store's disk failed.
     #[error("the storage failed: {0}")]
     Disk(#[from] io::Error),
-    /// The store's file of the blob was damaged. The store has removed the file, so the next request fetches the blob.
+    /// The store's file of the blob was damaged, and is removed. The next request fetches the blob.
     #[error("the file in the storage was damaged")]
     Damaged,
     /// As many fetches are under way as are allowed at once.
@@ -162,8 +160,7 @@ impl<E: SourceError> FlightFault<E> {
         matches!(self, Self::Wrong(_) | Self::TooLong { .. } | Self::TooShort { .. } | Self::LengthChanged { .. })
     }
 
-    /// Returns whether the fault concerns only the client whose source the flight has. The other readers go on with their
-    /// own sources.
+    /// Returns whether the fault concerns only the client whose source the flight has. Other readers go on with theirs.
     pub(super) fn concerns_one_client(&self) -> bool {
         self.is_refusal() || matches!(self, Self::Unwanted)
     }

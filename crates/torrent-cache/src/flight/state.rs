@@ -12,8 +12,7 @@ use crate::digest::Digest;
 use crate::store::StoredBlob;
 use crate::swarm::SharedContent;
 
-/// What a flight fetches, and from where. The upstream is part of the key, because one upstream can fail while another
-/// works.
+/// What a flight fetches, and from where: one upstream can fail while another works.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlightKey {
     /// The upstream, as any text that differs from the texts of other upstreams.
@@ -71,7 +70,6 @@ pub(super) enum ReaderStep<E> {
     },
     /// Reads the rest from the reader's own source.
     PassThrough(Arc<UncachedBlob>),
-    /// The reply is complete.
     End,
     Fail(Arc<FlightFault<E>>),
 }
@@ -103,8 +101,7 @@ impl<E> Flight<E> {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))
     }
 
-    /// Returns whether there is no reader and less than half of the blob is there. A blob of unknown length never counts as
-    /// half there.
+    /// Returns whether there is no reader, and less than half of the blob is there or its length is unknown.
     pub(super) fn is_unwanted(&self) -> bool {
         let state = self.state.borrow();
         let available = match state.phase {
@@ -147,12 +144,12 @@ impl<E: SourceError> Flight<E> {
 }
 
 impl<E> FlightState<E> {
-    /// Returns what a reader of the bytes from `position` to `end` does next; `None` means that it waits. If the length was
-    /// not known when the reader began, `end` can be absent or too large.
+    /// Returns what a reader of the bytes from `position` to `end` does next; `None`: it waits. `end` can be absent or
+    /// too large if the length was unknown when the reader began.
     pub(super) fn step(&self, position: u64, end: Option<u64>) -> Option<ReaderStep<E>> {
         let end = end.unwrap_or(u64::MAX).min(self.length.unwrap_or(u64::MAX));
-        // Before the blob is verified, a reader does not get the last byte that it wants. It does not get the last byte
-        // that is there either, because that byte may be the blob's last.
+        // Before the blob is verified, a reader gets neither the last byte that it wants, nor the last byte that is
+        // there, which may be the blob's last.
         let read = |file: &Arc<File>, available: u64| {
             let to = available.min(end).saturating_sub(1);
             (position < to).then(|| ReaderStep::Read { file: Arc::clone(file), to })
@@ -160,8 +157,8 @@ impl<E> FlightState<E> {
         match &self.phase {
             FlightPhase::Opening => None,
             FlightPhase::Spooling { spool, available } => {
-                // If the length is known and the reader wants more than is there, the last byte that is there cannot be the
-                // blob's last.
+                // If the length is known and the reader wants more than is there, the last byte there is not the
+                // blob's.
                 let is_known = self.length.is_some();
                 read(spool, available.saturating_add(u64::from(is_known && *available < end)))
             }

@@ -40,7 +40,7 @@ impl FlightSummary {
         };
         let (from_disk, from_peers, from_upstream) = match flight.shared.get().map(|content| content.sources()) {
             Some(sources) => (0, sources.from_peers, sources.from_upstream),
-            // A blob in the store was there before. A fetched blob is stored only in the last moments of its flight.
+            // The blob was in the store before. A fetched blob gets there only in the flight's last moments.
             None if flight.stored.get().is_some() => (there, 0, 0),
             None => (0, 0, there),
         };

@@ -166,7 +166,6 @@ fn blob(length: usize) -> Bytes {
 
 type ReplyFault = Arc<FlightFault<FakeError>>;
 
-/// A store and its flights.
 struct Cache {
     folder: TempDir,
     store: BlobStore,
@@ -323,7 +322,7 @@ fn the_last_byte_of_every_reply_waits_for_the_digest() {
                 opened(0, with_length.then_some(&script), steps)
             });
             let flight = cache.join(&blob, &source).await.unwrap();
-            // Without a length, the last byte that is there may be the blob's last, so readers do not get it yet.
+            // Without a length, the last byte there may be the blob's last, so readers do not get it yet.
             let readable = if with_length { 9990 } else { 9989 };
             let ranges = [
                 (0, None, readable),
@@ -449,8 +448,8 @@ fn a_refusal_midway_ends_the_flight() {
     });
 }
 
-/// Asserts that every reply from this upstream is cut off, and that the store keeps nothing of it. `wanted` is the blob
-/// that the clients ask for. Returns the fault of each reply.
+/// Asserts that every reply from this upstream is cut off, and that the store keeps nothing. `wanted` is the blob that
+/// the clients ask for. Returns the fault of each reply.
 fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Opened + 'static) -> Vec<ReplyFault> {
     run(async {
         let cache = Cache::new(quota);
@@ -476,7 +475,7 @@ fn assert_cut_off(wanted: &Bytes, quota: u64, answer: impl Fn(usize, u64) -> Ope
 #[test]
 fn a_wrong_blob_is_cut_off_and_not_stored() {
     let right = blob(10_000);
-    // The quotas are for a store with room, a store without room, and a store with room for two blocks.
+    // Quotas for a store with room, without room, and with room for two blocks.
     for (quota, with_length) in [(1 << 20, true), (1 << 20, false), (0, true), (0, false), (8192, false)] {
         for wrong_at in [0, 5000, 9999] {
             let mut wrong = right.to_vec();
@@ -630,7 +629,7 @@ fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
             });
             let flight = cache.join(&blob, &source).await.unwrap();
             let mut reader = FlightReader::new(&flight, 0, None, source.clone());
-            // Without a length, the last byte that is there may be the blob's last, so readers do not get it yet.
+            // Without a length, the last byte there may be the blob's last, so readers do not get it yet.
             expect(&mut reader, &blob[..usize::try_from(sent).unwrap() - usize::from(!with_length)]).await;
             // While a client reads, the fetch goes on.
             sleep(GRACE * 9 / 10).await;
@@ -673,7 +672,6 @@ fn a_damaged_file_is_removed_and_the_blob_fetched_again() {
     }
 }
 
-/// Returns the path of the store's file of this blob.
 fn file_of(cache: &Cache, digest: Digest) -> std::path::PathBuf {
     cache.folder.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }

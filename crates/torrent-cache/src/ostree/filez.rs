@@ -52,8 +52,7 @@ pub enum FilezFault {
     Checksum,
 }
 
-/// Verifies one object. It holds at most one header, or one inflater with its buffer, in memory. A clone goes on from
-/// the same place.
+/// Verifies one object. It holds at most one header, or one inflater with its buffer. A clone goes on at the same byte.
 #[derive(Clone, Debug)]
 pub struct FilezVerifier {
     expected: ObjectChecksum,
@@ -76,7 +75,7 @@ impl FilezVerifier {
         Self { expected, state: FilezState::Header(Vec::new()) }
     }
 
-    /// Takes the next bytes of the file. After an error, each call returns the same error.
+    /// Takes the next bytes of the file. After an error, each call returns it again.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), FilezFault> {
         let updated = match &mut self.state {
             FilezState::Header(so_far) => match take_header(so_far, bytes) {
@@ -148,7 +147,7 @@ impl FileHeader {
         let attributes = members.last(1)?;
         let length = match u32::from_be_bytes(mode) & KIND {
             REGULAR if target_length == 0 => Some(length),
-            // The length of a link is not hashed. Repositories write 0 or the length of the target.
+            // The length of a link is not hashed: repositories write 0 or the length of the target.
             SYMLINK if length == 0 || length == target_length => None,
             _ => return None,
         };

@@ -3,10 +3,10 @@
 //!
 //! Only the normal form is accepted: offsets in order and in range, zeros as padding, nothing left over. GLib accepts
 //! any bytes, and reads defaults in place of wrong values. A value that is refused here still passes to the client, but
-//! it is not cached. The crates `gvariant` and `zvariant` are not used. They read wrong bytes as defaults, need aligned
-//! copies, or bring serde's model for only three types.
+//! is not cached. The crates `gvariant` and `zvariant` read wrong bytes as defaults, need aligned copies, or bring
+//! serde's model for only three types.
 
-/// Reads the members of a tuple in order. Call the method that fits the kind of each member.
+/// Reads the members of a tuple in order. Call the method for the kind of each member.
 pub(super) struct TupleMembers<'a> {
     bytes: &'a [u8],
     /// Where the next member begins, before its alignment.
@@ -55,7 +55,7 @@ impl<'a> TupleMembers<'a> {
     }
 }
 
-/// Returns the elements of an array. Each element has a variable size. An element is `None` if its framing is wrong.
+/// Returns the elements, of variable size, of an array. An element with wrong framing is `None`.
 pub(super) fn elements(bytes: &[u8], alignment: usize) -> Option<impl Iterator<Item = Option<&[u8]>>> {
     let size = offset_size(bytes.len());
     let offsets_at = match bytes.len().checked_sub(size) {
@@ -89,8 +89,7 @@ pub(super) fn string(bytes: &[u8]) -> Option<&[u8]> {
     (!text.contains(&0)).then_some(text)
 }
 
-/// Appends the framing offset to the members of a tuple. Only one member needs an offset, and this member ends at
-/// `end`.
+/// Appends the framing offset to a tuple in which only one member needs an offset. That member ends at `end`.
 pub(super) fn push_offset(tuple: &mut Vec<u8>, end: usize) {
     let body = tuple.len();
     let size = [1, 2, 4, 8].into_iter().find(|size| offset_size(body.saturating_add(*size)) == *size).unwrap_or(8);
@@ -115,8 +114,7 @@ fn read_offset(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// Returns the first multiple of `alignment` that is not below `at`. Returns `None` if the padding is missing or not
-/// zero.
+/// Returns the first multiple of `alignment` from `at` on. Returns `None` if the padding is missing or not zero.
 fn align(bytes: &[u8], at: usize, alignment: usize) -> Option<usize> {
     let start = at.checked_next_multiple_of(alignment)?;
     bytes.get(at..start)?.iter().all(|&byte| byte == 0).then_some(start)

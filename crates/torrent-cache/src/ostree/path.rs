@@ -1,9 +1,8 @@
 //! Reads the paths of a repository in archive mode: which files are cached, and under which key.
 //!
 //! A repository can be anywhere below a host, so only the end of a path matters. The cache keeps files that a hash
-//! verifies: the parts of static deltas, and objects. All other files always come from the upstream, because they
-//! change or contain the hashes: the summary and its signature, config, refs, superblocks, delta indexes, detached
-//! metadata.
+//! verifies: the parts of static deltas, and objects. All other files always come from the upstream: the summary and
+//! its signature, config, refs, superblocks, delta indexes, detached metadata. They change or contain the hashes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,8 +13,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-/// The length of a delta's name before its slash, and after the slash: for a delta from nothing, and for a delta from a
-/// commit.
+/// The length of a delta's name before its slash, and after the slash, for a delta from nothing and from a commit.
 const NAME_START: usize = 2;
 const NAME_FROM_NOTHING: usize = 41;
 const NAME_FROM_COMMIT: usize = 41 + 1 + 43;
@@ -23,8 +21,7 @@ const NAME_FROM_COMMIT: usize = 41 + 1 + 43;
 /// What the path of a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OstreePath {
-    /// `…/deltas/XX/YYY/superblock`. The cache passes a superblock through, and reads it, because it has the digests of
-    /// the parts.
+    /// `…/deltas/XX/YYY/superblock`. The cache passes it through, and reads the digests of the parts from it.
     Superblock(DeltaFolder),
     /// `…/deltas/XX/YYY/N`: the part with index N. The superblock has its SHA-256.
     DeltaPart(DeltaFolder, u32),
@@ -45,8 +42,8 @@ pub struct DeltaFolder(String);
 pub struct ObjectChecksum(pub [u8; 32]);
 
 impl OstreePath {
-    /// Reads the path of a URL. A path with a query, an encoded slash, or a part such as `..` is never cached, because
-    /// only its server knows which file it means.
+    /// Reads the path of a URL. A path with a query, an encoded slash, or a part such as `..` is never cached: only its
+    /// server knows which file it means.
     pub fn parse(path: &str) -> Self {
         Self::read(path).unwrap_or(Self::Uncached)
     }
@@ -86,8 +83,7 @@ fn read_object(start: &str, file: &str) -> Option<OstreePath> {
     }
 }
 
-/// Whether this is the name of a delta: one or two SHA-256 in base64, with 43 digits each, and with `_` in place of the
-/// slash.
+/// Whether this is the name of a delta: one or two SHA-256 in base64, 43 digits each, with `_` in place of the slash.
 fn is_delta_name(start: &str, name: &str) -> bool {
     let is_base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_'));
     let name_is_right = match name.split_once('-') {
@@ -105,7 +101,7 @@ fn part_index(text: &str) -> Option<u32> {
     (index.to_string() == text).then_some(index)
 }
 
-/// Decodes the percent-encoding of a part of a path, because some clients encode the plus signs of base64.
+/// Decodes percent-encoding, because some clients encode the plus signs of base64.
 fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(segment).decode_utf8().ok()
 }
@@ -123,8 +119,8 @@ impl DeltaFolder {
         format!("{}/superblock", self.0)
     }
 
-    /// Returns the key of a part in the store. The key contains the origin of the server, such as
-    /// `http://example.com:80`, because only a superblock of the same server has the digest of the part.
+    /// Returns the key of a part in the store. It contains the origin of the server, such as `http://example.com:80`,
+    /// because only that server's superblock has the part's digest.
     pub fn part_key(&self, origin: &str, index: u32) -> String {
         format!("{origin}{}/{index}", self.0)
     }

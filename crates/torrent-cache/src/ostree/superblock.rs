@@ -9,8 +9,7 @@ use super::gvariant::{TupleMembers, elements, string, variant};
 use super::path::ObjectChecksum;
 use crate::digest::Digest;
 
-/// The largest superblock that is read, in bytes. Each object of a delta takes 33 bytes. A superblock can also contain
-/// parts.
+/// The largest superblock that is read, in bytes. Each object takes 33 bytes. A superblock can also contain parts.
 pub const MAX_SUPERBLOCK: usize = 16 << 20;
 
 /// The first bytes of a signed superblock. Its type is `(taya{sv})`: these bytes, the superblock, the signatures.
@@ -30,7 +29,7 @@ pub struct DeltaSuperblock {
 pub struct DeltaPart {
     /// The SHA-256 of the part's file.
     pub digest: Digest,
-    /// The length of the part's file in bytes. `None` if the superblock does not say which byte order its numbers have.
+    /// The length of the part's file in bytes. `None` if the superblock does not say its numbers' byte order.
     pub length: Option<u64>,
     /// Whether the superblock contains the part. Clients then do not ask for the part's file.
     pub is_inline: bool,
@@ -41,8 +40,7 @@ pub struct DeltaPart {
 pub struct FallbackObject {
     /// The object's name.
     pub checksum: ObjectChecksum,
-    /// The length of the object's file in bytes. `None` if the superblock does not say which byte order its numbers
-    /// have.
+    /// The length of the object's file in bytes. `None` if the superblock does not say its numbers' byte order.
     pub length: Option<u64>,
 }
 
@@ -84,8 +82,7 @@ fn signed_content(bytes: &[u8]) -> Option<&[u8]> {
     Some(content)
 }
 
-/// The byte order of a superblock's numbers. Because of an old mistake in OSTree, it is the byte order of the machine
-/// that wrote the superblock.
+/// The byte order of a superblock's numbers: that of the machine that wrote it, by an old mistake in OSTree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ByteOrder {
     Little,
@@ -149,8 +146,7 @@ impl DeltaMetadata {
     }
 }
 
-/// Reads the index of the part that the metadata contains under this key. The key is the path of the part,
-/// `deltas/…/N`.
+/// Reads a part's index from this key of the metadata, the part's path `deltas/…/N`.
 fn inline_part(key: &[u8]) -> Option<u32> {
     let path = std::str::from_utf8(key).ok()?.strip_prefix("deltas/")?;
     path.rsplit_once('/')?.1.parse().ok()

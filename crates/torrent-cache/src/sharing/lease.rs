@@ -11,8 +11,7 @@ use super::tasks::SeedingTask;
 use crate::swarm::SharedContent;
 use crate::swarm_tracker::{LeaseRenewal, ShareKey};
 
-/// How often a lease is renewed. After three seconds without a renewal, the tracker gives the lease to another host that
-/// claims it.
+/// How often a lease is renewed. The tracker passes a lease on after three seconds without a renewal.
 const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A lease of this host. When this value is dropped, the lease is released.
@@ -28,15 +27,15 @@ impl OwnLease {
         Self { sharing: Arc::clone(sharing), key, generation }
     }
 
-    /// Tells the tracker the length of the blob, or 0 if the length is not known, so that other hosts do not wait for it.
+    /// Tells the tracker the length of the blob, or 0 if it is not known. So other hosts do not wait for it.
     pub(super) async fn tell(&self, length: Option<u64>) {
         if let Err(error) = self.sharing.tracker.renew(&self.key, self.generation, 0, length.or(Some(0))).await {
             log::debug!("{}: cannot tell the tracker the blob's length: {error}", self.key);
         }
     }
 
-    /// Renews the lease until this value is dropped, or until the lease has ended or another host holds it: then the
-    /// returned value becomes `true`. While the tracker does not answer, this host keeps the lease.
+    /// Renews the lease until this value is dropped. The returned value becomes `true` when the lease has ended or
+    /// another host holds it. While the tracker does not answer, this host keeps the lease.
     pub(super) fn keep(self: &Arc<Self>, content: &Arc<SharedContent>) -> watch::Receiver<bool> {
         let (lease, content) = (Arc::downgrade(self), Arc::clone(content));
         let (lost, is_lost) = watch::channel(false);

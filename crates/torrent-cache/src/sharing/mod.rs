@@ -1,9 +1,9 @@
 //! How the hosts of a network share blobs: which host fetches a blob from its upstream, and how the other hosts get it.
 //!
 //! If some host has a blob, the tracker has its torrent file, and other hosts fetch the blob from peers
-//! ([`ShareStart::Known`]). If no host has the blob, the tracker gives the lease to one host of each site. This host
-//! *leads*: it fetches the blob from the upstream, and gives each piece with its hash to the other hosts as soon as the
-//! piece is there. The other hosts *follow*, in a swarm whose info-hash comes from the blob's key.
+//! ([`ShareStart::Known`]). If no host has it, the tracker gives the lease to one host of each site. This host *leads*:
+//! it fetches the blob from the upstream, and passes on each piece with its hash as soon as the piece is there. The
+//! other hosts *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
 //! - **As long as the swarm works, only the leader asks the upstream**, and only for pieces that no peer has. If the leader
 //!   is gone, another host claims the lease, and fetches the pieces that no host has.
@@ -11,9 +11,9 @@
 //!   or without the lease (`patience.rs`). Without a tracker, each host fetches everything from the upstream.
 //! - **Hashes of pieces prove nothing**, because the leader sends them. The flight verifies the digest of the whole blob,
 //!   and calls [`ShareSession::was_wrong`] if the digest differs.
-//! - **A complete blob is offered to other hosts** by a thread of its own (`seeding.rs`). The thread announces every blob,
-//!   and registers all blobs again when the tracker has started again. The tracker's replies also tell which blobs other
-//!   hosts have. The store evicts those blobs first.
+//! - **A thread of its own offers complete blobs to other hosts** (`seeding.rs`). It announces every blob, and
+//!   registers all again when the tracker has restarted. The tracker's replies also tell which blobs other hosts have.
+//!   The store evicts those blobs first.
 
 mod feeder;
 mod lease;
@@ -54,9 +54,9 @@ use seeds::{OfferedBlob, SeedIndex};
 use tasks::SeedingTask;
 use tracker_health::TrackerWatch;
 
-/// Blobs below this length are not shared, because finding a peer takes as long as fetching such a blob.
+/// Shorter blobs are not shared, because finding a peer takes as long as fetching such a blob.
 pub const SMALLEST: u64 = 256 * 1024;
-/// How long a blob is fetched from its upstream alone, after the swarm gave wrong bytes of this blob.
+/// How long a blob is fetched from its upstream alone after the swarm gave wrong bytes of it.
 const DISTRUST: Duration = Duration::from_mins(10);
 
 /// What this host needs to share blobs.
@@ -65,7 +65,7 @@ pub struct SharingOptions {
     pub peering: PeeringOptions,
     /// The secret of the hosts that share, if they have one.
     pub secret: Option<ClusterSecret>,
-    /// Whether the operator has named a tracker. If so, a tracker that does not answer is logged as a warning.
+    /// Whether the operator has named a tracker. Then a tracker that does not answer is logged as a warning.
     pub is_expected: bool,
 }
 
@@ -83,8 +83,8 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` gets this port, and makes the client
-    /// of the tracker.
+    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` makes the client of the tracker;
+    /// it gets this port.
     pub fn start(
         options: SharingOptions,
         store: &BlobStore,
@@ -95,7 +95,7 @@ impl Sharing {
         let tracker = Arc::new(tracker(swarm.port())?);
         let health = Arc::<TrackerWatch>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
-        // Downgraded, because the store lives longer than this value. The thread ends when this value is dropped.
+        // Downgraded, because the store outlives this value. The thread ends when this value is dropped.
         let evicted = seeding.downgrade();
         store.on_removal(move |digest| {
             if let Some(seeding) = evicted.upgrade() {
@@ -139,8 +139,8 @@ impl Sharing {
         }
     }
 
-    /// Stops the thread that speaks to the tracker, at the end of the process. Blocks until the thread has told the tracker
-    /// which leases and swarms this host has given up, but no longer than `within`.
+    /// Stops the thread that speaks to the tracker, at the end of the process. Blocks until the tracker knows which
+    /// leases and swarms this host has given up, at most for `within`.
     pub fn stop(&self, within: Duration) {
         let (stopped, end) = sync_channel(0);
         self.tell(SeedingTask::Stop(stopped));
@@ -156,7 +156,7 @@ impl Sharing {
         distrusted.contains_key(key)
     }
 
-    /// Gives a task to the thread. An error means that the thread has ended, so the task is not needed any more.
+    /// Gives a task to the thread. On an error the thread has ended, and the task is not needed any more.
     fn tell(&self, task: SeedingTask) {
         let _ = self.seeding.send(task);
     }

@@ -12,17 +12,17 @@ const FIRST_SOURCE: Duration = Duration::from_millis(200);
 const FIRST_LEADER: Duration = Duration::from_millis(800);
 /// How long a host waits for bytes of a peer that has pieces.
 const FROM_SOURCE: Duration = Duration::from_secs(1);
-/// How long a host waits for bytes of a leader that is connected. After that the host claims the lease, and the tracker
-/// gives it the lease if the leader is silent.
+/// How long a host waits for bytes of a connected leader. Then it claims the lease, and gets it if the leader is
+/// silent.
 const FROM_LEADER: Duration = Duration::from_secs(3);
-/// How long a host claims the lease of a leader that is gone. The tracker gives the lease to a host that claims it after
-/// the leader was silent for three seconds.
+/// How long a host claims the lease of a leader that is gone. The tracker passes the lease on after three silent
+/// seconds.
 const FOR_LEASE: Duration = Duration::from_secs(4);
-/// How long a host claims the lease of a leader that is connected but brings nothing, because its upstream is slow. The
-/// tracker gives the lease to a host that claims it after the leader made no progress for ten seconds.
+/// How long a host claims the lease of a connected leader that brings nothing, because its upstream is slow. The
+/// tracker passes the lease on after ten seconds without progress.
 const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
-/// Bytes a second. If a swarm with a torrent file and a source is slower, the upstream is asked beside the swarm.
+/// Bytes a second. If a swarm with a torrent file and a source is slower, the upstream helps.
 const SLOW: u64 = 512 * 1024;
 
 /// What the swarm has given, and since when it has given nothing.
@@ -43,14 +43,14 @@ pub(super) enum Verdict {
     Wait,
     /// It claims the lease.
     Claim,
-    /// It claims the lease. If another host holds the lease, this host asks the upstream nevertheless.
+    /// It claims the lease. If another host holds the lease, this host asks the upstream all the same.
     ClaimOrGoAlone,
     /// It asks the upstream, and stays in the swarm.
     Help,
 }
 
 impl Patience {
-    /// Begins to wait. `has_file`: whether there is a torrent file. With a torrent file, any peer can help.
+    /// Begins to wait. `has_file`: there is a torrent file, so that any peer can help.
     pub(super) fn new(has_file: bool, progress: ContentProgress, now: Instant) -> Self {
         Self { has_file, started: now, last: progress, since: now, window: (now, progress.pieces) }
     }
@@ -71,8 +71,7 @@ impl Patience {
         let limit = self.limit(swarm);
         let for_lease = match () {
             () if swarm.has_leader => FOR_SLOW_LEADER,
-            // No piece has come during the first wait, and there is no leader, so the host does not wait for the lease as
-            // well.
+            // No piece has come during the first wait, and there is no leader. So no wait for the lease follows.
             () if self.is_first() && (self.has_file || swarm.sources == 0) => Duration::ZERO,
             () => FOR_LEASE,
         };
@@ -99,8 +98,8 @@ impl Patience {
         }
     }
 
-    /// Measures the speed of the swarm once in each [`SPEED_WINDOW`]. Returns `Help` if the speed is below [`SLOW`] and
-    /// there is a torrent file. Without one, the pieces come from the leader, which is no faster than its upstream.
+    /// Measures the swarm's speed once in each [`SPEED_WINDOW`]. Returns `Help` if it is below [`SLOW`] and there is a
+    /// torrent file. Without one, the pieces come from the leader, which is no faster than its upstream.
     fn speed(&mut self, swarm: SwarmStatus, piece_length: u32, now: Instant) -> Verdict {
         let (begun, before) = self.window;
         let seconds = now.duration_since(begun);

@@ -12,13 +12,13 @@ use tracker_protocol::Event;
 use super::seeding::{CALLS, Seeding};
 use crate::swarm_tracker::{MetainfoPut, ShareKey};
 
-/// How many blobs the tracker is asked about at once. Their torrent files are registered before the next question, because
-/// other hosts may register some of the remaining blobs meanwhile.
+/// How many blobs the tracker is asked about at once. They are registered before the next question, because other hosts
+/// may register some of the rest meanwhile.
 const REGISTERED_AT_ONCE: usize = 500;
 
 impl Seeding {
-    /// Announces all blobs at a tracker that has started again, and registers the blobs whose torrent files it lacks. Each
-    /// blob is announced before it is registered, because a host that finds the torrent file must find a peer as well.
+    /// Announces all blobs at a restarted tracker, and registers those whose torrent files it lacks. A blob is
+    /// announced first, because a host that finds the torrent file must find a peer as well.
     pub(super) async fn register(&self) {
         for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {
             let keys: Vec<_> = blobs.iter().map(|(_, blob)| blob.key).collect();

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 use tracker_protocol::InfoHash;
 
-/// When each torrent is announced next. Each torrent has one time. The number after the time orders torrents of the same
-/// time.
+/// When each torrent is announced next. The number after the time orders torrents of the same time.
 #[derive(Debug, Default)]
 pub(super) struct AnnounceSchedule {
     due: BTreeMap<(Instant, u64), InfoHash>,

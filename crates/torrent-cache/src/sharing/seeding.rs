@@ -29,8 +29,8 @@ use crate::swarm_tracker::{
     ClusterSecret, ShareKey, SharedMetainfo, SwarmAnnounce, SwarmPeers, SwarmTracker, TrackerError, TrackerFault,
 };
 
-/// The most announces and registrations at the same time. Releases, complaints and the `stopped` announce of a swarm that
-/// this host has left do not count, because they must not wait behind thousands of others.
+/// The most announces and registrations at the same time. Releases, complaints and the `stopped` announce of a swarm
+/// that this host has left do not count: they must not wait behind thousands of others.
 pub(super) const CALLS: usize = 8;
 /// How often the tracker is asked whether it answers, and whether it has started again.
 const BOOT_CHECK: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ const INTERVAL: Duration = Duration::from_mins(30);
 const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause after an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
-/// This host leaves the swarm of a fetch after so long without a peer there, or after [`LINGER_AT_MOST`].
+/// This host leaves the swarm of a fetch after so long without a peer, or after [`LINGER_AT_MOST`].
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 
@@ -58,11 +58,10 @@ pub(super) struct Seeding {
     pub(super) calls: Semaphore,
     /// Blobs whose announce or registration has failed. This host tries again.
     pub(super) unregistered: RefCell<HashSet<ShareKey>>,
-    /// The calls that tell the tracker that a lease or a swarm has ended, and the complaints. The end of the process waits
-    /// for them.
+    /// Complaints, and the calls that tell the tracker that a lease or a swarm has ended. The process waits for them
+    /// before it ends.
     endings: TaskTracker,
-    /// Blobs whose pieces are to be hashed. They are hashed one after the other, because hashing takes the disk and a
-    /// processor.
+    /// Blobs whose pieces are to be hashed, one after the other: hashing takes the disk and a processor.
     offers: UnboundedSender<OfferedBlob>,
     announced: UnboundedSender<(InfoHash, Instant)>,
 }
@@ -162,12 +161,12 @@ impl Seeding {
         }
     }
 
-    /// Does the tasks that are still queued, and waits until the tracker has been told. The caller has cancelled the tasks
-    /// of `shares`. Each lease that they held has queued a `Release`.
+    /// Does the queued tasks, and waits until the tracker has been told. The caller has cancelled the tasks of
+    /// `shares`, and each lease of theirs has queued a `Release`.
     async fn end(self: &Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, shares: &mut JoinSet<()>) {
         while let Ok(task) = tasks.try_recv() {
             match task {
-                // Dropping the share drops its lease, which queues a `Release`. This loop takes that `Release` later.
+                // Dropping the share drops its lease, which queues a `Release` for this loop.
                 SeedingTask::Stored(share) => drop(share),
                 task => self.obey(task, shares),
             }
@@ -176,7 +175,7 @@ impl Seeding {
         self.endings.wait().await;
     }
 
-    /// Asks the tracker whether it answers. The reply carries the tracker's boot id, so a restart is noticed as well.
+    /// Asks the tracker whether it answers. The reply has the tracker's boot id, which shows a restart.
     async fn check_tracker(&self) {
         let checked = patiently(|| self.tracker.check()).await;
         let (was_up, is_up) = (self.health.note(&checked), checked.is_ok());
@@ -239,13 +238,13 @@ impl Seeding {
         }
     }
 
-    /// Announces a blob that is complete, registers it, and stays in its swarm until the other hosts there are done.
+    /// Announces a complete blob, registers it, and stays in its swarm until the other hosts there are done.
     async fn stored(self: &Rc<Self>, share: StoredShare) {
         let StoredShare { key, digest, metainfo, swarm } = share;
         let blob = OfferedBlob { key, digest, length: metainfo.length() };
         let info_hash = metainfo.info_hash();
         self.seeds.insert(info_hash, blob);
-        // The announce comes before the registration, because a host that finds the torrent file must find a peer as well.
+        // Announced before it is registered: a host that finds the torrent file must find a peer as well.
         let had_file = swarm.as_ref().is_some_and(|swarm| swarm.had_file());
         let event = if had_file { Event::Completed } else { Event::Started };
         self.announce(info_hash, Some(event)).await;
@@ -276,7 +275,7 @@ impl Seeding {
     /// Makes the torrent files of blobs that have none, one after the other, and offers the blobs.
     async fn make_offers(self: Rc<Self>, mut offers: UnboundedReceiver<OfferedBlob>) {
         while let Some(blob) = offers.recv().await {
-            // Without a tracker no other host finds this one, so the hashing waits for the tracker.
+            // Without a tracker no other host finds this one, so the hashing can wait.
             self.health.answers().await;
             match self.hash(blob).await {
                 Ok(Some(metainfo)) => {
@@ -308,7 +307,7 @@ impl Seeding {
         stream::iter(torrents).for_each_concurrent(CALLS, announce).await;
     }
 
-    /// Announces a blob, unless the blob is gone, and schedules the next announce. Returns whether the announce succeeded.
+    /// Announces a blob, unless it is gone, and schedules the next announce. Returns whether the announce succeeded.
     pub(super) async fn announce(&self, info_hash: InfoHash, event: Option<Event>) -> bool {
         let _call = self.calls.acquire().await;
         if self.seeds.get(info_hash).is_none() {
@@ -335,15 +334,15 @@ impl Seeding {
         told("the stopped announce failed", self.tell(info_hash, Some(Event::Stopped)).await);
     }
 
-    /// Announces a torrent with `left=0` and `numwant=0`, because this host has the whole blob and wants no peers.
+    /// Announces a torrent with `left=0` and `numwant=0`: this host has the whole blob and wants no peers.
     async fn tell(&self, info_hash: InfoHash, event: Option<Event>) -> Result<SwarmPeers, TrackerError> {
         let announce = SwarmAnnounce { info_hash, event, uploaded: 0, downloaded: 0, left: 0, numwant: 0 };
         self.tracker.announce(&announce).await
     }
 }
 
-/// Makes a call. If the client of the tracker is paused, because another call failed a moment before, waits for the end of
-/// the pause and makes the call once more.
+/// Makes a call. If the tracker's client is paused after another call failed, waits for the end of the pause and makes
+/// the call once more.
 async fn patiently<T, F: Future<Output = Result<T, TrackerError>>>(call: impl Fn() -> F) -> Result<T, TrackerError> {
     match call().await {
         Err(TrackerError { fault: TrackerFault::Paused(pause), .. }) => {

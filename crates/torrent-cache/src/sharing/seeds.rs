@@ -55,9 +55,8 @@ impl SeedIndex {
         self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
     }
 
-    /// Notes how many hosts have the whole torrent, as the tracker says. This host is one of them; 0 means that the tracker
-    /// does not know. One blob can be in several torrents. The blob counts as elsewhere only if another host has it in each
-    /// of these torrents.
+    /// Notes how many hosts have the whole torrent, with this one; 0 means that the tracker does not know. One blob can
+    /// be in several torrents. It counts as elsewhere only if another host has it in each of them.
     pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
         let mut seeds = self.seeds.lock();
         let Some(seed) = seeds.get_mut(&info_hash) else { return };
@@ -70,7 +69,7 @@ impl SeedIndex {
         }
     }
 
-    /// Returns whether this blob is not offered yet. From then on the blob counts as offered.
+    /// Marks a blob as offered. Returns whether it was not offered before.
     pub(super) fn is_new(&self, key: &ShareKey) -> bool {
         self.keys.lock().insert(*key)
     }
@@ -122,8 +121,8 @@ impl SeedIndex {
         Ok(self.store.torrent(&key.to_string())?.map(|torrent| torrent.file))
     }
 
-    /// Offers all blobs of the store that have a torrent file. `read` returns `None` if the file is not one of this key.
-    /// Such a file is removed, and so is a file whose blob is gone. Blocks.
+    /// Offers all blobs of the store that have a torrent file. Removes a file for which `read` returns `None`, because
+    /// it is not one of this key, and a file whose blob is gone. Blocks.
     pub(super) fn load(&self, read: impl Fn(&ShareKey, &[u8]) -> Option<SharedMetainfo>) -> io::Result<()> {
         self.store.torrents(|torrent| {
             let Some((key, metainfo)) = key_of(&torrent.file).and_then(|key| Some((key, read(&key, &torrent.file)?)))
@@ -155,7 +154,7 @@ impl SeedCatalogue for SeedIndex {
                 return None;
             }
         };
-        // Damaged bytes must not be sent, because other hosts ban a peer that sends wrong pieces.
+        // Damaged bytes must not be sent: other hosts ban a peer that sends wrong pieces.
         if stored.length() != blob.length || !stored.is_right().unwrap_or_default() {
             return None;
         }

@@ -73,7 +73,7 @@ struct UpstreamFailures {
 }
 
 impl UpstreamFailures {
-    /// Counts a failure. Returns whether there are too many of them, so that the fetch ends although there are peers.
+    /// Counts a failure. Returns whether there are too many, so that the fetch ends although there are peers.
     fn are_too_many(&mut self, pieces: u32) -> bool {
         if pieces > self.pieces {
             *self = Self { pieces, count: 0 };
@@ -121,8 +121,7 @@ impl ShareSession {
         })
     }
 
-    /// Fetches until all pieces are there, or until the content cannot be written. `start` is the value that
-    /// [`Self::begin`] got.
+    /// Fetches until all pieces are there, or the content cannot be written. `start` comes from [`Self::begin`].
     ///
     /// # Errors
     /// The upstream fails while no peer has any piece, or it has failed too often since the last piece came.
@@ -143,7 +142,7 @@ impl ShareSession {
         }
     }
 
-    /// Plays one role after the other. Returns the upstream's failure when peers cannot help, or when there were too many
+    /// Plays one role after the other. Returns the upstream's failure when peers cannot help, or after too many
     /// failures.
     async fn play<F: PieceFeeder>(&self, mut role: ShareRole, feeder: &mut F) -> F::Fault {
         let mut is_stuck = false;
@@ -199,7 +198,7 @@ impl ShareSession {
         timeout(LONELY, progress.wait_for(|progress| progress.pieces > pieces)).await.is_err()
     }
 
-    /// Waits for the swarm as long as waiting is better than asking the upstream. Returns the next role.
+    /// Waits for the swarm while that is better than asking the upstream. Returns the next role.
     async fn follow(&self, lease: LeaseView) -> ShareRole {
         if lease.leader.is_some() {
             self.believe(lease.leader);
@@ -235,11 +234,10 @@ impl ShareSession {
         }
     }
 
-    /// Waits until no host holds the lease, and claims it then. When another host gets the lease, that host becomes the
-    /// leader here.
+    /// Waits until no host holds the lease, and claims it. A host that gets it first becomes the leader here.
     async fn watch_lease(&self) -> ShareRole {
         if self.has_file {
-            // With a torrent file any peer can help. Only a host that finds no peer needs the lease.
+            // With a torrent file any peer can help. Only a host without a peer needs the lease.
             return pending().await;
         }
         loop {
@@ -265,8 +263,8 @@ impl ShareSession {
         }
     }
 
-    /// Learns the hashes of all pieces, if another host has registered the torrent file meanwhile. Returns whether the
-    /// torrent file has brought new hashes.
+    /// Learns all piece hashes, if another host has registered the torrent file meanwhile. Returns whether the file has
+    /// brought new hashes.
     async fn learn_from_file(&self) -> bool {
         if self.content.hashes().is_some() {
             return false;
@@ -334,8 +332,8 @@ impl ShareSession {
         }
     }
 
-    /// Notes that the digest or the length of the content is wrong. If bytes or the length came from other hosts, complains
-    /// to the tracker, and has the blob fetched without the swarm for ten minutes.
+    /// Notes that the digest or the length of the content is wrong. If bytes or the length came from other hosts,
+    /// complains to the tracker, and avoids the swarm for this blob for ten minutes.
     pub fn was_wrong(&self) {
         if self.content.sources().from_peers == 0 && !self.is_length_told {
             return;
@@ -347,7 +345,7 @@ impl ShareSession {
         }
         let who = named.join(" and ");
         log::warn!("{}: wrong content from the swarm, hashes from {who}; not shared for {DISTRUST:?}", self.key);
-        // If several leaders sent hashes, this host does not know whose hashes were wrong, so it bans none of them.
+        // With hashes of several leaders, this host cannot tell whose were wrong, so it bans none of them.
         if let ([leader], false) = (&leaders.into_iter().collect::<Vec<_>>()[..], self.has_file) {
             self.sharing.swarm.ban(leader.ip());
         }

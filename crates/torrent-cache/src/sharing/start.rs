@@ -42,9 +42,8 @@ impl ShareStart {
         }
     }
 
-    /// Notes that this host fetches the blob for itself, because the blob is too small, or because its length is not known.
-    /// Returns the lease if this host holds it. Other hosts see the length in this lease, so they do not wait for this
-    /// host.
+    /// Notes that this host fetches the blob for itself, because it is too small or its length is not known. Returns
+    /// the lease if this host holds it. Other hosts see the length in the lease, so they do not wait.
     pub async fn alone(self, length: Option<u64>) -> Option<OwnLease> {
         let Self::Lead(lease) = self else { return None };
         lease.tell(length).await;
@@ -53,14 +52,14 @@ impl ShareStart {
 }
 
 impl Sharing {
-    /// Asks the tracker how this blob is shared. Returns `None` if the blob is to be fetched without the swarm: the tracker
-    /// does not answer, or the swarm gave wrong bytes of this blob.
+    /// Asks the tracker how this blob is shared. Returns `None` to fetch it without the swarm: the tracker does not
+    /// answer, or the swarm gave wrong bytes of it.
     pub async fn begin(self: &Arc<Self>, key: &ShareKey) -> Option<ShareStart> {
         if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
-        // In a task of its own, which goes on after the timeout: if the lease is granted too late, the task drops it.
-        // Dropping ends the lease, so other hosts do not wait for it.
+        // A task of its own, which goes on after the timeout and drops a lease that is granted too late. So other hosts
+        // do not wait for it.
         let (sharing, key) = (Arc::clone(self), *key);
         let asked = tokio::spawn(async move { sharing.ask(&key).await });
         match timeout(PATIENCE, asked)

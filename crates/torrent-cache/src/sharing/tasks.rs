@@ -35,8 +35,8 @@ pub(super) struct StoredShare {
     pub(super) swarm: Option<Box<dyn SwarmStay>>,
 }
 
-/// A swarm in which this host has fetched a blob. This host stays in the swarm until this value is dropped, so that other
-/// hosts there can finish their fetches.
+/// A swarm in which this host has fetched a blob. Until this value is dropped, this host stays, so that other hosts
+/// there can finish their fetches.
 pub(super) trait SwarmStay: Send {
     /// Returns whether there was a torrent file when this host joined.
     fn had_file(&self) -> bool;

@@ -182,8 +182,7 @@ async fn what_other_hosts_have_goes_first_and_the_tracker_hears_of_it() {
     until(&mut server, |request| announces(request, of_b, "stopped")).await;
     assert_eq!(host.seeds(), 1);
     assert!(host.seeds.get(of_a).is_some());
-    // The first blob is evicted next, because no other host has any of the blobs that are left, and the first is the
-    // oldest.
+    // The first blob is evicted next: no other host has any of the blobs left, and the first is the oldest.
     let making = store.clone();
     spawn_blocking(move || put(&making, 4)).await.unwrap();
     assert!(!store.has(&a.1));

@@ -37,13 +37,13 @@ impl TrackerWatch {
         let _answers = health.wait_for(|health| *health == TrackerHealth::Answers).await;
     }
 
-    /// Notes the outcome of a question. Returns whether the tracker answered the question before.
+    /// Notes the outcome of a question. Returns whether the tracker answered the one before.
     pub(super) fn note(&self, checked: &Result<(), TrackerError>) -> bool {
         let was_up = self.is_up();
         self.0.send_if_modified(|health| {
             *health = match checked {
                 Ok(()) => TrackerHealth::Answers,
-                // `Paused` only says that an earlier call failed. The cause of that failure is noted already, and stays.
+                // `Paused` only says that an earlier call failed. The cause is noted already, and stays.
                 Err(TrackerError { fault: TrackerFault::Paused(_), .. })
                     if matches!(health, TrackerHealth::Fails(_)) =>
                 {

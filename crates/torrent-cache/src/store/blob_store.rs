@@ -92,14 +92,14 @@ impl BlobStore {
         IncomingBlob::create(&self.space, name, length)
     }
 
-    /// Notes whether another host has this blob as well. If so, this blob is evicted before blobs that no other host has.
-    /// Until the first call, the store takes the blob for the only copy.
+    /// Notes whether another host has this blob as well. If so, it is evicted before blobs that no other host has.
+    /// Until the first call, the blob counts as the only copy.
     pub fn set_elsewhere(&self, digest: Digest, is_elsewhere: bool) {
         self.space.set_elsewhere(digest, is_elsewhere);
     }
 
-    /// Sets the hook that is called with each blob that was removed, because room was needed or the blob was damaged. The
-    /// hook must not block. Later calls of this function change nothing.
+    /// Sets the hook that is called with each removed blob: evicted, or damaged. The hook must not block. Later calls
+    /// of this function change nothing.
     pub fn on_removal(&self, hook: impl Fn(Digest) + Send + Sync + 'static) {
         self.space.on_removal(Box::new(hook));
     }

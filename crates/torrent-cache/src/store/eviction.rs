@@ -43,12 +43,12 @@ impl Space {
         is_there
     }
 
-    /// Removes a file that is damaged or useless. If it is a blob, removes the blob's torrent files as well.
+    /// Removes a file that is damaged or useless. With a blob, its torrent files go too.
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
-            // The length must be that of the removed file. Another thread can store the blob anew at any time, so both are
-            // done under the lock.
+            // Under the lock, because another thread can store the blob anew. The length must be that of the removed
+            // file.
             let mut taken = self.taken.lock();
             let length = fs::metadata(&path)?.len();
             let gone = self.take_away(&path)?;
@@ -59,8 +59,7 @@ impl Space {
         fs::remove_file(gone)
     }
 
-    /// Renames a file out of its place. The caller removes the file later, because removing a large file takes long and
-    /// must not happen under the lock.
+    /// Renames a file out of its place. The caller removes it later: a large file takes too long for the lock.
     fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
         let gone = self.folder.new_incoming();
         fs::rename(path, &gone)?;
@@ -88,12 +87,10 @@ impl Space {
         }
     }
 
-    /// Evicts the next candidate. If there is none, walks through the folder for new candidates. Returns `false` if that
-    /// finds none.
+    /// Evicts the next candidate, after a walk for new ones if there is none. Returns `false` if that finds none.
     pub(super) fn evict_one(&self) -> io::Result<bool> {
         let mut candidates = self.candidates.lock();
-        // A blob that another host has got since the walk must go before the candidates of the group `Last`, so a new walk
-        // is needed.
+        // A blob that another host has got since the walk must go before those of the group `Last`. So walk again.
         if candidates.last().is_some_and(|next| next.group == EvictionGroup::Last) && self.taken.lock().elsewhere_grew {
             candidates.clear();
         }
@@ -102,7 +99,7 @@ impl Space {
                 return Ok(true);
             }
         }
-        // The walk also corrects the sums. It can show that there is room after all, because someone removed files by hand.
+        // The walk also corrects the sums. There may be room after all, because someone removed files by hand.
         *candidates = self.candidates_now()?;
         Ok(!candidates.is_empty())
     }
@@ -132,8 +129,8 @@ impl Space {
         Ok(true)
     }
 
-    /// Walks through the folder. Returns the next files to evict; the first to go is the last of the list. Corrects the
-    /// sums, because someone may have removed files by hand.
+    /// Walks through the folder for the next files to evict; the last of the list goes first. Corrects the sums,
+    /// because someone may have removed files by hand.
     fn candidates_now(&self) -> io::Result<Vec<EvictionCandidate>> {
         let (changes, in_use, elsewhere, torrents) = {
             let mut taken = self.taken.lock();

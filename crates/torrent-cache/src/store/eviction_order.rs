@@ -1,8 +1,8 @@
 //! The order in which files are evicted.
 //!
-//! A blob that another host of the network has as well goes first, because this host can get it back from there. A file
-//! that was not used for 30 days goes first as well, so that no blob stays for ever only because no other host has it. All
-//! other files go after these. They include small records and blobs that are not shared, because only this host has them.
+//! First go blobs that another host of the network has as well, because this host can get them back from there. Files
+//! that were not used for 30 days go with them, so that no blob stays for ever only because no other host has it. All
+//! other files go later. Inside both groups the longest unused file goes first.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -21,7 +21,7 @@ pub(super) type RemovalHook = Box<dyn Fn(Digest) + Send + Sync>;
 pub(super) enum EvictionGroup {
     /// Blobs that another host has as well, and files that were not used for [`LONG_UNUSED`].
     First,
-    /// Files that this network loses when this host evicts them.
+    /// All other files.
     Last,
 }
 

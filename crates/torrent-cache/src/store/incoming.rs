@@ -18,8 +18,7 @@ use crate::digest::Digest;
 /// The bytes that are read and verified at a time.
 const ADOPTED: usize = 256 * 1024;
 
-/// A file below `incoming/`. When this value is dropped, the file is removed, unless [`Self::place`] has moved it to its
-/// place.
+/// A file below `incoming/`. It is removed when this value is dropped, unless [`Self::place`] has moved it.
 pub(super) struct IncomingFile {
     space: Arc<Space>,
     path: PathBuf,
@@ -32,8 +31,7 @@ pub(super) struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if there cannot be room for all of
-    /// them.
+    /// Creates the file, and makes room for the first step of its `length` bytes. Fails without room for all of them.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
         let announced = in_blocks(length);
         space.check_room(announced)?;
@@ -67,7 +65,7 @@ impl IncomingFile {
         self.make_room(self.announced)
     }
 
-    /// Counts the bytes up to this place as written. The caller has written them to the file.
+    /// Counts the bytes up to this place, which the caller has written to the file.
     fn adopt(&mut self, to: u64) {
         let length = to.saturating_sub(self.written);
         self.written += length;
@@ -111,34 +109,33 @@ impl Drop for IncomingFile {
     }
 }
 
-/// A blob that is being written. If it is dropped before it is committed, nothing of it stays.
+/// A blob that is being written. If it is dropped before it is committed, nothing stays.
 pub struct IncomingBlob {
     file: IncomingFile,
     verifier: ContentVerifier,
 }
 
 impl IncomingBlob {
-    /// Begins to write a blob. `length` is what the sender announces, and decides only how much room is made at the start.
+    /// Begins to write a blob. The sender announces `length`, which only decides how much room is made at the start.
     pub(super) fn create(space: &Arc<Space>, name: &ContentName, length: Option<u64>) -> io::Result<Self> {
         let file = IncomingFile::create(space, length.unwrap_or(0))?;
         Ok(Self { file, verifier: ContentVerifier::new(name) })
     }
 
-    /// Writes bytes at the end, and verifies them. Makes more room if the announced length is exceeded. After an error the
-    /// blob is as it was before the call.
+    /// Writes bytes at the end, and verifies them. Makes more room if the announced length is exceeded. An error leaves
+    /// the blob as it was.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.append(bytes)?;
         self.verifier.update(bytes);
         Ok(())
     }
 
-    /// Makes room for all announced bytes, because the caller will write them to the file in any order.
+    /// Makes room for all announced bytes, because the caller writes them in any order.
     pub fn reserve(&mut self) -> io::Result<()> {
         self.file.reserve()
     }
 
-    /// Verifies the bytes up to this place. The caller has written these bytes to the file, and must not change them any
-    /// more.
+    /// Verifies the bytes up to this place, which the caller has written and must not change any more.
     pub fn adopt(&mut self, to: u64) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(ADOPTED);
         while self.file.written < to {
@@ -167,8 +164,7 @@ impl IncomingBlob {
         &self.verifier
     }
 
-    /// Checks that the bytes are what the name says. From then on they can be served, although they are not safe on the
-    /// disk yet.
+    /// Checks that the bytes are what the name says. Then they can be served, though they are not safe on the disk yet.
     pub fn verify(self) -> Result<VerifiedBlob, WrongContent> {
         Ok(VerifiedBlob { digest: self.verifier.finish()?, file: self.file })
     }
@@ -204,7 +200,7 @@ impl VerifiedBlob {
     /// Moves the blob to its place in the store. After this call the store has the blob, even after a loss of power.
     pub fn commit(self) -> io::Result<StoredBlob> {
         let (file, length) = (self.file(), self.length());
-        // The blob counts as in use before it is in its place, so that it is not evicted in between.
+        // In use before it is in its place, so that it is not evicted in between.
         let stored = self.file.space.placed_blob(self.digest, file, length);
         self.file.place(FileName { kind: FileKind::Blob, digest: self.digest })?;
         Ok(stored)

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::digest::Digest;
 
-/// Only the owner may read files, because they can be private: other users of this host have shown no credentials for them.
+/// Only the owner may read files. They can be private, and other users of this host have shown no credentials for them.
 pub(super) const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 /// The permissions of all users but the owner.
@@ -43,7 +43,7 @@ impl FileKind {
     }
 }
 
-/// The name of a file of the store. It consists of a kind and a digest, so that no text from outside is in a path.
+/// The name of a file of the store: a kind and a digest, so that no text from outside is in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FileName {
     pub(super) kind: FileKind,
@@ -89,8 +89,7 @@ impl StoreFolder {
         self.incoming().join(format!("{}.part", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Makes the folder with [`FOLDER_MODE`]. Missing folders above it get the usual mode, because they are not the store's
-    /// own.
+    /// Makes the folder with [`FOLDER_MODE`]. Missing folders above it are not the store's, and get the usual mode.
     pub(super) fn create_root(&self) -> io::Result<()> {
         if let Some(parent) = self.0.parent() {
             fs::create_dir_all(parent)?;
@@ -106,8 +105,7 @@ impl StoreFolder {
         make_folders(&self.incoming())
     }
 
-    /// Returns a folder whose contents other users of this host can see. An older version or another program may have made
-    /// it.
+    /// Returns a folder that other users of this host can look into, such as one of an older version.
     pub(super) fn open_to_others(&self) -> io::Result<Option<PathBuf>> {
         let is_open = |path: &Path| Ok::<_, io::Error>(fs::metadata(path)?.permissions().mode() & OTHERS != 0);
         if !is_open(&self.0)? {

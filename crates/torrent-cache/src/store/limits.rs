@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Room for a file is made in steps of so many bytes, so that a sender that announces a length and sends nothing evicts
-/// little.
+/// Room for a file is made in steps of so many bytes. So a sender that only announces a length evicts little.
 pub(super) const STEP: u64 = 64 << 20;
 
 /// Bytes, or a share of the file system.

@@ -8,8 +8,7 @@
 //! FOLDER/deltas/ab/HEX               the digest of an OSTree file, by the digest of its URL
 //! FOLDER/deliveries/ab/HEX           a note that an upstream has delivered a blob or manifest, with its media type, by the
 //!                                    digest of upstream, repository, kind and digest
-//! FOLDER/torrents/ab/HEX             the torrent file of a blob that is shared, by the digest of the key under which hosts
-//!                                    share the blob
+//! FOLDER/torrents/ab/HEX             the torrent file of a shared blob, by the digest of its share key
 //! FOLDER/incoming/N.part             files that are being written
 //! ```
 //!
@@ -17,16 +16,14 @@
 //!   used, to the hour. Memory holds only sums, and the few files that are evicted next.
 //! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
 //!   leaves files in `incoming/` only, and the next process removes them.
-//! - A blob is verified when it comes. Each process verifies it again when it first reads it, because disks damage files. A
-//!   damaged blob is removed. See the module `flight`.
-//! - That the store has a file does not show that an upstream has it. A file that came from one upstream counts as another
-//!   upstream's only after that upstream has delivered it as well ([`Delivery`]). Asking about the digest is not enough,
-//!   because digests are no secret, and an upstream may say yes to any digest.
+//! - A blob is verified when it comes. Each process verifies it again before its first use, because disks damage files.
+//!   A damaged blob is removed. See the module `flight`.
+//! - A stored file does not show that an upstream has it. A file from one upstream is given out as another upstream's
+//!   only after that one has delivered it too ([`Delivery`]). Asking the other upstream is not enough: digests are no
+//!   secret, and an upstream may say yes to any digest.
 //! - Text from a client (a tag, a repository, a URL, `Accept`) is hashed, so that it never becomes part of a path.
-//! - The quota counts every file of the store in blocks of 4 KiB, and the files that are being written. Blobs that another
-//!   host has as well are evicted first, together with files that were not used for 30 days. Among these, and among the
-//!   others, the file that was not used for the longest time goes first. A blob that is being read ([`StoredBlob`]) is not
-//!   evicted. See `eviction_order.rs`.
+//! - The quota counts every file in blocks of 4 KiB, files that are being written as well. `eviction_order.rs` says
+//!   what is evicted first. A blob that is being read ([`StoredBlob`]) is not evicted.
 //! - A torrent file stays exactly as long as its blob.
 //!
 //! All calls block, so async code calls them in `spawn_blocking`.

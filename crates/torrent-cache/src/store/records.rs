@@ -54,8 +54,8 @@ pub struct TagKey<'a> {
     pub accept: &'a str,
 }
 
-/// For how many `Accept` values of a tag the manifest is kept: for the last ones that were asked for. A file for each value
-/// would let clients fill the disk.
+/// How many `Accept` values of a tag keep a manifest, the last used ones. A file for each value would let clients fill
+/// the disk.
 const ACCEPTS: usize = 16;
 
 /// The manifest that a tag meant when the upstream was asked last.
@@ -103,7 +103,7 @@ impl TagLine {
 }
 
 impl Delivery {
-    /// Returns the name of a delivery's file. A blob and a manifest of one digest are two deliveries, because only
+    /// Returns the name of a delivery's file. A blob and a manifest of one digest have two files, because only
     /// manifests have a media type.
     fn name(&self, kind: &str) -> FileName {
         let digest = digest_of(&[&self.upstream, &self.repository, kind, &self.digest.hex()]);
@@ -116,8 +116,8 @@ const BLOB: &str = "blob";
 const MANIFEST: &str = "manifest";
 
 impl BlobStore {
-    /// Stores a manifest that an upstream has delivered. An error of the kind `InvalidInput` means that its digest or its
-    /// media type is wrong.
+    /// Stores a manifest that an upstream has delivered. Fails with `InvalidInput` if its digest or media type is
+    /// wrong.
     pub fn put_manifest(&self, delivery: &Delivery, manifest: &CachedManifest) -> io::Result<()> {
         if Digest::of(&manifest.bytes) != delivery.digest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a manifest with another digest"));
@@ -127,8 +127,7 @@ impl BlobStore {
         self.put(delivery.name(MANIFEST), format!("{media_type}\n").as_bytes())
     }
 
-    /// Returns a manifest, if this upstream has delivered it. The call counts as a use of the manifest. A damaged manifest
-    /// is removed, and the result is `None`.
+    /// Returns a manifest, if this upstream has delivered it. The call counts as a use. Removes a damaged manifest.
     pub fn manifest(&self, delivery: &Delivery) -> io::Result<Option<CachedManifest>> {
         let media_type = self.read(delivery.name(MANIFEST), |record| {
             Some(std::str::from_utf8(record).ok()?.strip_suffix('\n')?.to_owned())
@@ -144,13 +143,13 @@ impl BlobStore {
         self.put(delivery.name(BLOB), b"\n")
     }
 
-    /// Returns whether this upstream has delivered this blob. The blob itself may have been evicted since.
+    /// Returns whether this upstream has delivered this blob, even if the blob was evicted since.
     pub fn is_delivered(&self, delivery: &Delivery) -> io::Result<bool> {
         Ok(self.read(delivery.name(BLOB), |record| (record == b"\n").then_some(()))?.is_some())
     }
 
-    /// Stores which manifest a tag means now. If two calls for one tag run at the same time, one of them can be lost. The
-    /// next client that sends its `Accept` then costs one request to the upstream more.
+    /// Stores which manifest a tag means now. Of two calls for one tag at once, one can be lost. That costs one more
+    /// request to the upstream.
     pub fn put_tag(&self, key: &TagKey<'_>, tag: &TagEntry) -> io::Result<()> {
         line(&tag.media_type)?;
         let newest = TagLine { accepted: key.accepted(), entry: tag.clone() };
@@ -181,8 +180,8 @@ impl BlobStore {
         self.read(delta_name(url), |record| std::str::from_utf8(record).ok()?.trim_end().parse().ok())
     }
 
-    /// Stores the torrent file of a blob by the key under which hosts share the blob. The file stays as long as the blob.
-    /// Returns whether the store still has the blob; if not, the torrent file is not stored.
+    /// Stores the torrent file of a blob by its share key, for as long as the blob stays. Returns `false`, and keeps
+    /// nothing, if the blob is gone.
     pub fn put_torrent(&self, key: &str, torrent: &StoredTorrent) -> io::Result<bool> {
         let (name, head) = (torrent_name(key), format!("{}\n", torrent.digest));
         self.put(name, &[head.as_bytes(), &torrent.file].concat())?;
@@ -227,7 +226,7 @@ impl BlobStore {
         file.place(name)
     }
 
-    /// Reads a whole record. A record that `parse` does not understand is removed, so that it is fetched again.
+    /// Reads a whole record. Removes a record that `parse` does not understand, so that it is fetched again.
     fn read<T>(&self, name: FileName, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
         let Some((file, _)) = self.space.open_file(name)? else { return Ok(None) };
         let mut record = Vec::new();

@@ -118,13 +118,11 @@ impl Drop for InUse {
 pub(super) struct Space {
     pub(super) folder: StoreFolder,
     limits: StoreLimits,
-    /// The lock of the sums. Threads that serve clients take it too, so no thread may hold it while it asks the disk for
-    /// anything slow.
+    /// The lock of the sums. Threads that serve clients take it too, so no thread may do slow disk work under it.
     ///
-    /// Three renames happen under the lock, because a file and its part of the sums must come and go in one step. Otherwise
-    /// a walk through the folder could see a file that is not in the sums, or miss a file that is, and would make right
-    /// sums wrong. The lock also keeps a reader from opening a file between the check that the file is not in use and its
-    /// eviction.
+    /// Three renames happen under the lock, so that a file and its part of the sums come and go in one step. Otherwise
+    /// a walk through the folder could see a file that the sums lack, or miss one that they have, and would spoil the
+    /// sums. The lock also keeps readers from opening a file after eviction has found it unused.
     pub(super) taken: Mutex<TakenSpace>,
     /// The next files to evict; the first to go is the last of the list. Only a thread that evicts holds this lock.
     pub(super) candidates: Mutex<Vec<EvictionCandidate>>,
@@ -154,8 +152,8 @@ impl MeasuredDisk {
     }
 }
 
-/// Decides whether there is room for `bytes` more. The bytes that were written since the disk was measured are subtracted
-/// from its measured free room, like the bytes that are yet to be written.
+/// Decides whether there is room for `bytes` more. The measured free room does not know what was written since, so
+/// those bytes are subtracted too.
 fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes: u64) -> Room {
     let MeasuredDisk { disk, written, .. } = measured;
     let quota = limits.quota.of(disk.total);
@@ -254,8 +252,8 @@ impl Space {
         }
     }
 
-    /// Checks the size of one file: at most half of the quota, so that the file does not evict everything else. In a very
-    /// small store it may be larger, up to 64 MiB.
+    /// Refuses a file larger than half of the quota, which would evict too much else. In a very small store it may have
+    /// up to 64 MiB.
     pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
         let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
         if bytes > (quota / 2).max(STEP) {
@@ -284,7 +282,7 @@ impl Space {
         }
     }
 
-    /// Measures the file system. This can take long on a disk that is busy or far away, so the lock is not held meanwhile.
+    /// Measures the file system. A busy or remote disk can take long, so call this without the lock.
     fn measure(&self) -> io::Result<MeasuredDisk> {
         let (written, changes) = {
             let taken = self.taken.lock();
@@ -319,8 +317,7 @@ impl Space {
             }
         }
         {
-            // Under the lock, because two threads can store one blob at the same time, and the sums must lose the file that
-            // is replaced.
+            // Under the lock: two threads can store one blob at once, and the sums must lose the file that is replaced.
             let mut taken = self.taken.lock();
             let replaced = fs::metadata(&path).ok().map(|metadata| metadata.len());
             fs::rename(from, &path)?;
@@ -333,7 +330,7 @@ impl Space {
         sync_folder(parent)
     }
 
-    /// Returns a blob that is about to be placed, as in use. `file` is open for writing, but only reads follow.
+    /// Returns a blob, in use, that is about to be placed. `file` is open for writing, but only reads follow.
     pub(super) fn placed_blob(self: &Arc<Self>, digest: Digest, file: Arc<File>, length: u64) -> StoredBlob {
         StoredBlob { file, length, in_use: Arc::new(self.in_use(digest, in_blocks(length))) }
     }

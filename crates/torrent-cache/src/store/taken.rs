@@ -17,19 +17,16 @@ pub(super) struct TakenSpace {
     /// Bytes of complete files.
     pub(super) stored: u64,
     pub(super) blobs: u64,
-    /// Counts the files that came and went. A walk compares the count before and after it, because its sums are right only
-    /// if no file came or went meanwhile.
+    /// Counts the files that came and went. If it changes during a walk, the walk's sums are not right.
     pub(super) changes: u64,
     /// Bytes that are reserved for files in `incoming/`, written or not.
     pub(super) reserved: u64,
     /// The part of `reserved` that is not on the disk yet.
     pub(super) unwritten: u64,
-    /// Bytes that were written since the store was opened. The difference to an earlier value is what was written since the
-    /// disk was measured.
+    /// Bytes written since the store was opened. The difference to an earlier value is what was written since then.
     pub(super) written: u64,
     pub(super) in_use: HashMap<Digest, BlobUsers>,
-    /// The blobs whose bytes this process has verified. Blobs of an earlier process are not here, because a disk can damage
-    /// files.
+    /// The blobs that this process has verified. Those of an earlier process do not count, because disks damage files.
     pub(super) verified: HashSet<Digest>,
     /// Files that were removed to make room.
     pub(super) evictions: u64,
@@ -37,8 +34,8 @@ pub(super) struct TakenSpace {
     pub(super) elsewhere: HashSet<Digest>,
     /// Whether a blob was added to `elsewhere` since the last walk for files to evict.
     pub(super) elsewhere_grew: bool,
-    /// The blob of each torrent file, by the torrent file's name. It lacks the torrent files that this process has neither
-    /// read nor written.
+    /// The blob of each torrent file, by the torrent file's name. Only torrent files that this process has read or
+    /// written.
     pub(super) torrents: HashMap<Digest, Digest>,
 }
 

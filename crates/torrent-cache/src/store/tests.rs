@@ -188,15 +188,14 @@ fn what_the_tracker_says_after_the_walk_counts() {
     blobs.iter().zip([50, 40, 30, 20]).for_each(|(digest, hours)| age(&folder, digest, hours));
     let there = || blobs.map(|digest| is_stored(&folder, &digest));
     store.set_elsewhere(blobs[2], true);
-    // The walk's candidates are the third and the fourth blob, and then the others in order of age. After the walk, the
-    // fourth becomes a last copy.
+    // The walk chooses the third and the fourth blob, then the others by age. Then the fourth becomes a last copy.
     store.set_elsewhere(blobs[3], true);
     make_room(&store, 1);
     assert_eq!(there(), [true, true, false, true]);
     store.set_elsewhere(blobs[3], false);
     make_room(&store, 2);
     assert_eq!(there(), [false, true, false, true]);
-    // The walk's next candidate is the second blob. The fourth goes before it, because another host has the fourth again.
+    // The walk's next candidate is the second blob. The fourth goes first, because another host has it again.
     store.set_elsewhere(blobs[3], true);
     make_room(&store, 3);
     assert_eq!(there(), [false, true, false, false]);
@@ -387,7 +386,7 @@ fn a_blob_that_is_read_is_not_evicted() {
     age(&folder, &a.0, 9);
     age(&folder, &b.0, 5);
     let reader = store.find(&a.0).unwrap().unwrap();
-    // The look-up has made `a` the newest blob. Here `a` becomes the oldest again, so only the reader protects it.
+    // The look-up made `a` the newest blob. Now it is the oldest again, so only the reader protects it.
     age(&folder, &a.0, 9);
     let committed = put(&store, &c.1);
     assert_eq!([&a, &b, &c].map(|blob| is_stored(&folder, &blob.0)), [true, false, true]);
@@ -579,8 +578,7 @@ fn manifests_are_kept_with_their_media_type() {
     assert_eq!(store.manifest(&here).unwrap(), None);
     store.put_manifest(&here, &manifest).unwrap();
     assert_eq!(store.manifest(&here).unwrap(), Some(manifest.clone()));
-    // For another upstream, the store has the manifest only after that upstream has delivered it, and with its own media
-    // type.
+    // Another upstream's manifest is there only once that upstream has delivered it, with its own media type.
     let there = delivery("b", digest);
     assert_eq!(store.manifest(&there).unwrap(), None);
     store.put_manifest(&there, &cached("text/html", &bytes)).unwrap();

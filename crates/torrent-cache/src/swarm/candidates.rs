@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// The most addresses that are kept for one torrent.
 const MAX_CANDIDATES: usize = 200;
-/// The pause before an address is dialled again after its first failure. Each further failure doubles the pause.
+/// The pause before an address is dialled again after its first failure. Each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause before an address is dialled again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -25,8 +25,8 @@ struct Candidate {
 }
 
 impl PeerCandidates {
-    /// Adds an address that the tracker named. If the address failed before, its pause becomes as short as after the
-    /// first failure, because the tracker says that the peer is there.
+    /// Adds an address that the tracker named. A longer pause falls back to the first one, because the tracker says
+    /// that the peer is there.
     pub(super) fn add(&mut self, address: SocketAddr, now: Instant) {
         if self.0.len() < MAX_CANDIDATES || self.0.contains_key(&address) {
             let candidate = self.0.entry(address).or_insert(Candidate { failures: 0, due: Some(now) });
@@ -35,8 +35,7 @@ impl PeerCandidates {
         }
     }
 
-    /// Takes up to `count` addresses that are to be dialled now. They count as being dialled until [`Self::ended`] is
-    /// called.
+    /// Takes up to `count` addresses that are due. They are not due again before [`Self::ended`].
     pub(super) fn take_due(&mut self, count: usize, now: Instant) -> Vec<SocketAddr> {
         let due = self.0.iter_mut().filter(|(_, candidate)| candidate.due.is_some_and(|due| due <= now));
         due.take(count)
@@ -47,7 +46,7 @@ impl PeerCandidates {
             .collect()
     }
 
-    /// Schedules the next dial of this address, because its connection has ended or could not be opened.
+    /// Schedules the next dial of an address whose connection ended or could not be opened.
     pub(super) fn ended(&mut self, address: SocketAddr, now: Instant) {
         if let Some(candidate) = self.0.get_mut(&address) {
             let pause = FIRST_PAUSE.saturating_mul(1 << candidate.failures.min(10)).min(LONGEST_PAUSE);

@@ -4,9 +4,9 @@
 //! SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so that no
 //! peer is asked for it.
 //!
-//! The *prefix* is the part of the file from the first byte to the first gap. The owner reads and hashes the prefix while
-//! it grows, so no byte of the prefix may change. Therefore a piece that is there is never written again. A piece that
-//! the upstream has begun keeps the upstream's bytes, even if a peer delivers the rest.
+//! The *prefix* is the file up to the first gap. The owner reads and hashes the prefix while it grows, so its bytes
+//! must not change. Therefore a piece that is there is never written again. A piece that the upstream has begun keeps
+//! the upstream's bytes, even if a peer delivers the rest.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -31,8 +31,8 @@ pub struct SharedContent {
     file: Arc<File>,
     shape: PieceShape,
     state: Mutex<ContentState>,
-    /// Held while bytes are written, so that peers' pieces and the upstream's bytes are not written at once. Only threads
-    /// that may block take this lock.
+    /// Held while bytes are written: a piece of a peer and bytes of the upstream must not mix. Only threads that may
+    /// block take this lock.
     writing: Mutex<()>,
     progress: watch::Sender<ContentProgress>,
     _keeps: Box<dyn Any + Send + Sync>,
@@ -108,8 +108,8 @@ pub enum PieceFault {
 }
 
 impl PieceShape {
-    /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if there
-    /// would be more pieces than 32-bit numbers can name, because peers use such numbers.
+    /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if the
+    /// pieces outnumber 32-bit numbers, which peers use.
     pub fn new(length: u64, piece_length: u32) -> Option<Self> {
         let count = u32::try_from(length.checked_add(u64::from(piece_length) - 1)?.checked_div(piece_length.into())?);
         Some(Self { length, piece_length, count: count.ok()? })
@@ -133,7 +133,7 @@ impl PieceShape {
 }
 
 impl SharedContent {
-    /// Makes a content without pieces. `hashes` holds the piece hashes that are known already, from the first piece on.
+    /// Makes a content without pieces. `hashes` holds the known piece hashes, from the first piece on.
     pub fn new(file: Arc<File>, shape: PieceShape, hashes: Vec<PieceHash>) -> Self {
         let mut known: Vec<_> = hashes.into_iter().take(shape.count as usize).map(Some).collect();
         let progress = ContentProgress { hashes: number(known.len()), ..ContentProgress::default() };
@@ -141,7 +141,7 @@ impl SharedContent {
         Self::with(file, shape, PieceSet::empty(shape.count), known, progress)
     }
 
-    /// Makes the content of a complete, verified file. The content holds `keeps`, which keeps the file on disk.
+    /// Makes the content of a complete, verified file. It holds `keeps`, which keeps the file on disk.
     pub fn complete(file: Arc<File>, shape: PieceShape, keeps: impl Send + Sync + 'static) -> Self {
         let progress = ContentProgress { prefix: shape.length, pieces: shape.count, ..ContentProgress::default() };
         Self { _keeps: Box::new(keeps), ..Self::with(file, shape, PieceSet::full(shape.count), Vec::new(), progress) }
@@ -178,7 +178,7 @@ impl SharedContent {
         self.shape
     }
 
-    /// Returns the file. Only the prefix and the pieces that are there can be read from it.
+    /// Returns the file. Read only the prefix and the pieces that are there.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
@@ -208,7 +208,7 @@ impl SharedContent {
         self.state.lock().have.contains(piece)
     }
 
-    /// Returns the pieces that are there now, and the number that makes [`Self::since`] return only later ones.
+    /// Returns the pieces that are there. With the number, [`Self::since`] returns only later ones.
     pub fn have(&self) -> (PieceSet, usize) {
         let state = self.state.lock();
         (state.have.clone(), state.log.len())
@@ -242,7 +242,7 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Forgets the hash of a piece, because the upstream has sent other bytes. Then no peer is asked for the piece.
+    /// Forgets the hash of a piece, because the upstream has sent other bytes. No peer is asked for it any more.
     pub fn distrust(&self, piece: u32) {
         let mut state = self.state.lock();
         if let Some(hash) = state.hashes.get_mut(piece as usize)
@@ -260,8 +260,8 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Calls `choose` with two things: a function that tells whether peers may be asked for a piece, and whether a piece is claimed
-    /// for the upstream. Peers may be asked for a piece that is missing, is not claimed, and has a known hash.
+    /// Calls `choose` with a function that tells whether peers may be asked for a piece, and with whether a piece is
+    /// claimed for the upstream. Peers may be asked for a missing, unclaimed piece with a known hash.
     pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool, bool) -> T) -> T {
         let state = self.state.lock();
         let may = |piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some();
@@ -294,8 +294,8 @@ impl SharedContent {
         Ok(true)
     }
 
-    /// Claims a piece for the upstream, in place of the piece that was claimed before. Returns the offset in the blob of the
-    /// piece's first missing byte. Returns `None`, and changes no claim, if the piece is there.
+    /// Claims a piece for the upstream; an earlier claim ends. Returns the offset in the blob of the piece's first
+    /// missing byte. Returns `None`, and changes no claim, if the piece is there.
     pub fn claim(&self, piece: u32) -> Option<u64> {
         let mut state = self.state.lock();
         if state.have.contains(piece) {
@@ -306,15 +306,15 @@ impl SharedContent {
         Some(self.shape.start(piece) + u64::from(written))
     }
 
-    /// Ends the claim, because the upstream delivers no more. From now on peers may be asked for the piece.
+    /// Ends the claim, because the upstream delivers no more. Peers may be asked for the piece again.
     pub fn give_up_claim(&self) {
         self.state.lock().claimed = None;
     }
 
-    /// Writes bytes of the claimed piece, which the upstream delivers. `offset` is the place of the first byte in the
-    /// blob. Bytes beyond the piece's end are not taken, and bytes that are there already are not written again. Returns
-    /// how many of the given bytes are there now. The number is 0 if no piece is claimed, if bytes before the given ones
-    /// are missing, or if a peer has delivered the piece. Blocks on the disk.
+    /// Writes the upstream's bytes of the claimed piece. `offset` is the place of the first byte in the blob. Bytes
+    /// beyond the piece's end are not taken, and bytes that are there are not written again. Returns how many of the
+    /// given bytes are there now: 0 if no piece is claimed, if earlier bytes are missing, or if a peer has delivered
+    /// the piece. Blocks on the disk.
     pub fn append(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let _writing = self.writing.lock();
         let (piece, written) = {

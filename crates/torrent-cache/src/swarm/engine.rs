@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 const MAX_DIALS: usize = 16;
 /// The most blobs that are opened at once. Opening a blob may read all of it, to verify it.
 const MAX_OPENING: usize = 2;
-/// The pause after a connection could not be accepted, usually because file descriptors have run out.
+/// The pause after a connection could not be accepted, usually because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a host stays banned after it sent wrong bytes or wrong piece hashes.
 const BAN: Duration = Duration::from_mins(10);
@@ -57,8 +57,7 @@ pub(super) struct NewTorrent {
     pub(super) status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
 }
 
-/// Identifies a membership. Memberships in one torrent can follow each other, so the info-hash alone does not identify
-/// one.
+/// Identifies a membership. One torrent can have several in turn, so the info-hash alone does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MembershipKey {
     pub(super) info_hash: InfoHash,
@@ -83,7 +82,7 @@ struct KeptTorrent {
     /// The owner's membership. `None` if the torrent was opened because a peer asked for it.
     membership: Option<MembershipKey>,
     candidates: PeerCandidates,
-    /// Since when the torrent has had no peer. `None` if the torrent has an owner, because the owner removes it.
+    /// Since when the torrent has had no peer. `None` if it has an owner, who removes it.
     unused: Option<Instant>,
 }
 
@@ -159,8 +158,7 @@ impl SwarmEngine {
             SwarmCommand::Claim { key, anything, offset } => {
                 let torrent = self.member(key);
                 let claimed = torrent.as_ref().map(|torrent| torrent.claim(anything)).ok_or(SwarmEnded);
-                // The owner may have stopped waiting for the answer. Then the claim must not keep peers from delivering
-                // the piece.
+                // If the owner has stopped waiting, its claim must not keep peers from delivering the piece.
                 if let (Err(_), Some(torrent)) = (offset.send(claimed), torrent) {
                     torrent.content.give_up_claim();
                 }
@@ -179,8 +177,7 @@ impl SwarmEngine {
         before.inspect(|before| before.torrent.close());
     }
 
-    /// Returns the torrent of a membership. Returns `None` if the membership has ended or another one has taken its
-    /// place.
+    /// Returns the torrent of a membership, or `None` if the membership has ended or another has replaced it.
     fn member(&self, key: MembershipKey) -> Option<Rc<SwarmTorrent>> {
         let torrents = self.torrents.borrow();
         let kept = torrents.get(&key.info_hash).filter(|kept| kept.membership == Some(key));
@@ -235,8 +232,8 @@ impl SwarmEngine {
 
     /// Opens a blob that is on disk, because a peer asks for its torrent.
     async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
-        // Opening a blob for the first time may read all of it, so other peers that ask for the blob wait here. Few blobs
-        // are opened at once, so that the disk threads can serve other torrents too.
+        // A first opening may read the whole blob, so other peers that ask for it wait here. Few blobs are opened at
+        // once, so that the disk threads can serve other torrents too.
         while self.opening.borrow().contains(&info_hash) || self.opening.borrow().len() >= MAX_OPENING {
             self.opened.notified().await;
         }

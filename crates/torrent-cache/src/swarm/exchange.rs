@@ -38,8 +38,8 @@ impl SwarmTorrent {
             PeerMessage::Choke => {
                 peer.is_choking = true;
                 peer.asked.clear();
-                // Other peers are asked at the next tick and not now. Otherwise a peer that chokes again and again would
-                // keep this host busy.
+                // Other peers are asked only at the next tick. Otherwise a peer that chokes again and again would keep
+                // this host busy.
                 self.with_picker(state, |picker| picker.release(number));
             }
             PeerMessage::Unchoke => {
@@ -190,15 +190,15 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Handles a piece with wrong bytes. If one host sent the whole piece, the host is banned or doubted, and its
-    /// connections end. If several hosts sent blocks of the piece, one peer alone is asked for it next time.
+    /// Handles a wrong piece. If one host sent it whole, bans or doubts the host and ends its connections. Unless a
+    /// host was banned, one peer alone is asked for the piece next time.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
         state.is_wary = true;
         let leader = state.leader.map(|leader| leader.ip());
         match givers {
-            // The leader's hash can be wrong instead of the bytes, so the host is refused until the leader changes, and
-            // not banned.
+            // The leader's hash can be wrong instead of the bytes. So the host is only refused until the leader
+            // changes.
             [giver] if self.is_forming && leader != Some(*giver) => {
                 state.picker.suspect(piece);
                 state.picker.discard(*giver);
@@ -226,8 +226,7 @@ impl SwarmTorrent {
             else {
                 return;
             };
-            // The first piece has the link for itself until the client gets its first byte, so no other piece is
-            // requested yet.
+            // The first piece has the link for itself, so that the client gets its first byte early.
             if progress.prefix == 0 && !peer.asked.is_empty() {
                 return;
             }
@@ -285,7 +284,7 @@ impl SwarmTorrent {
         }
         let is_complete = self.content.is_complete();
         for (piece, _) in &new {
-            // No peer has the piece, so it came from the upstream. Then one peer gets the turn for it.
+            // No peer has the piece, so it came from the upstream. One peer gets the turn for it.
             if !is_complete && state.picker.availability(*piece) == 0 {
                 let peers = state.peers.values().filter(|peer| !peer.is_slow).map(|peer| peer.number);
                 state.turns.choose(*piece, peers, now);
@@ -324,7 +323,7 @@ impl SwarmTorrent {
 }
 
 impl TorrentState {
-    /// Records that a piece was right. If one host sent the whole piece, its peers count as proven.
+    /// Records a right piece. If one host sent all of it, that host's peers count as proven.
     fn prove(&mut self, givers: &[IpAddr]) {
         let [giver] = givers else { return };
         for peer in self.peers.values().filter(|peer| peer.address.ip() == *giver) {
@@ -332,8 +331,8 @@ impl TorrentState {
         }
     }
 
-    /// Returns whether the peer has given no right piece yet, but another peer has given one and can give this piece. All peers
-    /// are trusted as long as none has given a reason not to be.
+    /// Returns whether the peer has given no right piece yet, but a proven peer can give this piece. Before any peer
+    /// has sent wrong bytes, or nothing in time, no peer is a stranger.
     fn is_stranger(&self, number: PeerNumber, piece: u32) -> bool {
         let gives = |peer: &ConnectedPeer| peer.has.contains(piece) && !peer.is_choking && !peer.is_slow;
         self.is_wary
@@ -342,8 +341,8 @@ impl TorrentState {
     }
 
     /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first
-    /// piece, if several peers have it, or if it is late. If every host always requested the next piece of the stream
-    /// first, all hosts would ask one peer for the same piece, and would have no pieces to give each other.
+    /// piece, if several peers have it, or if it is late. If it always came first, all hosts would ask one peer for the
+    /// same piece, and would have nothing to swap.
     fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
         if self.head.0 != piece {
             self.head = (piece, now);
@@ -366,8 +365,7 @@ fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
         | PeerMessage::Bitfield(_) => 1,
         // This host answers an extension handshake with all piece hashes that it knows.
         PeerMessage::Extended { id: EXTENSION_HANDSHAKE_ID, .. } => 20,
-        // Requests and blocks have their own limits. Piece hashes are no noise, because a peer sends them for each new
-        // piece.
+        // Requests and blocks have their own limits. Piece hashes are no noise: a peer sends them for each new piece.
         PeerMessage::Request(_) | PeerMessage::Cancel(_) | PeerMessage::Piece { .. } | PeerMessage::Extended { .. } => {
             0
         }

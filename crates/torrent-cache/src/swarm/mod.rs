@@ -2,11 +2,11 @@
 //!
 //! [`PeerSwarm`] runs a thread that holds all connections to other hosts. The owner of the swarm joins a torrent with a
 //! [`SharedContent`], names the addresses of peers, and watches how the content grows. The owner does not join torrents
-//! of complete blobs: the thread opens such a blob through the [`SeedCatalogue`] when a peer asks for its torrent.
+//! of complete blobs. The thread opens such a blob through the [`SeedCatalogue`] when a peer asks for its torrent.
 //!
-//! There is no DHT and no peer exchange, because the tracker names the peers. There is no uTP and no encryption, because
-//! all peers are in one network. The swarm chokes no peer, so each peer gets the blocks that it requests. The limits are
-//! constants in `engine.rs`, `torrent.rs` and `outbox.rs`.
+//! There is no DHT and no peer exchange, because the tracker names the peers. There is no uTP and no encryption,
+//! because all peers are in one network. The swarm chokes no peer. The limits are constants in `engine.rs`,
+//! `torrent.rs` and `outbox.rs`.
 
 mod candidates;
 mod connection;
@@ -113,8 +113,8 @@ impl PeerSwarm {
         self.counters.sample()
     }
 
-    /// Joins a torrent until the returned value is dropped. With `is_forming` the blob has no torrent file yet. Then this
-    /// host learns piece hashes from the leader and passes them on to peers. Returns `None` if the thread has ended.
+    /// Joins a torrent until the returned value is dropped. `is_forming`: the blob has no torrent file yet, and this
+    /// host learns piece hashes from the leader and passes them on. Returns `None` if the thread has ended.
     pub async fn join(
         self: &Arc<Self>,
         info_hash: InfoHash,
@@ -133,7 +133,7 @@ impl PeerSwarm {
         self.send(SwarmCommand::Ban(ip));
     }
 
-    /// Sends a command to the thread. An error means that the thread has ended, so the command has nothing to act on.
+    /// Sends a command to the thread. If the thread has ended, the command has nothing to act on.
     fn send(&self, command: SwarmCommand) {
         let _ = self.commands.send(command);
     }
@@ -164,9 +164,9 @@ impl SwarmMembership {
         self.add_peers(leader.into_iter().collect());
     }
 
-    /// Claims the next piece for the upstream, so that no peer is asked for it. The piece is one that no peer can deliver
-    /// and that is not under way. With `anything`, it can also be a piece that a peer has. Returns the offset in the blob
-    /// of the piece's first missing byte, or `None` if no piece can be claimed now.
+    /// Claims the next piece for the upstream, so that no peer is asked for it: one that is not under way, and that no
+    /// peer can deliver. With `anything`, peers may have it. Returns the offset in the blob of the piece's first
+    /// missing byte, or `None` if no piece can be claimed now.
     ///
     /// # Errors
     /// Another membership has taken the place of this one, or the thread has ended.
@@ -188,7 +188,7 @@ impl Drop for SwarmMembership {
     }
 }
 
-/// Binds the first free port of a range. The socket takes IPv6 and IPv4, or IPv4 alone where the system has no IPv6.
+/// Binds the first free port of a range, for IPv6 and IPv4, or for IPv4 alone where the system has no IPv6.
 fn bind(ports: RangeInclusive<u16>) -> io::Result<std::net::TcpListener> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in ports {

@@ -13,10 +13,9 @@ use super::outbox::PeerOutbox;
 use super::picker::{PeerNumber, PieceClaimant};
 use crate::peer_wire::{BlockRequest, PeerMessage, PieceSet};
 
-/// A peer is slow after it has sent none of the requested blocks for this long. Then other peers are asked for its
-/// pieces.
+/// A peer that sends none of the requested blocks for this long is slow. Other peers are then asked for its pieces.
 const SILENCE: Duration = Duration::from_millis(600);
-/// The connection to a slow peer ends when the peer has sent no requested block for this long.
+/// The connection ends when a slow peer has sent no requested block for this long.
 const SLOW_FOR: Duration = Duration::from_secs(20);
 /// The connection ends when the peer has sent nothing at all for this long. Clients send something every two minutes.
 const IDLE: Duration = Duration::from_secs(150);
@@ -24,13 +23,13 @@ const IDLE: Duration = Duration::from_secs(150);
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// A peer is asked for another piece when at most this many requested blocks have not come: half of a piece.
 const LOW_WATER: usize = 16;
-/// The same for another program that has given a right piece. Some programs answer requests only from time to time:
-/// Transmission does it each half second.
+/// The same for another program that has given a right piece. Some answer requests only now and then: Transmission does
+/// so each half second.
 const LOW_WATER_OF_OTHERS: usize = 128;
-/// The most blocks that a peer may send without a request. With more the connection ends.
+/// The most blocks that a peer may send without a request. More end the connection.
 const MAX_UNWANTED: u32 = 512;
-/// The most noise that a peer may make. With more the connection ends. Noise counts messages that a client needs to send
-/// only a few times a minute.
+/// The most noise that a peer may make. More ends the connection. Noise counts messages that clients need only a few
+/// times a minute.
 const MAX_NOISE: u32 = 1000;
 /// A peer with less noise than this gets requests as soon as it unchokes this host. Other peers wait for the next tick.
 const QUIET: u32 = 50;
@@ -138,7 +137,7 @@ impl ConnectedPeer {
         }
     }
 
-    /// Withdraws the requests for a piece, because the peer need not deliver it any more.
+    /// Withdraws the requests for a piece that the peer need not deliver any more.
     pub(super) fn cancel(&mut self, piece: u32, now: Instant) {
         let gone: Vec<_> = self.asked.extract_if(|block| block.piece == piece).collect();
         for block in gone {
@@ -156,7 +155,7 @@ impl ConnectedPeer {
         was_asked
     }
 
-    /// Counts a block that was not requested. Returns whether the peer has sent too many of them.
+    /// Counts a block without a request. Returns whether the peer has sent too many.
     pub(super) fn is_flooding(&mut self) -> bool {
         self.unwanted += 1;
         self.unwanted > MAX_UNWANTED

@@ -1,6 +1,6 @@
 //! Which piece a peer is asked for, and which pieces are under way.
 //!
-//! A peer is asked for whole pieces, one or two at a time. Pieces are requested in this order:
+//! A peer is asked for whole pieces, one or two at a time, in this order:
 //!
 //! 1. The piece that a client waits for.
 //! 2. Pieces that are this host's *own*. A hash of host and piece assigns each piece to one of the hosts that lack it. So
@@ -8,9 +8,9 @@
 //! 3. Pieces that other hosts have fetched, the rarest first.
 //! 4. Other hosts' own pieces that only seeds have yet.
 //!
-//! A second peer is asked for a piece under way only in two cases: when all missing pieces are under way, and when a
-//! client has waited for the piece for too long. In the second case a proven peer takes the piece over from peers that
-//! are not proven. A peer is proven when it has given a right piece.
+//! A second peer is asked for a piece under way when all missing pieces are under way, or when a client has waited for
+//! the piece for too long. In the second case a *proven* peer takes the piece over from peers that are not proven. A
+//! peer is proven once it has given a right piece.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -21,14 +21,14 @@ use tracker_protocol::PeerId;
 
 use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
-/// After this time a second peer is asked for the piece that a client waits for, or takes the piece over.
+/// After this time a second peer is asked for the piece that a client waits for, or takes it over.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// The same as long as no peer has given a right piece.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// The most peers that are asked for one piece at once.
 const MAX_ASKED: usize = 3;
 
-/// The most pieces that one choice compares. So a choice takes less than a millisecond even in the largest torrents.
+/// The most pieces that one choice compares. This keeps a choice below a millisecond in the largest torrents.
 const MAX_COMPARED: usize = 4096;
 
 /// A host to which pieces can be assigned: a hash of its peer id.
@@ -59,8 +59,8 @@ pub(super) type PeerNumber = u64;
 pub(super) struct PiecePicker {
     availability: Vec<u32>,
     under_way: HashMap<u32, PieceUnderWay>,
-    /// Pieces that had wrong bytes from several peers. One peer alone is asked for such a piece, so that wrong bytes tell
-    /// which host sends them.
+    /// Wrong pieces of several hosts, or of a doubted host. One peer alone is asked for each next time, so that wrong
+    /// bytes show their sender.
     suspects: HashSet<u32>,
     /// Peers that have given a right piece.
     proven: HashSet<PeerNumber>,
@@ -107,16 +107,16 @@ pub(super) struct Choice<'a> {
     pub now: Instant,
     /// Whether there is memory for another piece.
     pub has_room: bool,
-    /// Whether the host takes its own pieces from the blob's end on. It does so while the upstream delivers the blob from its
-    /// beginning on, because both would bring the same pieces otherwise. It also does so with a stranger: a client waits for
-    /// the pieces at the beginning, and a stranger may never deliver them.
+    /// Whether the host takes its own pieces from the blob's end on. While the upstream delivers the blob from its
+    /// beginning, both would bring the same pieces otherwise. From a stranger, the host takes the end too: a client
+    /// waits for the beginning, and the stranger may deliver nothing.
     pub from_end: bool,
 }
 
 /// What became of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TakenBlock {
-    /// The block was thrown away: its piece is not under way, the block does not fit, or the block has come before.
+    /// The block was thrown away: its piece is not under way, it does not fit, or it came before.
     Unwanted,
     /// The block was kept. Its piece still lacks blocks.
     Kept,
@@ -174,8 +174,7 @@ impl PiecePicker {
         self.under_way.len()
     }
 
-    /// Chooses a piece for a peer, and returns the requests for the missing blocks of the piece. `length_of` tells the
-    /// length of a piece.
+    /// Chooses a piece for a peer, and returns requests for its missing blocks. `length_of` gives a piece's length.
     pub(super) fn pick(&mut self, choice: &Choice<'_>, length_of: impl Fn(u32) -> u32) -> Vec<BlockRequest> {
         let Some(piece) = self.choose(choice) else { return Vec::new() };
         let length = length_of(piece);
@@ -251,10 +250,9 @@ impl PiecePicker {
             .map(|(_, _, piece)| piece)
     }
 
-    /// Returns the rank of a piece. The piece with the lowest rank is requested first. The rank compares whose piece it
-    /// is, and then how many peers have the piece. Equally rare own pieces are requested in order, so that all hosts
-    /// together get the blob roughly in order. Among equally rare pieces of other hosts chance decides, so that not all
-    /// hosts ask the same peer.
+    /// Returns the rank of a piece: the lowest first, in the order of the module's list. Equally rare own pieces go in
+    /// order, so that all hosts together get the blob roughly in order. Among equally rare pieces of other hosts chance
+    /// decides, so that not all hosts ask the same peer.
     fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {
         let own = choice.own.share(piece);
         let lacking = choice.rivals.iter().filter(|(_, has)| !has.contains(piece));
@@ -274,8 +272,8 @@ impl PiecePicker {
             })
     }
 
-    /// Returns whether this peer may take a piece over: it is proven, and no peer that was asked for the piece is.
-    /// Otherwise hostile peers could hold a piece by sending it slowly or wrong, one after the other.
+    /// Returns whether this peer is proven, and no peer that was asked for the piece is. Without takeovers, hostile
+    /// peers could hold a piece one after the other, by sending it slowly or wrong.
     fn may_take_over(&self, peer: PeerNumber, piece: u32) -> bool {
         self.proven.contains(&peer)
             && self.under_way.get(&piece).is_some_and(|under_way| {
@@ -283,18 +281,15 @@ impl PiecePicker {
             })
     }
 
-    /// Returns, once, the piece that the last choice has taken from other peers. The requests to these peers can be
-    /// withdrawn.
+    /// Returns, once, the piece that the last choice took from other peers. Their requests can be withdrawn.
     pub(super) fn taken_over(&mut self) -> Option<u32> {
         self.taken_over.take()
     }
 
-    /// Records that a peer has given a right piece.
     pub(super) fn prove(&mut self, peer: PeerNumber) {
         self.proven.insert(peer);
     }
 
-    /// Returns whether the peer has given a right piece.
     pub(super) fn is_proven(&self, peer: PeerNumber) -> bool {
         self.proven.contains(&peer)
     }
@@ -334,7 +329,7 @@ impl PiecePicker {
         }
     }
 
-    /// Records that several peers gave wrong bytes of a piece.
+    /// Marks a wrong piece. One peer alone must send it next.
     pub(super) fn suspect(&mut self, piece: u32) {
         self.suspects.insert(piece);
     }
@@ -348,13 +343,12 @@ impl PiecePicker {
         }
     }
 
-    /// Removes a piece from those under way, because it is there, was wrong, or came from the upstream. Returns the peers
-    /// that may still deliver blocks of the piece.
+    /// Removes a piece from those under way. Returns the peers that may still deliver blocks of it.
     pub(super) fn forget(&mut self, piece: u32) -> Vec<PeerNumber> {
         self.under_way.remove(&piece).map(|under_way| under_way.asked).unwrap_or_default()
     }
 
-    /// Records that a peer delivers no more blocks. Its blocks are kept, except those of a suspect piece, which one peer
+    /// Records that a peer delivers no more blocks. Its blocks are kept, except for a suspect piece, which one peer
     /// must send whole.
     pub(super) fn release(&mut self, peer: PeerNumber) {
         for under_way in self.under_way.values_mut() {

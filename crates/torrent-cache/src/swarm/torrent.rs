@@ -23,10 +23,9 @@ use crate::peer_wire::{
     EXTENSION_HANDSHAKE_ID, ExtensionHandshake, NotAnExtensionHandshake, NotPieceHashes, PeerMessage, PeerMessageFault,
 };
 
-/// The most connections of one torrent.
 const MAX_PEERS: usize = 64;
-/// The most connections of one torrent with one IP address, so that one host cannot take the places of all others. More
-/// than one is allowed, because several programs on one host can be peers.
+/// The most connections of one torrent with one IP address, so that one host cannot take all places. More than one is
+/// allowed, because several programs on one host can be peers.
 const MAX_PEERS_OF_HOST: usize = 8;
 /// The id that this host chose for messages with piece hashes (BEP 10).
 pub(super) const PIECE_HASHES_ID: NonZeroU8 = NonZeroU8::MIN;
@@ -46,7 +45,6 @@ pub(super) struct OwnHost {
 /// How this program begins its name in the extension handshake.
 pub(super) const OWN_NAME: &str = "torrent-cache";
 
-/// One torrent with its peers.
 pub(super) struct SwarmTorrent {
     pub(super) info_hash: InfoHash,
     pub(super) content: Arc<SharedContent>,
@@ -62,8 +60,8 @@ pub(super) struct TorrentState {
     pub(super) picker: PiecePicker,
     /// The leader, the only host whose piece hashes are believed.
     pub(super) leader: Option<SocketAddr>,
-    /// Hosts that sent bytes that do not match the leader's piece hashes. They are refused until the leader changes,
-    /// because the hashes can be wrong instead of the bytes.
+    /// Hosts whose bytes do not match the leader's piece hashes. They are refused until the leader changes, because the
+    /// hashes can be wrong instead.
     pub(super) doubted: HashSet<IpAddr>,
     pub(super) next: PeerNumber,
     /// The first missing piece, and since when it has been the first.
@@ -80,7 +78,7 @@ pub struct SwarmStatus {
     pub peers: usize,
     /// Connected peers that have pieces.
     pub sources: usize,
-    /// Whether the leader is connected. A leader without pieces counts only while this host has no pieces either.
+    /// Whether the leader is connected. Once this host has pieces, a leader without pieces does not count.
     pub has_leader: bool,
 }
 
@@ -152,8 +150,8 @@ impl SwarmTorrent {
         self.state.borrow().peers.values().any(|peer| peer.listens == Some(address))
     }
 
-    /// Sets the leader, whose piece hashes are believed. If the leader is connected, sends it another extension
-    /// handshake, because a peer answers each extension handshake with all hashes that it knows.
+    /// Sets the leader, whose piece hashes are believed. Sends a connected leader another extension handshake, which
+    /// peers answer with all hashes that they know.
     pub(super) fn set_leader(&self, leader: Option<SocketAddr>) {
         let mut state = self.state.borrow_mut();
         if state.leader == leader {
@@ -171,8 +169,7 @@ impl SwarmTorrent {
 
     /// Adds a peer after the handshakes. Returns its number and its outbox.
     ///
-    /// Two hosts can dial each other at the same moment. Then both keep the connection that the host with the lower peer
-    /// id opened.
+    /// When two hosts dial each other at once, both keep the connection that the host with the lower peer id opened.
     pub(super) fn join(
         &self,
         id: PeerId,
@@ -188,7 +185,7 @@ impl SwarmTorrent {
         if state.doubted.contains(&address.ip()) {
             return Err(PeerFault::Doubted);
         }
-        // The address must match too. Otherwise a host could take the peer id of another host to keep that host away.
+        // The address must match too. Otherwise a host could use another host's peer id to keep that host away.
         let is_same = |peer: &&ConnectedPeer| peer.id == id && peer.address.ip() == address.ip();
         let of_host = state.peers.values().filter(|peer| peer.address.ip() == address.ip()).count();
         if let Some(other) = state.peers.values().find(is_same) {
@@ -206,7 +203,7 @@ impl SwarmTorrent {
         let mut peer = ConnectedPeer::new(&NewPeer { number, id, address, is_dialled, pieces }, now);
         let (have, told) = self.content.have();
         peer.told = told;
-        // The bitfield must be the first message. A host without pieces may leave the bitfield out.
+        // The bitfield must be the first message. Without pieces it can be left out.
         if have.count() > 0 {
             peer.send(&PeerMessage::Bitfield(have), now);
         }
@@ -291,21 +288,20 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Claims a piece for the upstream: the first piece that no peer can deliver and that is not under way. If there is
-    /// no such piece, claims with `anything` the first piece that is not under way. Returns the offset in the blob of the
-    /// piece's first missing byte.
+    /// Claims for the upstream the first piece that is not under way and that no peer can deliver. Without such a
+    /// piece, `anything` claims the first one that is not under way. Returns the offset in the blob of its first
+    /// missing byte.
     pub(super) fn claim(&self, anything: bool) -> Option<u64> {
         let state = self.state.borrow();
         let (have, _) = self.content.have();
         let idle = || have.missing().filter(|piece| !state.picker.is_under_way(*piece));
-        // A piece whose hash is not known cannot come from peers, because it could not be verified.
+        // A piece whose hash is not known cannot come from peers, because nothing verifies it.
         let rare =
             self.content.choose(|may, _| idle().find(|piece| state.picker.availability(*piece) == 0 || !may(*piece)));
         let chosen = rare.or_else(|| idle().next().filter(|_| anything));
         chosen.and_then(|piece| self.content.claim(piece))
     }
 
-    /// Ends all connections.
     pub(super) fn close(&self) {
         self.state.borrow().peers.values().for_each(|peer| peer.out.close());
     }

@@ -1,9 +1,8 @@
 //! Which peer is offered a new piece first.
 //!
-//! A host that gets a piece from the upstream offers the piece to one peer only, and this peer passes the piece on. If
-//! the host offered the piece to all peers, all would request it at once, and the host's link would carry each piece once
-//! per peer. After two seconds the host offers the piece to all peers that still lack it. Super-seeding (BEP 16) is the
-//! same rule for a seed.
+//! A host offers a piece from the upstream to one peer only, which passes the piece on. Otherwise all peers would
+//! request it at once, and the host's link would carry it once per peer. After two seconds the host offers the piece to
+//! all peers that still lack it. Super-seeding (BEP 16) is the same rule for a seed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,8 +19,8 @@ const TURN: Duration = Duration::from_secs(2);
 pub(super) struct OfferTurns(HashMap<u32, (PeerNumber, Instant)>);
 
 impl OfferTurns {
-    /// Gives one of these peers the turn for a new piece: the peer that has the fewest turns. Returns `None` if there are
-    /// fewer than two peers, because then there is nothing to choose.
+    /// Gives the turn for a new piece to the peer with the fewest turns. Returns `None` for fewer than two peers, which
+    /// leave nothing to choose.
     pub(super) fn choose(
         &mut self,
         piece: u32,
@@ -40,13 +39,13 @@ impl OfferTurns {
         Some(peer)
     }
 
-    /// Returns the only peer that this piece is offered to. Returns `None` if the piece is offered to all.
+    /// Returns the only peer that this piece is offered to, or `None` if it is offered to all.
     pub(super) fn of(&self, piece: u32) -> Option<PeerNumber> {
         self.0.get(&piece).map(|(peer, _)| *peer)
     }
 
-    /// Ends the turns whose time is over or whose peer is gone; with `all`, ends every turn. Returns the pieces of these
-    /// turns, which are to be offered to all peers now, each with the peer that had the turn.
+    /// Ends the turns whose time is over or whose peer is gone, or every turn with `all`. Returns their pieces, which
+    /// all peers are to be offered now, each with the peer that had the turn.
     pub(super) fn end(
         &mut self,
         now: Instant,

@@ -11,7 +11,7 @@ use url::Url;
 use super::exchange::CallReply;
 use super::fault::{TrackerFault, shown};
 
-/// The longest time until a refused announce is tried again, even if the tracker says "never".
+/// The longest time until a refused announce is tried again, even after a "never".
 const MAX_RETRY: Duration = Duration::from_hours(24);
 
 /// What an announce tells the tracker about one torrent.
@@ -34,7 +34,7 @@ pub struct SwarmAnnounce {
 /// What the tracker replies to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwarmPeers {
-    /// Peers of the torrent, at most 2,000. Their addresses are not checked, and this host can be among them.
+    /// Peers of the torrent, at most 2,000, unchecked. This host can be among them.
     pub peers: Vec<SocketAddr>,
     /// The time until the next announce; `None` if the tracker gave no number.
     pub interval: Option<Duration>,
@@ -73,7 +73,6 @@ impl SwarmAnnounce {
 }
 
 impl SwarmPeers {
-    /// Reads the reply to an announce.
     pub(super) fn read(reply: &CallReply) -> Result<Self, TrackerFault> {
         let status = reply.status.as_u16();
         let seconds = |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));

@@ -72,7 +72,7 @@ impl TrackerEndpoint {
         Self { origin, settings, connector, pause: TrackerPause::default() }
     }
 
-    /// Sends a request and receives the whole reply. A reply of any status is a success here.
+    /// Sends a request and receives the whole reply. Any status is a success here.
     pub(super) async fn exchange(&self, call: TrackerCall) -> Result<CallReply, TrackerError> {
         if let Err(left) = self.pause.admit(Instant::now()) {
             return Err(self.error(TrackerFault::Paused(left)));
@@ -108,7 +108,7 @@ impl TrackerEndpoint {
             request = request.header(CONTENT_TYPE, kind);
             body = bytes;
         } else if is_post {
-            // Without a body the HTTP library sends no length, and some proxies refuse a POST without a length.
+            // Without a body the HTTP library sends no length, and some proxies refuse such a POST.
             request = request.header(CONTENT_LENGTH, 0);
         }
         let wrong = |error: http::Error| TrackerFault::WrongReply(format!("the request cannot be written: {error}"));
@@ -138,7 +138,7 @@ async fn talk(stream: FetchStream, request: Request<Full<Bytes>>, limit: usize) 
         }
         Ok(CallReply { status: head.status, headers: head.headers, body: body.freeze() })
     });
-    // The connection is driven here and not by a task of its own, so that it ends with the call.
+    // The connection is driven here, not by a task of its own, so that it ends with the call.
     match select(exchange, pin!(connection)).await {
         Either::Left((result, _)) => result,
         Either::Right((_, exchange)) => exchange.await,

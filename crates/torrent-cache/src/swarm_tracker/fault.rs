@@ -6,8 +6,7 @@ use thiserror::Error;
 
 use crate::upstream::FetchFault;
 
-/// Why a call failed. `Display` writes the line for the log, without path, query and headers, because these can hold
-/// secrets.
+/// Why a call failed. `Display` writes the line for the log, without path, query and headers: they can hold secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{server}: {fault}")]
 pub struct TrackerError {
@@ -72,8 +71,7 @@ impl TrackerFault {
 }
 
 impl TrackerError {
-    /// Returns what the operator can do, as a part of a sentence that begins with a verb. Returns `None` if only time
-    /// helps.
+    /// Returns what the operator can do, as words that begin with a verb. Returns `None` if only time helps.
     pub fn remedy(&self) -> Option<String> {
         let settings = self.settings;
         Some(match &self.fault {

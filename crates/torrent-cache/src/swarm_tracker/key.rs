@@ -8,9 +8,9 @@ use tracker_protocol::InfoHash;
 use super::secrets::ClusterSecret;
 use crate::digest::{Digest, NotADigest};
 
-/// The name under which hosts share a blob: the SHA-256 of its upstream, its repository and its digest. The upstream and
-/// the repository are part of the name, because a host may give a blob only to clients of an upstream and a repository
-/// that have delivered the blob. The name reveals none of the three to other hosts.
+/// The name under which hosts share a blob: the SHA-256 of its upstream, its repository and its digest. Upstream and
+/// repository are part of it, because a host may give a blob only to clients of an upstream and a repository that have
+/// delivered the blob. The name reveals none of the three.
 ///
 /// As text it is `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,8 +22,8 @@ impl ShareKey {
         Self(Digest::of(format!("{upstream} {digest}").as_bytes()))
     }
 
-    /// Returns the info-hash of the swarm in which hosts share the blob before its piece hashes are known. Without a
-    /// secret, every host that knows the key can compute this info-hash.
+    /// Returns the info-hash of the swarm for the time before the blob's piece hashes are known. Without a secret,
+    /// every host that knows the key can compute it.
     pub fn rendezvous(&self, secret: Option<&ClusterSecret>) -> InfoHash {
         let mut hash = [0; 20];
         hash.iter_mut().zip(self.mac(secret)).for_each(|(to, from)| *to = from);

@@ -36,8 +36,7 @@ pub enum SharedMetainfoError {
 }
 
 impl SharedMetainfo {
-    /// Makes the torrent file of a blob. `length` is the length of the blob in bytes, and `piece_hashes` holds the SHA-1
-    /// of each piece.
+    /// Makes the torrent file of a blob of `length` bytes. `piece_hashes` holds the SHA-1 of each piece.
     ///
     /// # Errors
     /// The blob is empty, there are more or fewer hashes than pieces, or the file would have more than 1 MiB.

@@ -1,14 +1,13 @@
 //! The client of the tracker: announces, and the calls about torrent files and leases that docs/torrent-cache.md lists
-//! under "The tracker's part". The client decides nothing: its callers decide which host fetches what.
+//! under "The tracker's part". The callers decide which host fetches what.
 //!
 //! - Each call has a connection of its own, which the call's own future drives. So a [`SwarmTracker`] belongs to no
-//!   runtime, and any thread's runtime can use it. A pool of connections would save little, because the tracker closes a
-//!   connection after each request with a body. Dropping a call ends its connection, so that the tracker ends the long
-//!   poll.
+//!   runtime, and any thread's runtime can use it. A pool would save little, because the tracker closes a connection
+//!   after each request with a body. Dropping a call ends its connection, and so ends the long poll at the tracker.
 //! - A tracker that is down costs little. A connection must open within one second, and a reply must come within three.
 //!   After a failure all calls fail at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
-//! - Each reply of the server of the torrents has the tracker's boot id. [`SwarmTracker::boot`] notices when the id
-//!   changes. Then the tracker has restarted, and has lost all that it knew.
+//! - Each reply of the server of the torrents has the tracker's boot id. A new id in [`SwarmTracker::boot`] means that
+//!   the tracker has restarted, and has lost all that it knew.
 
 mod announce;
 mod exchange;

@@ -156,7 +156,6 @@ pub(super) fn unexpected(reply: &CallReply) -> TrackerFault {
     TrackerFault::WrongReply(format!("status {}: {}", reply.status.as_u16(), sentence(reply)))
 }
 
-/// Returns the sentence of a reply that refuses a call.
 fn sentence(reply: &CallReply) -> String {
     let body = serde_json::from_slice::<ProblemBody>(&reply.body);
     body.map_or_else(|_| shown(&reply.body), |body| shown(body.error.as_bytes()))

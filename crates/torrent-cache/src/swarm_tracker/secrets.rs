@@ -18,7 +18,6 @@ pub struct TrackerToken(HeaderValue);
 pub struct NotATrackerToken;
 
 impl TrackerToken {
-    /// Returns the value of `Authorization`.
     pub(super) fn authorization(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -39,13 +38,12 @@ impl FromStr for TrackerToken {
 }
 
 impl fmt::Debug for TrackerToken {
-    /// Leaves out the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TrackerToken")
     }
 }
 
-/// The secret from which hosts compute info-hashes, so that no other program can guess them: text of 16 to 256 bytes
+/// The secret from which hosts compute info-hashes, so that no other program can guess them. Text of 16 to 256 bytes
 /// without control characters.
 #[derive(Clone)]
 pub struct ClusterSecret(hmac::Key);
@@ -74,7 +72,6 @@ impl FromStr for ClusterSecret {
 }
 
 impl fmt::Debug for ClusterSecret {
-    /// Leaves out the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterSecret")
     }

@@ -67,8 +67,8 @@ fn refusing() -> (TcpSocket, u16) {
     (socket, port)
 }
 
-/// Returns the fault of a task that must fail when this time has passed. The clock is paused, and jumps to the next
-/// deadline when all tasks wait.
+/// Returns the fault of a task that must fail when this time has passed. The paused clock jumps to the next deadline
+/// when all tasks wait.
 async fn fault_after<T: std::fmt::Debug>(time: Duration, task: JoinHandle<Result<T, TrackerError>>) -> TrackerFault {
     pause();
     let start = Instant::now();
@@ -109,7 +109,7 @@ async fn each_call_is_one_request_on_a_connection_of_its_own() {
     let seen = server.seen();
     let connections: Vec<_> = seen.iter().map(|request| request.connection).collect();
     assert_eq!(connections, (0..12).collect::<Vec<_>>());
-    // One request is compared byte for byte. Of the others only the parts that differ are compared.
+    // One request is compared byte for byte, and of the others only what differs.
     let agent = concat!("torrent-cache/", env!("CARGO_PKG_VERSION"));
     let first = format!(
         "PUT /torrents/{key} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nuser-agent: {agent}\r\nconnection: close\r\n\

@@ -31,7 +31,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The time for a reply, from the open connection to the end of the body.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The time for the reply to an announce. With the second for the connection an announce takes five seconds at most.
+/// The time for an announce's reply. With the second for the connection an announce takes at most five seconds.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The most bytes of the reply to an announce, enough for 2,000 peers as dictionaries.
@@ -43,7 +43,6 @@ const MAX_JSON_REPLY: usize = 128 << 10;
 /// The most keys of one request to `/torrents/missing`.
 const MAX_ASKED: usize = 1_000;
 
-/// The type of bodies in JSON.
 const JSON: &str = "application/json";
 
 /// Where the tracker is, and who this host is.
@@ -91,7 +90,7 @@ pub struct SwarmTracker {
 }
 
 impl SwarmTracker {
-    /// Makes a client. No connection is opened before the first call.
+    /// Makes a client. The first call opens the first connection.
     ///
     /// # Errors
     /// The announce URL is neither an http nor an https URL, or the host of the torrents is neither a name nor an
@@ -112,9 +111,9 @@ impl SwarmTracker {
         })
     }
 
-    /// Returns a receiver of the tracker's boot id, which is `None` before the first reply. A change from one id to
-    /// another means that the tracker has restarted and has lost everything. Then this host must register its blobs and
-    /// ask for its leases again.
+    /// Returns a receiver of the tracker's boot id, which is `None` before the first reply. When one id replaces
+    /// another, the tracker has restarted and has lost everything. Then this host must register its blobs and ask for
+    /// its leases again.
     pub fn boot(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.boot.subscribe()
     }
@@ -163,9 +162,8 @@ impl SwarmTracker {
         self.ask(call, |reply| if reply.status == 204 { Ok(()) } else { Err(unexpected(&reply)) }).await
     }
 
-    /// Returns the keys whose torrent files this host is to register. The tracker has no torrent files of these keys, and
-    /// has told no other host to register them in the last 30 seconds. One request asks for at most a thousand keys, so a
-    /// longer list takes several requests.
+    /// Returns which of these keys this host is to register: the tracker has no torrent file of them, and has told no
+    /// other host in the last 30 seconds. One request asks for at most a thousand keys.
     pub async fn missing(&self, keys: &[ShareKey]) -> Result<Vec<ShareKey>, TrackerError> {
         let mut missing = Vec::new();
         for keys in keys.chunks(MAX_ASKED) {
@@ -188,7 +186,7 @@ impl SwarmTracker {
         Ok(told.await?.iter().filter_map(|key| key.parse().ok()).collect())
     }
 
-    /// Asks the tracker to connect to this host's port. Returns whether the tracker reached the port.
+    /// Asks the tracker to connect to this host's port. Returns whether that worked.
     pub async fn reach(&self) -> Result<PortReach, TrackerError> {
         let body = json!({ "port": self.port });
         let call = TrackerCall {
@@ -202,13 +200,12 @@ impl SwarmTracker {
         .await
     }
 
-    /// Makes a call without effect, to learn whether the tracker answers and which boot id it has.
+    /// Makes a call without effect, to learn whether the tracker answers, and its boot id.
     pub async fn check(&self) -> Result<(), TrackerError> {
         self.ask_missing(&[]).await.map(drop)
     }
 
-    /// Asks for the lease of a blob. `swarm` is the torrent in which this host would share the blob, and `size` is the
-    /// size of the blob in bytes.
+    /// Asks for the lease of a blob of `size` bytes. `swarm` is the torrent in which this host would share the blob.
     pub async fn claim(
         &self,
         key: &ShareKey,
@@ -238,8 +235,7 @@ impl SwarmTracker {
         .await
     }
 
-    /// Renews a lease. `have` is the number of bytes of the blob that this host has, and `size` is the size of the blob
-    /// in bytes.
+    /// Renews the lease of a blob of `size` bytes. This host has `have` bytes of it.
     pub async fn renew(
         &self,
         key: &ShareKey,
@@ -262,9 +258,9 @@ impl SwarmTracker {
         self.ask(call, |reply| lease_renewal(&reply).map(|_| ())).await
     }
 
-    /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a `wait`
-    /// the tracker replies when the lease ends or changes hands, when the torrent file is stored, or at the latest when
-    /// `wait` has passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
+    /// Returns what the tracker knows of a blob, or `None` if there is neither a lease nor a torrent file. With a
+    /// `wait` the tracker replies when the lease ends or changes hands, when the torrent file is stored, or when `wait`
+    /// has passed. `wait` is rounded down to whole seconds, and is at most [`MAX_WAIT`].
     pub async fn state(&self, key: &ShareKey, wait: Duration) -> Result<Option<SwarmBlob>, TrackerError> {
         let wait = Duration::from_secs(wait.min(MAX_WAIT).as_secs());
         let query = if wait.is_zero() { String::new() } else { format!("?wait={}", wait.as_secs()) };

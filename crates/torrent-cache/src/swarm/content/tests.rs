@@ -55,8 +55,7 @@ fn what_the_upstream_has_begun_stays_as_it_is() {
     assert_eq!(content.claim(0), Some(0));
     assert_eq!(content.append(0, &wrong[..30]).unwrap(), 30);
     assert_eq!(bytes(&content), &wrong[..30]);
-    // The peer's piece matches the hash, so the upstream's bytes are wrong. They stay, because a client may have read
-    // them.
+    // The peer's piece is right, so the upstream's bytes are wrong. They stay: a client may have read them.
     assert!(matches!(content.put(0, piece(&right, 0)), Err(PieceFault::Differs(0))));
     assert_eq!(content.claim(1), Some(100));
     assert_eq!(content.append(100, &right[100..140]).unwrap(), 40);

@@ -126,8 +126,7 @@ fn a_proven_peer_takes_over_the_piece_that_a_client_waits_for() {
     torrent.picker.prove(4);
     let requests = torrent.pick(4, &[3]);
     assert_eq!((requests.len(), torrent.picker.taken_over(), torrent.picker.taken_over()), (3, Some(3), None));
-    // The proven peer gets `PATIENCE`, too. After that another peer may be asked as well, but may not take the piece
-    // over.
+    // The proven peer gets `PATIENCE`, too. Then another peer may be asked as well, but may not take the piece over.
     torrent.picker.prove(5);
     assert_eq!(torrent.picked(5, &[3]), None);
     torrent.passes(PATIENCE);

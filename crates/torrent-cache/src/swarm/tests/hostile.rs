@@ -1,5 +1,5 @@
-//! Peers that lie, flood, stand still or break the protocol. Each peer connects from an address of its own, because the
-//! swarm tells hosts apart by their addresses.
+//! Peers that lie, flood, stand still or break the protocol. Each has an address of its own, because the swarm tells
+//! hosts apart by their addresses.
 
 use std::future::pending;
 
@@ -12,7 +12,7 @@ use super::raw::{
 use super::*;
 use crate::peer_wire::PeerMessage;
 
-/// How a hostile peer behaves. After its connection has ended it connects again, [`AGAIN`] times in all.
+/// How a hostile peer behaves. When its connection ends it connects again, [`AGAIN`] times in all.
 #[derive(Clone, Copy, Debug)]
 enum Hostility {
     /// Claims to have all pieces, and delivers nothing.
@@ -248,8 +248,8 @@ async fn check_bounds(host: &TestHost, blob: &[u8]) {
     // The host ends a connection after 512 blocks that it did not request.
     let floods = ALL.iter().filter(|hostility| matches!(hostility, UnaskedBlocks)).count() * AGAIN;
     assert!(sample.wasted <= (floods * 520 * 16 * 1024 + 4 * blob.len()) as u64, "{sample:?}");
-    // Seven peers send wrong blocks. The host bans such a peer at the first wrong piece that came from it alone. Other
-    // wrong pieces have blocks of several peers, because a peer stops after one wrong block.
+    // Seven peers send wrong blocks. The host bans each at the first wrong piece from it alone. Other wrong pieces have
+    // blocks of several peers, because a peer stops after one wrong block.
     assert!(sample.wrong <= 40, "{sample:?}");
 }
 
@@ -282,8 +282,8 @@ async fn thirty_hostile_peers_change_no_byte_while_the_leader_still_fetches() {
     let _on_follower = unleash(hosts[1].address(), count(&blob)).await;
     let _on_leader = unleash(hosts[0].address(), count(&blob)).await;
     follower.0.set_leader(Some(hosts[0].address()));
-    // Hostile peers claim to have all pieces. Still the leader fetches each piece from the upstream, because it knows no
-    // hashes by which it could verify pieces of peers.
+    // Hostile peers claim to have all pieces. The leader still fetches each piece from the upstream: it knows no hashes
+    // to verify pieces of peers.
     while let Some(offset) = leader.0.claim(false).await.unwrap() {
         let offset = usize::try_from(offset).unwrap();
         leader.1.append(offset as u64, &blob[offset..blob.len().min(offset + SMALL as usize)]).unwrap();

@@ -1,5 +1,4 @@
-//! Limits for a peer and for a host. A peer that exceeds a limit is disconnected, and a host that lies is banned or
-//! refused.
+//! Limits for a peer and for a host. A peer that exceeds one is disconnected. A host that lies is banned or refused.
 
 use bytes::Bytes;
 
@@ -85,8 +84,8 @@ async fn a_host_that_sends_wrong_bytes_is_banned() {
 #[tokio::test]
 async fn a_host_with_the_id_of_another_one_does_not_keep_it_away() {
     let blob = blob(500_000);
-    // When two connections have the same peer id, the host with the lower id decides which connection stays. So the
-    // leecher has a lower id than the seed, and then a higher one.
+    // With equal peer ids, the host with the lower id decides which of two connections stays. So the leecher has a
+    // lower id than the seed, and then a higher one.
     for id in [0, 200] {
         let (seed, leecher) = (TestHost::new(SEED_ID), TestHost::new(id));
         seed.seed(INFO_HASH, &blob);

@@ -68,7 +68,6 @@ impl RawPeer {
         Ended
     }
 
-    /// Returns the next message of the host.
     pub(super) async fn next(&mut self) -> Result<PeerMessage, Ended> {
         loop {
             if let Some(message) = self.decoder.decode(&mut self.buffer).unwrap() {
