@@ -57,7 +57,7 @@ impl PendingLists {
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // A late forwarder gives no list here, but the list is still to come. So the forwarder is returned, too.
+            // Without a list, the exchange has failed, or the forwarder is late. The caller asks the forwarder which it is.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();

@@ -24,8 +24,8 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted (`--trusted-proxies`, `--x-real-ip`).
     pub proxies: TrustedProxies,
-    /// The header that carries the client's address (`--real-ip-header`). `None` for all usual headers. Then a client
-    /// that contradicts the proxy in another usual header is not listed as a peer.
+    /// The only header that is read for the client's address (`--real-ip-header`). With `None`, all usual headers are read.
+    /// If they name different addresses, the client is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 

@@ -89,7 +89,7 @@ impl<S: BlobSource> FlightReader<S> {
         let step = self.changes.borrow_and_update().step(self.position, self.end);
         let Some(ReaderStep::Read { file, to }) = step else { return None };
         let length = (to - self.position).min(u64::from(CHUNK));
-        // The system reads ahead, so bytes between two that are in the page cache are most likely there as well.
+        // The system reads ahead. So if the first and the last byte are in the page cache, the others most likely are, too.
         let is_there = is_in_memory(&file, self.position) && is_in_memory(&file, self.position + length - 1);
         is_there.then_some(FilePart { file, from: self.position, length })
     }

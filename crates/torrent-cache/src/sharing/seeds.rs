@@ -55,8 +55,8 @@ impl SeedIndex {
         self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
     }
 
-    /// Notes how many hosts have the whole torrent, with this one; 0 means that the tracker does not know. One blob can
-    /// be in several torrents. It counts as elsewhere only if another host has it in each of them.
+    /// Notes how many hosts, including this host, have the whole torrent; 0 means that the tracker does not know. A blob
+    /// can be in several torrents. The store is told that another host has the blob only if each of them has another host.
     pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
         let mut seeds = self.seeds.lock();
         let Some(seed) = seeds.get_mut(&info_hash) else { return };
