@@ -96,7 +96,8 @@ impl<E> Flight<E> {
         self.shared.get().is_some()
     }
 
-    /// Returns whether readers get the blob past the store. If so, the server should answer a range with the whole blob.
+    /// Returns whether readers read the rest from their own sources. If so, the server should answer a range with the
+    /// whole blob.
     pub fn is_uncached(&self) -> bool {
         matches!(self.state.borrow().phase, FlightPhase::Uncached(_))
     }
