@@ -74,7 +74,6 @@ impl BatchExchange {
         self.outbox.gather(self.parts.shared.pending());
         let mut commands = pipe();
         self.write(&mut commands);
-        let written = commands.len();
         survey::ask_first_epoch(&mut commands, &self.keys);
         self.read(&mut commands);
         let start = Instant::now();
@@ -85,7 +84,7 @@ impl BatchExchange {
         // What others have heard is applied even if the engine takes no writes.
         let is_behind = self.apply(engine, news).await?;
         let now = self.parts.clock.now();
-        for write in writes.iter().take(written) {
+        for write in writes {
             reply::text(write)?;
             self.outbox.acknowledge(now);
         }

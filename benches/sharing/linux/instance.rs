@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use redis::{Connection, Value};
 use retracker::clock::Timestamp;
-use retracker::share::{MAX_RECORDS, PARTITIONS, Partition, PendingBatch, PendingRecords, SharedRecord, fingerprint};
+use retracker::share::{
+    MAX_RECORDS, PARTITIONS, Partition, PendingBatch, PendingRecords, RecordBatch, SharedRecord, fingerprint,
+};
 
 use super::clients::SharedAnnounce;
 use super::fleet::MOST_BATCHES;
@@ -104,7 +106,7 @@ impl SimulatedInstance {
                 let [_, batch] = items(fields) else { panic!("no batch: {fields:?}") };
                 let batch = bytes(batch);
                 self.positions[number] = bytes(id).to_vec();
-                if batch[2..10] != self.number.to_be_bytes() {
+                if RecordBatch::writer(batch) != Some(self.number) {
                     news.batches.push(batch.to_vec());
                 }
             }

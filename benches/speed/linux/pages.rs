@@ -70,8 +70,7 @@ fn announced(server: &TrackerProcess, crowd: Crowd, browsers: u32) -> Result<Sam
                 .collect();
             let outcome = HttpLoad::new(server.address, LENGTH).run(&mut requests);
             stop.store(true, Relaxed);
-            // A thread ends with an error, and does not panic.
-            let looked = looking.into_iter().filter_map(|thread| thread.join().ok());
+            let looked = looking.into_iter().map(|thread| thread.join().unwrap());
             slowest = looked.fold(slowest.clone(), |slowest, looked| Ok(slowest?.max(looked?)));
             outcome
         })

@@ -1,6 +1,6 @@
 //! Several instances that forward to the same upstream tracker.
 
-use super::{TestRedis, from, instance, metric, until_peers};
+use super::{TestRedis, from, instance, metric, peers, until_peers};
 use crate::dsl::{Server, announce, eventually};
 use crate::fake_tracker::{FakeTracker, sends};
 use crate::forwarding::{file, values};
@@ -80,4 +80,24 @@ fn an_upstream_gives_no_instance_the_clients_of_another_one_back() {
     let mut peers = from(&a, "192.168.1.5", &announce("t", "a")).peers();
     peers.sort();
     assert_eq!(peers, ["192.168.1.6:7001", "203.0.113.9:7002"]);
+}
+
+#[test]
+fn an_announce_that_comes_back_to_another_instance_is_a_loop() {
+    let Some(redis) = TestRedis::start(&[]) else { return };
+    let upstream = FakeTracker::start(sends(ONE_PEER));
+    let [a, b] = two_instances(&redis, &upstream);
+    from(&a, "192.168.1.5", &announce("t", "a"));
+    until_told(&upstream, &["started"]);
+    let request = upstream.requests().remove(0);
+    let via = request.lines().find_map(|line| line.strip_prefix("Via: ")).unwrap().to_owned();
+    // The second instance learns the name of the first one when it next reads what the instances say of themselves.
+    let mut round = 0;
+    eventually("the second instance knows the name of the first one", || {
+        round += 1;
+        let torrent = format!("torrent {round}");
+        let headers = [("X-Real-IP", "192.168.1.6"), ("Via", via.as_str())];
+        b.connect().announce_with(&announce(&torrent, "b"), &headers);
+        peers(&b, &torrent).is_empty().then_some(())
+    });
 }
