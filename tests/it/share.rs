@@ -78,15 +78,16 @@ impl TestRedis {
         line.trim_end().to_owned()
     }
 
-    /// Sends one command on a connection of its own. Returns the whole reply.
-    fn whole_reply(&self, command: &str) -> String {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
+    /// Sends one command on a connection of its own. Returns the whole reply, or `None` if the server closes the
+    /// connection early: Sentinel makes a server close all connections when its role changes.
+    fn whole_reply(&self, command: &str) -> Option<String> {
+        let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "{command}\r\n").unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
+        write!(stream, "{command}\r\n").ok()?;
+        stream.shutdown(Shutdown::Write).ok()?;
         let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).unwrap();
-        String::from_utf8_lossy(&reply).into_owned()
+        stream.read_to_end(&mut reply).ok()?;
+        Some(String::from_utf8_lossy(&reply).into_owned())
     }
 
     fn signal(&self, name: &str) {
@@ -507,11 +508,11 @@ impl TestSentinel {
     fn until_replica(&self, n: usize) {
         let from = format!("master_port:{}\r\n", self.ports[1 - n]);
         eventually("the server is a replica", || {
-            let info = self.servers[n].whole_reply("INFO replication");
+            let info = self.servers[n].whole_reply("INFO replication")?;
             (info.contains(&from) && info.contains("master_link_status:up")).then_some(())
         });
         eventually("the Sentinel knows the replica", || {
-            let reply = self.sentinel.whole_reply("SENTINEL replicas mymaster");
+            let reply = self.sentinel.whole_reply("SENTINEL replicas mymaster")?;
             (reply.contains("master-link-status\r\n$2\r\nok") && !reply.contains("s_down")).then_some(())
         });
     }
@@ -520,8 +521,8 @@ impl TestSentinel {
     fn until_primary(&self, n: usize) {
         let port = format!("\r\n{}\r\n", self.ports[n]);
         eventually("the other server is the primary", || {
-            let reply = self.sentinel.whole_reply("SENTINEL get-master-addr-by-name mymaster");
-            let role = self.servers[n].whole_reply("ROLE");
+            let reply = self.sentinel.whole_reply("SENTINEL get-master-addr-by-name mymaster")?;
+            let role = self.servers[n].whole_reply("ROLE")?;
             (reply.contains(&port) && role.contains("master")).then_some(())
         });
     }
