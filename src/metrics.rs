@@ -1,8 +1,8 @@
 //! Every metric, with its name, help and labels, as one struct of handles.
 //!
-//! Our own names begin with `retracker_` and use base units. `requests` and `forwarder_status` are the Go retracker's,
-//! for its dashboards. These two have no suffix in either exposition format. OpenMetrics allows that only for the type
-//! unknown, so they have that type.
+//! Our own names begin with `retracker_` and use base units. The names `requests` and `forwarder_status` are those of
+//! the Go retracker, for its dashboards. These two metrics have no suffix in either exposition format. OpenMetrics
+//! allows a name without a suffix only for the type unknown, so these two metrics have that type.
 
 mod access;
 mod chihaya;

@@ -72,7 +72,7 @@ impl ChihayaMetrics {
     }
 }
 
-/// Measures the time until a response, which is when the timer is dropped.
+/// Measures the time until a response. The response counts as sent when the timer is dropped.
 #[derive(Debug)]
 pub struct ResponseTimer {
     family: Family<ResponseLabels, Histogram, Milliseconds>,
@@ -81,8 +81,8 @@ pub struct ResponseTimer {
 }
 
 impl ResponseTimer {
-    /// Records a refusal. Each access rule's reason is counted on its own, the others together: some contain numbers
-    /// that clients choose.
+    /// Records a refusal. The reason of each access rule has its own label. All other reasons share one label, because
+    /// some of them contain numbers that clients choose.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.labels.error = match refusal {
             Refusal::Denied(reason) | Refusal::NotNow { reason, .. } => reason,

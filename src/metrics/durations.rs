@@ -76,9 +76,9 @@ impl DurationCounts {
         self.0.iter().sum()
     }
 
-    /// Returns the seconds that this share of the durations does not exceed; `None` without durations. Assumes that
-    /// they are spread evenly between a bucket's bounds. For the last bucket, which has no upper bound, returns the
-    /// lower one.
+    /// Returns the seconds that this share of the durations does not exceed; `None` without durations. Assumes that the
+    /// durations of a bucket are spread evenly between its bounds. For the last bucket, which has no upper bound,
+    /// returns its lower bound.
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.total() as f64;

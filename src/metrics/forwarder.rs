@@ -1,5 +1,5 @@
-//! The metrics of each forwarder. Those of a name go with its last forwarder. Otherwise they would accumulate: a
-//! reloaded file may have new names each time.
+//! The metrics of each forwarder. The metrics of a name are removed together with the last forwarder of that name.
+//! Otherwise metrics would accumulate, because a reloaded file may have new names each time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,7 +29,8 @@ pub struct ForwarderMetrics {
     series: Arc<Series>,
 }
 
-/// The time series for one name of forwarders. When it is dropped, the families lose them.
+/// The time series for one name of forwarders. When this value is dropped, these time series are removed from the
+/// families.
 #[derive(Debug)]
 struct Series {
     all: ForwarderFamilies,
@@ -184,7 +185,7 @@ impl Series {
 
 impl Drop for Series {
     fn drop(&mut self) {
-        // Held to the end, so that a new forwarder of this name gets new series.
+        // The lock is held to the end of this method, so that a new forwarder of this name gets new series.
         let mut by_name = self.all.by_name.lock();
         if by_name.get(&self.name).is_some_and(|series| series.strong_count() > 0) {
             return;

@@ -25,7 +25,7 @@ pub struct ShareMetrics {
     pub received: Counter,
     /// Records that wait to be written.
     pub pending: Gauge,
-    /// How far this instance is behind, in seconds.
+    /// By how many seconds this instance is behind the other instances.
     pub lag: Gauge<f64, AtomicU64>,
     /// Instances that share the swarms, this one included.
     pub instances: Gauge,
@@ -74,7 +74,7 @@ impl ShareMetrics {
             resyncs: Family::default(),
             errors: Family::default(),
         };
-        // With a value from the start, a rate is right from the first event on.
+        // Each counter exists from the start with the value 0, so that a rate is right from the first event on.
         DROPPED.iter().for_each(|reason| drop(metrics.dropped.get_or_create(&ReasonLabels { reason })));
         RESYNCS.iter().for_each(|reason| drop(metrics.resyncs.get_or_create(&ReasonLabels { reason })));
         if let Some(registry) = registry {

@@ -16,7 +16,7 @@ pub const PARTITIONS: usize = 16;
 /// The most records that wait. They take 64 MiB.
 const MOST_PENDING: usize = (64 << 20) / size_of::<SharedRecord>();
 
-/// The most records of a log that are taken at once, but for the batch that exceeds them.
+/// One call of [`PendingRecords::take`] takes no further batch when it has taken this many records.
 const MOST_TAKEN: usize = 8 * MAX_RECORDS;
 
 /// A batch contains only records that were heard within this many tenths of a second, because all records of a batch
@@ -108,7 +108,7 @@ impl PendingRecords {
         true
     }
 
-    /// Takes the oldest batches of a log, at most `most` of them, and fewer if they are long.
+    /// Takes the oldest batches of a log: at most `most` batches, and fewer if the batches are long.
     pub fn take(&self, partition: Partition, most: usize) -> Vec<PendingBatch> {
         let Some(log) = self.logs.get(partition.number()) else { return Vec::new() };
         let mut log = log.lock();

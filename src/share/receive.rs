@@ -23,7 +23,7 @@ pub struct Receipt {
     pub address: usize,
     /// Records that were dropped because they are older than the peer age.
     pub expired: usize,
-    /// Records that were dropped because they claim the address of a peer that itself announces from there.
+    /// Records that were dropped because they claim an address from which a peer announces.
     pub claimed: usize,
 }
 

@@ -455,7 +455,7 @@ fn two_clients_that_complete_at_the_same_time_at_two_instances_count_twice() {
 
 #[test]
 fn a_client_that_starts_again_before_its_stop_is_known_is_everywhere() {
-    // In each run, the log delays the record of the stop by other times.
+    // In each run, the log delays the record of `stopped` by a different time.
     for seed in 0..50 {
         let mut fleet = Fleet::new(&[0, 3_600_000, 7_200_000], Duration::from_hours(3), seed);
         let mut client = SharedClient::new(1);

@@ -42,8 +42,9 @@ impl EngineClock {
         EngineTime(self.start.load(Relaxed).saturating_add(millis(moment)))
     }
 
-    /// Returns what the steady clock shows at a moment of our clock. The steady clock differs from the engine's clock by
-    /// less than a second. The differences between its moments are exact, because the gate needs exact differences.
+    /// Returns what the steady clock shows at a moment of our clock. The steady clock differs from the engine's clock
+    /// by less than a second. The differences between moments of the steady clock are exact, because the gate needs
+    /// exact differences.
     pub fn steady_at(&self, moment: Timestamp) -> EngineTime {
         EngineTime(self.steady_start.load(Relaxed).saturating_add(millis(moment)))
     }

@@ -23,7 +23,8 @@ pub(super) struct EngineConnection {
 }
 
 impl EngineConnection {
-    /// Connects to the engine or to a Sentinel at this place, which must not be [`EnginePlace::Sentinel`].
+    /// Connects to the server at this place: the engine, or one Sentinel by its address. The place must not be
+    /// [`EnginePlace::Sentinel`], because the primary's address must be known before.
     pub(super) async fn to(place: &EnginePlace, login: RedisConnectionInfo) -> Result<Self, LinkError> {
         let opening = async {
             let stream = stream::open(place).await?;

@@ -1,4 +1,4 @@
-//! One exchange with the engine: writes what this instance has heard, and reads what all have written.
+//! One exchange with the engine: writes what this instance has heard, and reads what all instances have written.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use crate::share::{MAX_RECORDS, Partition, SharedRecord, ago, fingerprint, recei
 /// The most full batches that one exchange writes, and the most batches of one log that it reads.
 const MOST_BATCHES: usize = 32;
 
-/// After an exchange that took less than this, the next exchange may be twice as large: it still ends in time, because this
-/// is a quarter of the time for an answer. Each exchange that is late costs the connection.
+/// After an exchange that took less than this, the next exchange may be twice as large. The larger exchange still ends
+/// in time, because this duration is a quarter of the time that the engine has for an answer. Each exchange that is
+/// late costs the connection.
 const QUICK: Duration = Duration::from_millis(500);
 
 /// What an exchange has shown.
@@ -42,14 +43,14 @@ pub(super) struct BatchExchange {
     pub(super) zones_fingerprint: u64,
     pub(super) outbox: ShareOutbox,
     pub(super) follower: Follower,
-    /// How many records were dropped for lack of room when that was looked at last.
+    /// How many records had been dropped for lack of room when the last exchange began.
     lost: u64,
-    /// The most full batches that are written and read at once. Fewer after an exchange that took too long.
+    /// The most full batches that are written and read at once. An exchange that takes too long halves this number.
     batches: usize,
 }
 
 impl BatchExchange {
-    /// Nothing is written or read yet.
+    /// Makes a value that has written and read nothing yet.
     pub(super) fn new(keys: EngineKeys, parts: ShareParts) -> Self {
         Self {
             keys,
@@ -143,7 +144,8 @@ impl BatchExchange {
                     let now = clock.now();
                     let ago = ago(shared.engine_time(now), entry.id.time, batch.age);
                     let map = self.follower.zones(zones).cloned().unwrap_or_default();
-                    // What this instance has heard itself does not tell that a client has gone to another one.
+                    // A record that this instance wrote itself does not mean that a client has gone to another
+                    // instance.
                     let elsewhere = forwarding.iter().filter(|_| batch.instance != self.instance);
                     let accepted = |record: &SharedRecord| {
                         elsewhere.clone().for_each(|others| others.heard(&client_elsewhere(record), ago));
@@ -182,7 +184,7 @@ impl BatchExchange {
     }
 }
 
-/// The most batches of the next exchange, after one that took so long.
+/// Returns the most batches of the next exchange, after an exchange that `took` this long.
 fn next_batches(batches: usize, took: Duration) -> usize {
     if took < QUICK { (batches * 2).min(MOST_BATCHES) } else { batches }
 }
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn exchanges_over_a_slow_link_stay_as_large_as_it_carries() {
-        // Each batch takes this long. A late exchange halves their number.
+        // Each batch takes this long. A late exchange halves the number of batches.
         for each in [Duration::from_millis(1), Duration::from_millis(100), Duration::from_millis(400)] {
             let (mut batches, mut late) = (MOST_BATCHES, 0);
             for _ in 0..100 {

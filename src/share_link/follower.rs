@@ -14,8 +14,8 @@ use crate::topology::Topology;
 /// another server may have become the primary: its clock may be behind, and it may lack the last entries.
 const OVERLAP: Duration = Duration::from_secs(10);
 
-/// After another server has become the primary, reading begins this long before this instance's writes last reached that
-/// server. The clocks of the servers may differ by this much, see `retracker check`.
+/// After another server has become the primary, reading begins this long before the moment at which this instance's
+/// writes last reached that server. The clocks of the servers may differ by this much, see `retracker check`.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
 /// The most zone maps that are remembered. Instances with the same zones share one map.
@@ -25,7 +25,8 @@ const MOST_MAPS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Follower {
     positions: [EntryId; PARTITIONS],
-    /// The last entries of the logs that were read before others were read again.
+    /// For each log, the last entry that was read before its position was moved back. Up to this entry, entries are
+    /// read again.
     known: [EntryId; PARTITIONS],
     epochs: [Option<Vec<u8>>; PARTITIONS],
     /// The zone maps of other instances by fingerprint. If the engine does not have the names of the zones, the map is
@@ -65,22 +66,23 @@ impl Follower {
         }
     }
 
-    /// Another server has become the primary. This instance's writes last reached it at `beat`; `None` if that is not
-    /// known. What the server has got since then is read again, because this instance may have followed the old server
-    /// meanwhile.
+    /// Moves positions back, because another server has become the primary. What this server has got since `beat` is
+    /// read again, because this instance may have followed the old server meanwhile. `beat` is the moment at which this
+    /// instance's writes last reached the new server. Without `beat`, all logs are read from their beginning.
     pub(super) fn read_again_since(&mut self, beat: Option<EngineTime>) {
         let start = EntryId { time: beat.unwrap_or_default(), number: 0 }.back_by(CLOCKS_DIFFER);
         self.note_known();
         self.positions.iter_mut().for_each(|position| *position = (*position).min(start));
     }
 
-    /// Whether the entry is read for the first time. If not, also batches of this instance are applied: it may have heard
-    /// that a client leaves whose join is read again.
+    /// Whether the entry is read for the first time. If the entry is read again, it is applied even if this instance
+    /// wrote it. Suppose that another instance wrote a client's join and this instance wrote its leave. If only the
+    /// join were applied again, the client would come back.
     pub(super) fn is_new(&self, partition: Partition, id: EntryId) -> bool {
         self.known.get(partition.number()).is_none_or(|known| id > *known)
     }
 
-    /// Whether this is the epoch of the first log as this instance knows it.
+    /// Whether `epoch` is the epoch of the first log that this instance knows.
     pub(super) fn is_first_epoch(&self, epoch: Option<&[u8]>) -> bool {
         self.epochs.first().is_some_and(|known| known.as_deref() == epoch)
     }
@@ -193,7 +195,7 @@ mod tests {
         follower.step_back();
         follower.read_again_since(Some(EngineTime(150_000)));
         assert_eq!([7, 8].map(|n| follower.is_new(first, id(200_000, n))), [false, true]);
-        // A second server, which knows nothing of this instance, before all was read.
+        // Before everything was read again, a second server becomes the primary. It knows nothing of this instance.
         follower.advance(first, id(100_000, 0));
         follower.read_again_since(None);
         assert_eq!([follower.position(first), follower.position(second)], [id(0, 0), id(0, 0)]);

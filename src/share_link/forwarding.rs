@@ -11,7 +11,7 @@ use crate::store::{PeerNews, PeerRecord};
 /// The most addresses of other instances that are kept for one upstream tracker.
 const MOST_ADDRESSES: usize = 256;
 
-/// The most addresses that are read for it. Instances behind one NAT repeat the same addresses.
+/// The most addresses that are read for one upstream tracker. Instances behind one NAT repeat the same addresses.
 const MOST_READ: usize = 64 * MOST_ADDRESSES;
 
 /// A record as forwarding needs it.

@@ -11,8 +11,8 @@ use crate::share::EngineTime;
 /// An instance that has not written its note for this long is gone.
 const GONE: Duration = Duration::from_mins(1);
 
-/// The note of an instance that has written none for this long is removed. An instance that comes back from the other side
-/// of a partition looks for its own note.
+/// The note of an instance that has written none for this long is removed. The note is kept for so long, because an
+/// instance that comes back after a network partition looks for its own note.
 const REMOVED: Duration = Duration::from_hours(1);
 
 /// The addresses under which upstream trackers know an instance, by the fingerprint of the tracker's URL. The URL itself
@@ -30,10 +30,10 @@ pub(super) struct InstanceNote {
     pub(super) started: u64,
     /// When the instance wrote this note, in milliseconds of the engine's clock.
     pub(super) beat: u64,
-    /// The addresses under which its upstream trackers know it.
+    /// The addresses under which its upstream trackers know the instance.
     #[serde(default)]
     pub(super) upstream: UpstreamAddresses,
-    /// Its name in `Via`. Empty if it has no forwarders.
+    /// The name of the instance in `Via`. Empty if the instance has no forwarders.
     #[serde(default)]
     pub(super) via: String,
 }

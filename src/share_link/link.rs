@@ -36,14 +36,15 @@ const LAST: Duration = Duration::from_secs(1);
 /// The loop between this instance and the engine.
 ///
 /// What can be lost, and what repairs it:
-/// - A server without the last writes may become the primary. So after each loss of the connection, the loop writes again
-///   what the engine acknowledged in the last ten seconds, and reads again what it read in that time. A record that is
-///   applied twice does no harm.
+/// - A server without the last writes may become the primary. So after each loss of the connection, the loop writes
+///   again what the engine acknowledged in the ten seconds before the loss, and reads again what it read in these
+///   seconds. A record that is applied twice does no harm.
 /// - The engine may have forgotten the logs, may be another server than before, may have set its clock, or may have been
 ///   away until records were dropped. Then each peer is shared once more, at its next announce
 ///   ([`SharedSwarms::resync`]).
-/// - If another server is the primary, this instance may have written to the old one while other instances already wrote
-///   to the new one. So it reads again what the new server got since this instance's writes last reached that server.
+/// - If another server has become the primary, this instance may have written to the old primary while other instances
+///   already wrote to the new one. So this instance reads again what the new primary has got since this instance's
+///   writes last reached it.
 ///
 /// [`SharedSwarms::resync`]: crate::share::SharedSwarms::resync
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub struct ShareLink {
     started: Option<EngineTime>,
     /// When the last exchange succeeded.
     exchanged: Timestamp,
-    /// Whether the log says that this instance is alone.
+    /// Whether this instance has already logged that it is alone.
     told: bool,
 }
 
@@ -101,7 +102,8 @@ impl ShareLink {
     async fn follow(&mut self) -> Result<Infallible, LinkError> {
         let mut engine = sentinel::connect(&self.options.target).await?;
         self.survey(&mut engine).await?;
-        // Batches were at risk when the engine answered last, however long it has been away since.
+        // Sends again the batches that were at risk when the engine last answered. It does not matter how long the
+        // engine has been away since.
         self.logs.outbox.resend(self.exchanged);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,7 +159,7 @@ impl ShareLink {
         self.logs.parts.metrics.resynced(reason);
     }
 
-    /// Writes the note of this instance, counts all instances, and removes the notes of instances that are gone.
+    /// Writes the note of this instance, counts all instances, and removes the notes that are older than an hour.
     async fn beat(&self, engine: &mut EngineConnection) -> Result<(), LinkError> {
         let now = self.logs.parts.shared.engine_time(self.logs.parts.clock.now());
         let note = InstanceNote {

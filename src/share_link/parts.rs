@@ -29,6 +29,6 @@ pub struct ShareParts {
     pub retention: Duration,
     /// The addresses on which this instance listens.
     pub addresses: Vec<String>,
-    /// Reaches the forwarders, if there are any.
+    /// Tells the forwarders about the other instances. `None` if there are no forwarders.
     pub forwarding: Option<OtherInstances>,
 }

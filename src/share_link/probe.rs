@@ -64,7 +64,7 @@ async fn fill(verdict: &mut ShareVerdict, options: &ShareOptions) -> Result<(), 
     }
     verdict.faults.extend(eviction_fault(memory));
     let keys = EngineKeys::new(&options.name);
-    // The list of zones is empty, as that of an instance without zones.
+    // The list of zones is empty, like the list of an instance without zones.
     let survey = EngineSurvey::make(&mut engine, &keys, fingerprint([]), "[]", "check", None).await?;
     verdict.faults.extend(clock_fault(survey.time));
     try_commands(&mut engine, &keys).await

@@ -42,13 +42,13 @@ async fn primary(
             }
         }
     }
-    // In the same order each time.
+    // The Sentinels answer in any order, but the text must be the same each time.
     failures.sort_unstable();
     let failures = failures.join("; ");
     Err(if is_refused { LinkError::SentinelLogin(failures) } else { LinkError::Sentinel(failures) })
 }
 
-/// Asks one Sentinel, first without a password: one that has none refuses any.
+/// Asks one Sentinel, first without a password, because a Sentinel that has no password refuses every password.
 async fn ask(
     sentinel: &EngineAddress,
     name: &str,

@@ -19,7 +19,8 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// Opens a stream to this place, which must not be [`EnginePlace::Sentinel`].
+/// Opens a stream to the server at this place. The place must not be [`EnginePlace::Sentinel`], because the primary's
+/// address must be known before.
 pub(super) async fn open(place: &EnginePlace) -> Result<Box<dyn ByteStream>, LinkError> {
     match place {
         EnginePlace::Tcp(address) => tcp(address).await.map(boxed),

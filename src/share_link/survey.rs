@@ -18,10 +18,11 @@ const ZONES_KEPT: u32 = 24 * 60 * 60;
 pub(super) struct EngineSurvey {
     /// What the engine's clock shows.
     pub(super) time: EngineTime,
-    /// Names the server and its history: the random name that it gave itself when it started, and the one that it gave
-    /// itself when it last became the primary.
+    /// Names the server and its history: the random name that it gave itself when it started, and the random name that
+    /// it gave itself when it last became the primary.
     pub(super) server: String,
-    /// When the instance wrote its note last, as this server has it. `None` if the server has no note of the instance.
+    /// When this instance last wrote its note, according to this server. `None` if the server has no note of the
+    /// instance.
     pub(super) beat: Option<EngineTime>,
     /// The key of UDP's connection ids. `None` if another version has written a key of another length, or if the system
     /// gives no random bytes.
@@ -105,7 +106,7 @@ async fn give_udp_key(
     Ok(Some(reply::bytes(key)?.to_vec()))
 }
 
-/// Asks the epoch of the first log. An engine that forgets all logs forgets this one, too.
+/// Asks for the epoch of the first log. An engine that forgets all logs forgets this epoch, too.
 pub(super) fn ask_first_epoch(questions: &mut Pipeline, keys: &EngineKeys) {
     Partition::all().take(1).for_each(|partition| ask_epoch(questions, keys, partition));
 }

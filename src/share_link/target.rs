@@ -32,7 +32,8 @@ pub struct EngineTarget {
     pub(super) place: EnginePlace,
     pub(super) user: Option<String>,
     pub(super) password: Option<EnginePassword>,
-    /// The password of the Sentinels. If there is none, they are tried with that of the server.
+    /// The password of the Sentinels. If there is none, a Sentinel that wants a password gets the password of the
+    /// server.
     pub(super) sentinel_password: Option<EnginePassword>,
     pub(super) database: u16,
 }

@@ -31,7 +31,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Makes an announce of a record that another instance heard `ago` ticks ago, at the moment `heard`.
+    /// Turns a record into an announce. Another instance heard the announce `ago` ticks ago, at the moment `heard`.
     pub(super) fn new(
         record: &PeerRecord,
         zone: Option<ZoneId>,
@@ -50,8 +50,8 @@ impl Told {
             place: ZonedIp { ip, zone },
             is_claim,
             outside: None,
-            // A record does not name the source of a claim. One source for all of them: a flood of such claims takes no
-            // room from other sources.
+            // A record does not name the source of a claim. All such claims count for one source, so that a flood of
+            // them takes no room from other sources.
             source: if is_claim { ZonedIp::nowhere(false).ip } else { ip },
             port,
             peer_id,
@@ -87,7 +87,8 @@ impl Swarm {
                 Ok(Applied::Outdated)
             }
             Action::Stay { completed } => {
-                // With the present time, other entries would seem silent for too long.
+                // The announce takes effect at the moment at which it was heard. At the present moment, other entries
+                // would seem silent for too long.
                 let context = StoreContext { now: heard, hearer: Hearer::Another, ..context };
                 let effect = self.stay(context, announcement, id, completed, completions, change);
                 let expires = life.end(heard, 0);
@@ -107,8 +108,8 @@ impl Swarm {
         applied
     }
 
-    /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if there is none,
-    /// or if it has expired.
+    /// Returns how many ticks ago the swarm last heard of the peer at the announced endpoint. `None` if there is no
+    /// peer, or if the peer has expired.
     fn silence_at(&self, context: StoreContext<'_>, announcement: &Announcement) -> Option<u16> {
         fn silence<A: Ip>(
             StoreContext { now, life, .. }: StoreContext<'_>,

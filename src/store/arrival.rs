@@ -35,7 +35,8 @@ pub(super) struct Arrival {
     pub(super) others_at_address: usize,
     /// The ticks since the previous announce from the endpoint. `None` if the endpoint was not known.
     pub(super) gap: Option<u16>,
-    /// Whether the previous entry belonged to another client, or only one of the two entries is claimed.
+    /// Whether the previous entry at the endpoint belonged to another client, or only one of the previous and the new
+    /// entry is claimed.
     pub(super) is_replaced: bool,
 }
 
@@ -67,8 +68,8 @@ impl Effect {
 }
 
 impl Arrival {
-    /// Returns the effect of the announce. `is_counted` is whether it added to `downloaded`. A peer that announces
-    /// `started` counts as joined even if it is known here: another instance may have just heard it leave.
+    /// Returns the effect of the announce. `is_counted` is whether the announce added to `downloaded`. A peer that
+    /// announces `started` counts as joined even if it is known here: another instance may have just heard it leave.
     pub(super) fn effect(self, &Announcement { role, started, .. }: &Announcement, is_counted: bool) -> Effect {
         let Self { is_recorded, before, others_at_address, gap, is_replaced, .. } = self;
         let change = if is_counted {

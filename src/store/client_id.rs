@@ -19,7 +19,8 @@ const MAX_PREFIXES: usize = UNKNOWN as usize;
 /// Stands for a prefix that is not stored.
 const UNKNOWN: u16 = (1 << ClientId::PREFIX_BITS) - 1;
 
-/// A shortened id. Equal ids give equal results. Ids that differ only in an unstored prefix do too.
+/// A shortened id. Equal ids have equal short forms. Two ids that differ only in prefixes that are not stored also have
+/// equal short forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     /// The number of the first eight bytes.

@@ -559,7 +559,7 @@ fn an_endpoint_is_removed_when_its_client_has_moved_to_another_port() {
 
 #[test]
 fn two_clients_that_share_id_and_address_both_stay() {
-    // Both clients stay at any pace, even with an early announce for an event.
+    // Both clients stay at any pace, even if a client announces early because of an event.
     for (pace, other_pace) in [(30, 30), (30, 45), (300, 300), (250, 290)] {
         let store = store();
         let one = from("192.168.1.5:6881");
@@ -599,7 +599,7 @@ fn only_clients_that_cannot_use_the_first_address_get_a_claimed_public_one() {
     announce(&store, at(300), hash(1), &peer);
     assert_eq!(seen(&store, at(895), "9.9.9.9:1").len(), 1);
     assert_eq!(seen(&store, at(900), "9.9.9.9:1").len(), 0, "the public address expires with the first address");
-    // `stopped` removes the public address too, whether or not it claims the address again.
+    // `stopped` removes the public address too, whether or not the `stopped` announce claims the address again.
     for outside in [outside, None] {
         announce(&store, at(1_000), hash(1), &peer);
         announce(&store, at(1_000), hash(1), &leave(&Announcement { outside, ..peer }));
@@ -782,8 +782,8 @@ fn clients_that_share_an_address_are_noticed() {
     }
     let others =
         |seconds, port| announce(&store, at(seconds), hash(1), &from(&format!("172.17.0.1:{port}"))).others_at_address;
-    // The store counts again when a client's pace slows. Until then, the client counted as gone after two intervals,
-    // and later clients did not count it.
+    // The store counts the other clients again when a client's pace slows. A client whose pace has not slowed yet
+    // counts as gone after two intervals without an announce, so clients that announce later do not count it.
     assert_eq!([others(240, 1), others(260, 2), others(300, 3), others(301, 4)], [0, 1, 2, 3]);
     assert_eq!(others(302, 5), 4);
     assert_eq!(others(540, 1), 0, "nothing new");
@@ -845,7 +845,7 @@ fn peers_are_counted_in_their_zone() {
     announce(&store, at(1), hash(1), &Announcement { action: Action::Leave, ..leecher });
     assert_eq!(counts(), [[0, 0], [0, 0]]);
     assert_eq!(store.totals().evicted_peers, 0);
-    // The store has room for two peers. With the seed there are three, and any of them may be evicted.
+    // The store has room for two peers. With the second seed there are three peers, and any of them may be evicted.
     announce(&store, at(1), hash(1), &inside(lab, from("10.0.0.1:1")));
     announce(&store, at(1), hash(1), &inside(lab, seed("[fd00::1]:1")));
     assert_eq!(store.totals().evicted_peers, 1);
@@ -1053,8 +1053,8 @@ fn a_flood_from_one_source_takes_no_torrent_from_another() {
     for (kind, of) in flood {
         for (is_one_host, times, is_first) in [(false, 1, false), (true, 1, false), (false, 3, false), (true, 3, true)]
         {
-            // Claims and own peers of a source have separate counters. This flood would get two shares, a later source
-            // only one.
+            // A source has one counter for its claims and another for its own peers. So this flood, which comes first,
+            // would get two shares of the room, and a source that comes later would get only one.
             if is_first && kind == "own peers and claims by turns" {
                 continue;
             }
@@ -1092,7 +1092,8 @@ fn a_flood_from_many_sources_takes_no_more_than_the_share_of_each() {
                 }
             }
             let kept = (0..300).filter(|&swarm| store.scrape(at(1), hash(swarm)).incomplete == 1).count();
-            // Candidates for eviction are random. With 200 sources of three or four peers, a search may miss them all.
+            // Candidates for eviction are random. With 200 sources that have three or four peers each, a search may
+            // miss the peers of all these sources.
             assert!(kept >= 295, "{kept} of 300: {sources} sources, {times} times");
         }
     }

@@ -16,13 +16,14 @@ pub(super) struct PeerKey<A> {
     pub(super) zone: Option<ZoneId>,
 }
 
-/// A peer's role, and whether this is the client's first address. Lists of peers are sorted by it.
+/// A peer's role, and whether this is the client's first address. Lists of peers are sorted by this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerState(u8);
 
 impl PeerState {
-    /// First addresses of leechers, partial seeds, seeds; then second addresses in the reverse order. The addresses for
-    /// one client are contiguous in each half, both for all roles and for leechers alone.
+    /// First addresses of leechers, partial seeds, seeds; then second addresses in the reverse order. In each half, the
+    /// addresses that a client gets are contiguous: those of all roles for a leecher, and those of leechers for any
+    /// other client.
     pub(super) const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
 
     pub(super) const LEECHERS: Self = Self(0);
@@ -64,8 +65,8 @@ pub(super) enum Provenance {
 }
 
 /// A peer in 23 bytes for IPv4 and 35 for IPv6: 4 or 16 of address, 2 of port, 1 of zone, 2 of time and pace, 14 of
-/// state and peer id. Dictionary replies contain the id. It also keeps a client from getting its own second address,
-/// and from removing another client. Byte-aligned fields need no padding.
+/// state and peer id. Dictionary replies contain the id. The id also keeps a client from getting its own second
+/// address, and from removing another client. Byte-aligned fields need no padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<A> {
     pub(super) ip: A,

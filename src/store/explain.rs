@@ -19,15 +19,15 @@ use crate::topology::ZonedIp;
 use tracker_protocol::{Ip, Role};
 
 /// The most peers of each family that are listed or explained while the lock is held. An announce to a large swarm
-/// looks at about as many.
+/// looks at about as many peers.
 const MOST: usize = 500;
 
 impl Swarm {
     /// Explains what the client of this announcement gets. Without a port, the client is assumed to be the latest peer
     /// at its address.
     ///
-    /// Some expired peers are dropped first, as before an announce: other addresses of their clients may take their
-    /// place. The explanation still shows them.
+    /// As before an announce, some expired peers are dropped first. If a client's first address is dropped, a second
+    /// address of the client may become its first address. The explanation still shows the dropped peers.
     pub(super) fn explain(
         &mut self,
         context: StoreContext<'_>,
@@ -63,7 +63,7 @@ impl Swarm {
         }
         hide_repeats(&mut peers);
         let more = self.len() - peers.len();
-        // A long list may still have expired peers. They are explained already.
+        // The sweep may have left expired peers in a long list. These peers are explained already.
         let shown: HashSet<_> = peers.iter().map(|explained| explained.peer.address).collect();
         expired.retain(|gone| !shown.contains(&gone.peer.address));
         peers.append(&mut expired);
@@ -142,7 +142,7 @@ impl PeerQuery<'_> {
     }
 }
 
-/// Of peers with the same address and port for the client, hides all but one.
+/// If the client would get several peers at the same address and port, hides all of these peers but one.
 fn hide_repeats(peers: &mut [PeerExplanation]) {
     let mut given = HashSet::new();
     // Replies have first addresses before second addresses.

@@ -67,7 +67,7 @@ pub struct ListedPeer {
     pub is_claimed: bool,
     /// The time since the peer's last announce.
     pub silent_for: Duration,
-    /// Whether the peer has been silent for the peer age. No client gets it.
+    /// Whether the peer has been silent for the peer age. No client gets an expired peer.
     pub is_expired: bool,
     /// The peer's id. `None` if the store has only a part of it.
     pub id: Option<PeerId>,

@@ -15,7 +15,8 @@ pub(super) struct Leaving {
     pub(super) port: Option<NonZeroU16>,
     pub(super) id: ClientId,
     pub(super) is_claim: bool,
-    /// For a client that left at another instance: the present moment, and how many ticks ago. Newer entries stay.
+    /// For a client that left at another instance: the present moment, and how many ticks ago the client left. Newer
+    /// entries stay.
     pub(super) heard: Option<(Tick, u16)>,
 }
 

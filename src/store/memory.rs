@@ -22,8 +22,8 @@ use crate::eviction::{Search, Source, SourceWeights, random_order};
 use crate::topology::{Topology, ZoneId};
 use tracker_protocol::{InfoHash, PeerId, SwarmCounts};
 
-/// The number of shards, a power of two. With so many, two workers rarely need the same lock, and a shard's table is
-/// small enough to grow quickly.
+/// The number of shards, a power of two. With so many shards, two workers rarely need the same lock, and a shard's
+/// table is small enough to grow quickly.
 const SHARDS: usize = 256;
 
 /// How many times housekeeping checks a peer within the peer age.
@@ -35,7 +35,8 @@ const LONGEST_ROUND: u64 = 60;
 /// The most shards that are searched for a peer to evict, besides the newcomer's own shard.
 const SHARDS_LOOKED_AT: usize = 64;
 
-/// The most evictions for one announce. It can add a swarm, a peer and the peer's second address; one is a reserve.
+/// The most evictions for one announce. An announce can add a swarm, a peer and the peer's second address. The fourth
+/// eviction is a reserve.
 const GROWTH: usize = 4;
 
 /// The settings of the store.
@@ -49,7 +50,8 @@ pub struct StoreOptions {
     pub max_peers: u64,
 }
 
-/// The swarms in memory. For the bookkeeping of one entry, a general cache takes more memory than a small swarm.
+/// The swarms in memory. The store does not use a general cache, because the bookkeeping of a cache for one entry takes
+/// more memory than a small swarm.
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[Mutex<Shard>; SHARDS]>,
@@ -196,8 +198,8 @@ impl Store {
         self.with(info_hash, |shard, key, change| shard.explain(context, key, announcement, change))
     }
 
-    /// Lists at most 500 peers of each family of a swarm. `None` if the swarm does not exist. It does not count as
-    /// used.
+    /// Lists at most 500 peers of each family of a swarm. `None` if the swarm does not exist. The swarm does not count
+    /// as used.
     pub fn list(&self, now: Timestamp, topology: &Topology, info_hash: InfoHash) -> Option<SwarmListing> {
         let context = self.context(now, topology, Hearer::Alone);
         self.with(info_hash, |shard, key, _| shard.list(context, key))
@@ -260,12 +262,13 @@ impl Store {
         self.zones.of(zone)
     }
 
-    /// Drops expired peers and swarms from some shards; the next call checks the next shards. The caller must call it
-    /// once a second. It takes each lock several times, for a short while.
+    /// Drops expired peers and swarms from some shards; the next call checks the next shards. The caller must call this
+    /// method once a second. A call takes the lock of each of its shards several times, for a short while each time.
     pub fn housekeep(&self, now: Timestamp) {
         let before = Timestamp::from_tenths(self.housekept.swap(now.tenths(), Relaxed));
         if now > before.plus(self.life.length()).plus(self.life.length()) {
-            // The host slept for more than two lifetimes. All peers have expired. They go before their ticks wrap.
+            // The host slept for more than two lifetimes, so all peers have expired. The checks below may not notice
+            // this, because the peers' ticks may have wrapped.
             self.clear();
         }
         let now = self.life.tick(now);
@@ -367,8 +370,8 @@ impl Store {
     }
 }
 
-/// Returns a hash's shard. The shard's table uses other bits of the hash: with the same bits, all its swarms would
-/// share a few buckets.
+/// Returns a hash's shard. The shard's table uses other bits of the hash. If the table used the same bits, all swarms
+/// of a shard would share a few buckets.
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }

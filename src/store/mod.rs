@@ -11,19 +11,19 @@
 //!   only at the address that sent it, at all ports. When a client announces from a new port, its silent endpoints at
 //!   the same address are removed. Silent means no announce for a few intervals, or longer if the endpoint announced
 //!   less often. They are not removed at once, because two clients may share an id and an address.
-//! - A peer may have a second address for clients that cannot use the first one. Only they get it. It is added and
-//!   removed with the peer.
-//! - `downloaded` counts a client once, as long as the torrent's shard remembers the download (it remembers a few
-//!   dozen).
+//! - A peer may have a public second address for clients that cannot use the first address. Only these clients get the
+//!   public address. It is added and removed with the peer.
+//! - `downloaded` counts a client once, as long as the torrent's shard remembers the download (a shard remembers a few
+//!   dozen downloads).
 //! - A client gets only peers that it can reach, those of its own zone or subnet first.
 //! - A peer that has not announced within the peer age (rounded down by a few thousandths) is in no reply. The counts
 //!   of unused swarms and of swarms of thousands may include it longer: a minute, or a thousandth of the peer age.
 //! - A swarm that was not announced or scraped within the peer age is dropped with its `downloaded` count.
 //! - The number of peers is bounded. If there are too many, a peer of the source with the most peers goes, even if the
-//!   newcomer is of that source. So a flood from one source removes no torrent of another. (A source is an IPv4 address
-//!   or an IPv6 /64. Claimed peers count, roughly, for their claimant.) Among equal sources, peers of swarms that were
-//!   used only once go first, the least recently used swarm first. Then come peers of small swarms, and among equally
-//!   small swarms again the least recently used.
+//!   newcomer is of that source. So a flood from one source removes no torrent of another source. (A source is an IPv4
+//!   address or an IPv6 /64. Claimed peers count, roughly, for their claimant.) Among equal sources, peers of swarms
+//!   that were used only once go first, the least recently used swarm first. Then come peers of small swarms, and among
+//!   equally small swarms again the least recently used.
 //! - Other instances may send records of the announces that they heard. A record acts as its announce would have here
 //!   at that moment. The latest news of a peer wins: an older record changes nothing but `downloaded`, and a record of
 //!   `stopped` removes no entry that was heard of since. So records may come late, in any order and several times.

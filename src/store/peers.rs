@@ -100,7 +100,7 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Returns a client's first address and its position. `None` if it is not in this list.
+    /// Returns a client's first address and its position. `None` if the first address is not in this list.
     pub(super) fn first_of(&self, id: ClientId) -> Option<(usize, Entry<A>)> {
         let at = match &self.index {
             None => self.entries.iter().position(|entry| entry.is_of(id) && !entry.is_second()),
@@ -109,7 +109,7 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Replaces an entry. Moves it and returns true if its state or id has changed.
+    /// Replaces an entry. If the state or the id has changed, moves the entry and returns true.
     pub(super) fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
         if old.kind() != entry.kind() || old.id() != entry.id() {
             self.remove_at(at);
@@ -129,8 +129,8 @@ impl<A: Ip> Peers<A> {
         self.replace(at, &old, Entry::new(key, old.id(), kind, old.provenance(), old.seen()));
     }
 
-    /// Returns the positions of a client's second addresses, the last first: a removal then moves none that follow.
-    /// Searches only the last [`SEARCH`] second addresses.
+    /// Returns the positions of a client's second addresses, the last position first, so that the removal of an entry
+    /// changes none of the positions that are still to come. Searches only the last [`SEARCH`] second addresses.
     fn seconds_of(&self, id: ClientId) -> impl Iterator<Item = usize> + use<A> {
         let start = self.seconds_start();
         let ends = start..self.entries.len();
@@ -139,9 +139,9 @@ impl<A: Ip> Peers<A> {
         places.into_iter()
     }
 
-    /// Finds a successor for a client's lost first address. If `wanted`, one of the second addresses becomes the first;
-    /// returns whether there was one. Removes the client's claimed public addresses, which served only beside the first
-    /// address. Calls `dropped` for each removed address.
+    /// Finds a successor for a client's lost first address. If `wanted`, makes one of the second addresses the first
+    /// address, and returns whether there was a second address. Removes the client's claimed public addresses, which
+    /// served only beside the first address. Calls `dropped` for each removed address.
     pub(super) fn succeed(&mut self, id: ClientId, wanted: bool, mut dropped: impl FnMut(&Entry<A>)) -> bool {
         if !self.has_seconds() {
             return false;
@@ -161,8 +161,8 @@ impl<A: Ip> Peers<A> {
         successor.is_some()
     }
 
-    /// Removes a client's second addresses for which `is_gone` returns true. Checks only those at the IP address of
-    /// `key`, and claimed public ones.
+    /// Removes a client's second addresses for which `is_gone` returns true. Checks only second addresses at the IP
+    /// address of `key`, and claimed public addresses.
     pub(super) fn drop_silent(
         &mut self,
         key: PeerKey<A>,
@@ -248,8 +248,9 @@ impl<A: Ip> Peers<A> {
             index.swept = if is_done { 0 } else { at };
         }
         self.shrink();
-        // After a start in the middle, peers before that place may have expired meanwhile. The sweep is partial. A list
-        // that is still long counts as whole all the same: the swarm sweeps it again soon.
+        // If the sweep began in the middle of the list, peers before that place may have expired meanwhile, so the
+        // sweep is partial. If the list is still long, the sweep counts as whole all the same, because the swarm sweeps
+        // the list again soon.
         let is_whole = is_done && (start == 0 || self.is_long());
         if is_whole { Swept::Whole(oldest) } else { Swept::Partly }
     }

@@ -57,7 +57,7 @@ impl PeerQuery<'_> {
         out.len()
     }
 
-    /// Returns the peer as the client gets it, if it does.
+    /// Returns the peer as the client gets it. `None` if the client does not get the peer.
     pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
         match self.judge(entry, now) {
             Ok(peer) => Some(peer),
@@ -69,7 +69,7 @@ impl PeerQuery<'_> {
         }
     }
 
-    /// Returns the peer as the client gets it, or why it does not.
+    /// Returns the peer as the client gets it, or why the client does not get the peer.
     pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Peer<A>, HiddenPeer> {
         let &Announcement { place, port, ids, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {
@@ -88,8 +88,8 @@ impl PeerQuery<'_> {
         Ok(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
     }
 
-    /// Returns whether the client can reach the first address of a peer. It then does not need `outside`, the peer's
-    /// claimed public address.
+    /// Returns whether the client can reach the first address of a peer. If so, the client does not need `outside`, the
+    /// peer's claimed public address.
     pub(super) fn reaches_the_first_of(&self, outside: ZonedIp) -> bool {
         let ip = match outside.ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
@@ -126,7 +126,8 @@ pub(super) fn pick_from<A: Ip>(
         }
         offer(entry, false, out);
     }
-    // A scan takes a nanosecond per entry; a random draw takes many.
+    // Near peers are searched by a scan of consecutive entries: it takes a nanosecond per entry, and a random draw
+    // takes many.
     let (beginning, end) = eligible.split_at_checked(fastrand::usize(..eligible.len())).unwrap_or_default();
     let is_near = |entry: &&Entry<A>| nearness(entry) < Nearness::Elsewhere;
     for entry in end.iter().chain(beginning).take(LOOKS).filter(is_near) {
@@ -138,8 +139,8 @@ pub(super) fn pick_from<A: Ip>(
 }
 
 /// Yields all entries in an order that is random enough, without a copy. The list is divided into `strata` equal
-/// stretches. A round yields one entry of each. The first stretch of a round and the first place in each stretch are
-/// random. Later rounds take the next entries, which are already in the processor's cache.
+/// stretches. A round yields one entry of each stretch. The first stretch of a round and the first place in each
+/// stretch are random. Later rounds take the next entries, which are already in the processor's cache.
 pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
     // The first stretches have one more entry if the division has a remainder.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);

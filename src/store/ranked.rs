@@ -8,9 +8,10 @@ use tracker_protocol::{Endpoint, Ip, Peer};
 pub(super) struct Ranked<'a, A> {
     peers: &'a mut Vec<Peer<A>>,
     want: usize,
-    /// Where the peers of the client's zone end, and behind them those of its subnet.
+    /// The position behind the peers of the client's zone, and the position behind the peers of its subnet, which
+    /// follow them.
     ends: [usize; 2],
-    /// Whether the reply has peers at other addresses than their own.
+    /// Whether endpoints may repeat, because the reply may have peers at other addresses than their own.
     translated: bool,
 }
 
@@ -44,8 +45,8 @@ impl<'a, A: Ip> Ranked<'a, A> {
     }
 
     /// Adds a wanted peer. A full list drops one of the farthest. `is_translated`: the reply has the peer at another
-    /// address than its own. From the first translated peer on, endpoints that are in the list are skipped: peers
-    /// behind one NAT may share an external address and port, and the NAT forwards the port to only one.
+    /// address than its own. From the first translated peer on, peers whose endpoints are already in the list are
+    /// skipped: peers behind one NAT may share an external address and port, and the NAT forwards the port to only one.
     pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
         self.translated |= is_translated;
         if self.translated && self.has(peer.endpoint) {

@@ -10,9 +10,10 @@ use crate::hash::SEED;
 /// The most moves that are remembered.
 const MOVES: usize = 256;
 
-/// The latest moves of peers: a peer joined, changed or left here, or another instance heard of it. Only a store that
-/// gets records needs them, because an old record may come after a newer one. The swarm cannot always tell: it has no
-/// entry for a peer that left, and its ticks may be seconds long.
+/// The latest moves of peers. A move means that a peer joined, changed or left here, or that a record of another
+/// instance was applied. Only a store that gets records needs the moves, because an old record may come after a newer
+/// record. The swarm cannot always tell which record is newer: it has no entry for a peer that left, and its ticks may
+/// be seconds long.
 ///
 /// A peer's hash determines its slot, where a later move replaces the earlier one.
 #[derive(Debug)]

@@ -80,7 +80,8 @@ impl Shard {
         self.note(context, key, announcement, selection)
     }
 
-    /// Remembers when a change happened that other instances must hear of. A late older record must not undo it.
+    /// Remembers when a change happened that other instances must hear of. An older record that comes later must not
+    /// undo the change.
     fn note(
         &mut self,
         context: StoreContext<'_>,

@@ -23,16 +23,16 @@ use tracker_protocol::{Endpoint, InfoHash, Ip, PeerLists, Role, SwarmCounts};
 /// How many peers of a long list one announce checks for expiry.
 pub(super) const SWEEP: usize = 64;
 
-/// How many clients get another first address in the same call that removed theirs. The others get one when they
-/// announce.
+/// How many clients get another first address in the same call that removed their first address. The other clients get
+/// a first address when they announce.
 const MAX_SUCCESSORS: usize = 64;
 
 /// How many peers of each family in a swarm are candidates for eviction.
 const LOOKS: usize = 8;
 
-/// One torrent's peers of both families. It takes only 64 bytes besides the lists: there may be a swarm for every few
-/// peers. A scrape reads nothing else, usually one cache line. (The allocator would take 128 bytes for many aligned
-/// swarms.)
+/// One torrent's peers of both families. The struct takes only 64 bytes besides the lists, because there may be a swarm
+/// for every few peers. A scrape reads only these bytes, usually one cache line. (If swarms were aligned to cache
+/// lines, the allocator would take 128 bytes for many of them.)
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) info_hash: InfoHash,
@@ -97,7 +97,7 @@ impl Swarm {
             let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
-                // Most peers of a long list have expired, and the search found no other.
+                // Most peers of a long list have expired, and the search found no peer that has not.
                 self.purge(now, life, change);
                 peers = self.pick(&query);
             }
@@ -113,7 +113,7 @@ impl Swarm {
         self.counts
     }
 
-    /// Computes the counts again. Each method that changes a list must call it.
+    /// Computes the counts again. Each method that changes a list must call this method.
     fn recount(&mut self) {
         let mut counts = self.v4.counts();
         if let Some(v6) = &self.v6 {
@@ -255,7 +255,7 @@ impl Swarm {
         v4.or_else(v6) == Some(Role::Seed)
     }
 
-    /// Returns whether a peer announces from this endpoint. No claim may replace it.
+    /// Returns whether a peer announces from this endpoint. No claim may replace such a peer.
     fn announces_itself(
         &self,
         ZonedIp { ip, zone }: ZonedIp,
@@ -305,8 +305,8 @@ impl Swarm {
         }
     }
 
-    /// Returns the peer whose source has the most peers, of a few that it looks at; the swarm itself if it has none.
-    /// The store compares such candidates.
+    /// Looks at a few peers, and returns the peer whose source has the most peers. If the swarm has no peers, returns
+    /// the swarm itself. The store compares the candidates of several swarms.
     pub(super) fn victim(&self, now: Tick, weights: &SourceWeights) -> (Rank, Victim) {
         fn heaviest<A: Ip>(peers: &Peers<A>, weights: &SourceWeights) -> Option<(u32, (ZonedIp, NonZeroU16))> {
             let of = |entry: &Entry<A>| {
@@ -342,7 +342,8 @@ impl Swarm {
         self.after_removal(lost, change);
     }
 
-    /// Picks peers of the client's own family first: the client surely reaches it. Second addresses come last.
+    /// Picks peers of the client's own family first, because the client can surely use this family. Second addresses
+    /// come last.
     fn pick(&self, query: &PeerQuery<'_>) -> PeerLists {
         let Announcement { want, place, .. } = *query.announcement;
         let none = Peers::default();

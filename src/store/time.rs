@@ -13,8 +13,9 @@ impl Tick {
     pub(super) const BITS: u32 = 14;
     pub(super) const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Returns the ticks since `then`, 0 if `then` is later. It can be a little later, because workers read the clock
-    /// at different times; after an old record of another instance, by nearly a lifetime.
+    /// Returns the ticks since `then`, 0 if `then` is later. `then` can be a little later, because workers read the
+    /// clock at different times. While an old record of another instance is applied, `then` can be later by nearly a
+    /// lifetime.
     pub(super) fn since(self, then: Self) -> u16 {
         let elapsed = self.0.wrapping_sub(then.0) & Self::MASK;
         if elapsed > Self::MASK / 4 * 3 { 0 } else { elapsed }
@@ -91,7 +92,7 @@ impl TtlTicks {
         now.plus(self.ticks.saturating_sub(elapsed))
     }
 
-    /// Returns the moment one second after `now`, or one tick if a tick is longer.
+    /// Returns the moment one second after `now`, or one tick after `now` if a tick is longer than a second.
     pub(super) fn soon(self, now: Tick) -> Tick {
         now.plus(u16::try_from(10 / self.tick).unwrap_or(1).max(1))
     }
@@ -127,8 +128,8 @@ impl Rhythm {
         Self { paces: [ticks(3), ticks(24)], patience: [ticks(4), ticks(60)], lately: ticks(2) }
     }
 
-    /// Returns the pace after a `gap` of so many ticks. It quickens by one step at most: an early announce may be for
-    /// an event.
+    /// Returns the pace after a `gap` of so many ticks. The pace quickens by one step at most, because an early
+    /// announce may be for an event.
     pub(super) fn pace(self, before: Pace, gap: u16) -> Pace {
         self.of_gap(gap).max(Pace(before.0.saturating_sub(1)))
     }
@@ -158,7 +159,7 @@ impl Rhythm {
     /// client id. Both may be there, as two clients. So the longer of two limits applies: the patience for the silent
     /// endpoint's pace, and three times `gap`, the time since the announcing endpoint's previous announce, because
     /// clients of one kind keep a similar pace. If `gap` is unknown or unusually short, the patience for the announcing
-    /// endpoint's pace replaces it.
+    /// endpoint's pace replaces the second limit.
     pub(super) fn silence(self, silent: Pace, announcing: Pace, gap: Option<u16>) -> u16 {
         let own = match gap {
             Some(gap) if self.of_gap(gap) >= announcing => gap.saturating_mul(3),

@@ -53,7 +53,7 @@ pub(in crate::frontend) enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::frontend) enum NotACall {
     Path,
-    /// The path does not have this method, but only these methods.
+    /// The path does not allow the method of the request. It allows only these methods.
     Method(&'static str),
     /// The key is empty or too long, or has a character that keys may not have.
     Key,

@@ -97,8 +97,8 @@ pub(super) async fn watch(
     with_json(blobs, StatusCode::OK, &body)
 }
 
-/// A lease as the host at `asker` sees it. The leader is the host that holds the lease. It is left out if the asker
-/// cannot reach it.
+/// A lease as the host at `asker` sees it. `leader` is the endpoint of the host that holds the lease, or null if the
+/// asker cannot reach that host.
 fn described(context: &Context, asker: IpAddr, lease: Option<&HeldLease>) -> Value {
     let holder = lease.map(|lease| &lease.holder);
     let leader = holder.and_then(|holder| context.tracker.reachable_at(asker, holder.address, holder.port));

@@ -24,7 +24,7 @@ struct ReachBody {
 }
 
 /// Connects to the given port of the host that asks, and sends nothing. Only the request's source address is used, so
-/// no host can make the tracker connect to another.
+/// no host can make the tracker connect to another host.
 pub(super) async fn check(blobs: &SharedBlobs, ip: IpAddr, body: &[u8]) -> HttpResponse {
     let port = match serde_json::from_slice(body) {
         Ok(ReachBody { port }) => port.get(),

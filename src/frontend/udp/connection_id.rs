@@ -6,12 +6,12 @@
 //!
 //! An id is a MAC (message authentication code) over the address and the second of issue. No id is stored, so a flood
 //! of connect requests fills no memory. Without the key, a guess is right with a chance of one in 2^56, and the sender
-//! does not learn whether it was. As in BEP 15, the port is not in the MAC: a NAT may change it between two packets.
-//! Another client behind the same address could only harm that address.
+//! does not learn whether the guess was right. As in BEP 15, the port is not in the MAC: a NAT may change it between
+//! two packets. Another client behind the same address could only harm that address.
 //!
 //! A proxy may name the client of each datagram. The response goes to the proxy, so the MAC covers the proxy's address
-//! too. Otherwise an attacker could get an id for a client through a proxy, or by acting as one. Datagrams with that id
-//! and a victim's forged source address would then send the responses to the victim.
+//! too. Otherwise an attacker could get an id for a client through a proxy, or by acting as a proxy. Datagrams with
+//! that id and a victim's forged source address would then send the responses to the victim.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ use tracker_protocol::udp::ConnectionId;
 /// Seconds for which an id is valid (BEP 15, "Connect"). Less than 256, because an age is one byte.
 pub(super) const LIFETIME: u8 = 120;
 
-/// The largest difference between the clocks of instances with one key. An id holds its second modulo 256. With a
+/// The largest difference between the clocks of instances that share a key. An id holds its second modulo 256. With a
 /// larger difference, a new id from a clock that is ahead could look old.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
@@ -45,7 +45,7 @@ pub(in crate::frontend) struct Sender {
     pub(in crate::frontend) standing: Standing,
 }
 
-/// A key that several instances share, so that each accepts the ids of the others.
+/// A key that several instances share, so that each instance accepts the ids that the others have issued.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedKey {
     key: [u8; 16],
@@ -126,7 +126,7 @@ impl ConnectionIdKey {
         self.id(sender, now)
     }
 
-    /// Whether this sender got the id within two minutes, plus the skew.
+    /// Whether this sender got the id in the last two minutes, plus the skew of the clocks.
     pub(in crate::frontend) fn verify(&self, id: ConnectionId, sender: Sender, now: u64) -> bool {
         let age = (now & SECOND).wrapping_sub(id.0 & SECOND) & SECOND;
         let ahead = SECOND + 1 - age;
@@ -138,8 +138,8 @@ impl ConnectionIdKey {
         given.is_some_and(|second| self.id(sender, second) == id)
     }
 
-    /// The id that a sender gets in this second. The MAC covers the whole second. With its last byte alone, an id would
-    /// become valid again.
+    /// The id that a sender gets in this second. The MAC covers all bytes of the second. If the MAC covered only the
+    /// last byte, an id would become valid again after 256 seconds.
     fn id(&self, Sender { client, proxy, .. }: Sender, second: u64) -> ConnectionId {
         let mut message = [0; 40];
         let (address, rest) = message.split_at_mut(16);
@@ -232,7 +232,7 @@ mod tests {
         ) {
             let [here, there] = ["one key", "one key"].map(|key| shared(key, skew));
             let id = here.issue(one, given);
-            // The clock of the other instance is behind by `ahead`.
+            // The clock of the other instance is behind by `ahead` seconds.
             let now = given.checked_add_signed(-ahead).unwrap();
             let (skew, ahead) = (skew.min(60).cast_signed(), ahead);
             prop_assert_eq!(there.verify(id, one, now), ahead <= skew && -ahead <= 120 + skew);

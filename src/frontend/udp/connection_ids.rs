@@ -48,8 +48,8 @@ impl ConnectionIds {
         Self { first, is_set, adopted: OnceLock::new() }
     }
 
-    /// Issues ids with this key from now on. Earlier ids stay valid until they expire. Later calls have no effect. No
-    /// call has one if the operator has set a key.
+    /// Issues ids with this key from now on. Earlier ids stay valid until they expire. Only the first call has an
+    /// effect. If the operator has set a key, no call has an effect.
     pub fn adopt(&self, key: &SharedKey) {
         if self.is_set {
             return;

@@ -1,9 +1,9 @@
 //! The responses to packets.
 //!
 //! The threat: a tracker that answers forged packets with larger ones can be used to flood a victim. So larger
-//! responses need a connection id, which proves the address. A connect request is as long as its response. Without a
-//! valid id, an error must be no longer than the packet. Malformed packets get no response. A proxy's header does not
-//! count as part of the packet.
+//! responses need a connection id, which proves the address. A connect request is as long as its response. If a packet
+//! has no valid id, an error in response must be no longer than the packet. Malformed packets get no response. A
+//! proxy's header does not count as part of the packet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// Returns the response to a packet. `None` if it gets none. The address of `sender` is not verified yet.
+    /// Returns the response to a packet. `None` if the packet gets no response. The address of `sender` is not verified
+    /// yet.
     pub(super) fn answer(&self, packet: &[u8], sender: Sender, now: IdTime) -> Option<Answer<Vec<u8>, PendingBody>> {
         let metrics = &self.context.metrics.udp;
         let Some(request) = Request::parse(packet) else {

@@ -80,7 +80,8 @@ fn malformed_records_are_dropped_and_the_others_are_read() {
         bytes[at..at + to.len()].copy_from_slice(to);
         RecordBatch::decode(&bytes).unwrap()
     };
-    // Role 3 has no meaning, and neither have the two highest bits. A peer that has left has neither completed nor a role.
+    // Role 3 and the two highest bits have no meaning. A record of a peer that has left must have no role, and must not
+    // say that the download is complete.
     for kind in [3, 0x40, 0x80, LEFT | COMPLETED, LEFT | 1] {
         let DecodedBatch { batch, faults } = changed(place(1), &[kind]);
         assert_eq!((batch.records.len(), faults), (5, Faults { kind: 1, ..Faults::default() }), "{kind:#x}");

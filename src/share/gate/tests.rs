@@ -26,7 +26,7 @@ struct Instances {
 }
 
 impl Instances {
-    /// All instances have heard at 0 that the peer joined.
+    /// Makes instances that have all heard, at the moment 0, that the peer joined.
     fn new(peer_age: Duration, n: u32, skews: Vec<u64>) -> Self {
         Self { gate: ShareGate::new(peer_age), endpoint: endpoint(n), seen: vec![0; skews.len()], skews }
     }

@@ -169,7 +169,7 @@ fn what_was_heard_last_stays() {
     assert_eq!(store.scrape(at(150), TORRENT).complete, 1);
     assert_eq!(tell(&store, at(160), 10, &peer), Ok(Applied::Recorded));
     assert_eq!(store.scrape(at(160), TORRENT).incomplete, 1);
-    // The same is true for another client at the same endpoint.
+    // A record of another client at the same endpoint must be newer, too.
     let other = Announcement { peer_id: PeerId([9; 20]), ..seed };
     assert_eq!(tell(&store, at(160), 40, &other), Ok(Applied::Outdated));
     assert_eq!(tell(&store, at(160), 5, &other), Ok(Applied::Recorded));

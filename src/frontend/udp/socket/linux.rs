@@ -74,7 +74,7 @@ impl Inbox {
     pub(super) fn take_batch_now(&mut self, socket: &UdpSocket, take: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         match self.fill(socket, take)? {
             BATCH => Ok(()),
-            // The batch is not full: there are no more datagrams, which saves another system call.
+            // The batch is not full, so there are no more datagrams. To report this now saves another system call.
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -129,7 +129,7 @@ impl Outbox {
 
     /// Sends the responses that the system accepts without waiting. Returns how many were not sent.
     pub(super) fn send(&mut self, socket: &UdpSocket, responses: &mut [UdpResponse]) -> usize {
-        // All responses of a batch need the same source address. A host has few, so there are few batches.
+        // All responses of a batch need the same source address. A host has few addresses, so there are few batches.
         responses.sort_by_key(|response| response.from);
         let alike = responses.chunk_by(|one, next| one.from == next.from);
         alike.flat_map(|alike| alike.chunks(BATCH)).map(|batch| self.send_batch(socket, batch)).sum()
@@ -141,7 +141,7 @@ impl Outbox {
             match self.send_from_one(socket, responses) {
                 Ok(sent) if sent > 0 => responses = responses.get(sent..).unwrap_or_default(),
                 Err(Errno::EAGAIN) => return unsent + responses.len(),
-                // This client cannot be reached. The others may be.
+                // This client cannot be reached. Other clients may be reachable.
                 _ => {
                     unsent += 1;
                     responses = behind_first;
