@@ -47,7 +47,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines that say that the store is full.
 const EVICTION_REPORT: Duration = Duration::from_hours(1);
 
-/// The most requests that may wait for a change of a lease.
+/// The most long polls: requests that wait until the lease of a shared blob changes.
 const MAX_POLLS: usize = 4096;
 
 /// How long the final `stopped` announces may take after all requests are finished.
@@ -256,7 +256,7 @@ impl App {
                 log::error!("a worker thread panicked");
             }
         }
-        // The workers have ended, so nothing more is heard that the other instances must know.
+        // The workers have ended, so no further announce arrives that the other instances must learn of.
         share.into_iter().for_each(LocalThread::stop);
         if let Some((upstream, forwarders)) = upstream.zip(context.tracker.forwarders()) {
             runtime.block_on(flush_stopped(forwarders));
@@ -359,8 +359,8 @@ fn adopt_udp_key(Context { share, connection_ids, .. }: &Context) {
     }
 }
 
-/// Sets up the part for shared blobs. Long polls may take a quarter of the connections, so that announces get the
-/// others.
+/// Sets up the part for shared blobs. Long polls may take a quarter of the connections, so that three quarters remain
+/// for announces.
 fn shared_blobs(
     options: &TorrentsOptions,
     connections: usize,

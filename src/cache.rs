@@ -1,5 +1,6 @@
 //! Keeps one value per torrent while the torrent is used: a TTL cache of what forwarding keeps. Local swarms are
-//! smaller and more, and have their own cache (`store::memory`). Both evict by one rule ([`crate::eviction`]).
+//! smaller and more numerous, so they have a cache of their own (`store::memory`). Both caches evict by the same rule
+//! ([`crate::eviction`]).
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -30,7 +31,7 @@ pub trait Weigh {
     fn weight(&self) -> u32;
 }
 
-/// A share of the torrents.
+/// The torrents of one shard.
 type CacheShard<T> = Mutex<HashTable<Arc<Cell<T>>>>;
 
 /// Values in memory by torrent.
@@ -97,7 +98,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a torrent's value if the torrent is known. If `used` is given, that counts as a use at that time.
+    /// Changes a torrent's value if the torrent is known. If `used` is given, the change counts as a use at that time.
     pub fn with_known<R>(
         &self,
         info_hash: InfoHash,
@@ -129,7 +130,7 @@ impl<T: Weigh + Default> TorrentCache<T> {
         })
     }
 
-    /// Returns the number of torrents, with unused ones that are not dropped yet.
+    /// Returns the number of torrents, including unused torrents that have not been dropped yet.
     pub fn len(&self) -> i64 {
         self.torrents.load(Relaxed)
     }
@@ -177,8 +178,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         }
     }
 
-    /// Changes a value. Gives `change` back if the cell was dropped before the lock. If `used` is given, that counts as
-    /// a use at that time.
+    /// Changes a value. If the cache dropped the cell before this call locked it, the error gives `change` back,
+    /// unused. If `used` is given, the change counts as a use at that time.
     fn change<R, F: FnOnce(&mut T) -> R>(&self, cell: &Arc<Cell<T>>, used: Option<Instant>, change: F) -> Result<R, F> {
         let mut contents = cell.contents.lock();
         if contents.is_dropped {
@@ -204,7 +205,8 @@ impl<T: Weigh + Default> TorrentCache<T> {
         self.weight.load(Relaxed) > self.capacity
     }
 
-    /// Drops torrents until there is room for one that has grown. If that one is new, it may be dropped itself.
+    /// Drops torrents until there is room for the torrent `grown`, whose weight has grown. If `grown` is new, `grown`
+    /// itself may be dropped.
     fn make_room(&self, grown: &Arc<Cell<T>>, is_new: bool) {
         for _ in 0..GROWTH {
             let Some(victim) = self.victim(grown, is_new) else { return };

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// Milliseconds that the host has slept since [`Lookout::start`], as of the last [`Lookout::look`].
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 
-/// The shortest sleep that counts. Sleep is the difference of two clocks. A smaller one may be other work of the host
-/// between the two readings.
+/// The shortest sleep that counts. Sleep is measured as the difference between two clocks. A smaller difference may
+/// only mean that the host did other work between the readings of the two clocks.
 const NOTICED: Duration = Duration::from_secs(1);
 
 /// The system clock's time, in seconds since 1970. Tokens have the same unit.
@@ -60,7 +60,7 @@ impl Timestamp {
     }
 }
 
-/// How long something is kept, in the unit of [`Timestamp`]; at least one.
+/// How long something is kept, in tenths of a second; at least one tenth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u32);
 
@@ -129,8 +129,8 @@ impl Lookout {
         Self { start: ahead(), slept: Duration::ZERO }
     }
 
-    /// Adds the host's sleep since the last look to [`slept`], and returns it. Sleep below a second waits for a
-    /// later look.
+    /// Measures how long the host has slept since the last look, adds that time to [`slept`] and returns it. A sleep of
+    /// less than a second is added only when further sleep brings the sum to a second.
     pub fn look(&mut self) -> Option<Duration> {
         let news = self.note(ahead());
         if news.is_some() {
@@ -154,7 +154,7 @@ impl Lookout {
 fn ahead() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let since_boot = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    // Read first. Otherwise a pause between the two calls would look like sleep.
+    // This clock is read first. Otherwise a pause between the two calls would look like sleep.
     let with_sleep = since_boot(ClockId::CLOCK_BOOTTIME);
     with_sleep.saturating_sub(since_boot(ClockId::CLOCK_MONOTONIC))
 }

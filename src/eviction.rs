@@ -1,9 +1,11 @@
 //! Decides which entry is evicted when there is no more room. One rule applies to local peers and to what forwarding
 //! keeps about torrents.
-//! The source with the most entries loses an entry first, even to its own new entry. So a flood from one source evicts
-//! no entries of others; a rule of size or age alone would not ensure that, because a flood's entries are small and
-//! new. Among equal sources, entries that were used only once go first, the least recently used of them first. Then the
-//! smallest entries go, and of equally small ones the less recently used.
+//!
+//! The source with the most entries loses an entry first, even if the new entry is its own. So a flood from one source
+//! evicts no entries of others; a rule of size or age alone would not ensure that, because a flood's entries are small
+//! and new. Among sources with equally many entries, entries that were used only once are evicted first, the least
+//! recently used of them before the others. Next are the smallest entries, and of equally small entries the least
+//! recently used.
 //!
 //! Candidates are picked at random, a few at a time, because every announce would take longer if it had to keep all
 //! entries in order.
@@ -91,8 +93,9 @@ impl<T> Search<T> {
         }
     }
 
-    /// Returns whether enough candidates have been looked at. They are enough if one of them belongs to a heavy source,
-    /// or if so many have been looked at that a heavy source with a share of the table would usually have been found.
+    /// Returns whether enough candidates have been looked at. [`ENOUGH`] candidates are enough if one of them belongs
+    /// to a heavy source. [`MOST`] candidates are enough in any case: had a heavy source a large share of the table,
+    /// one of them would usually belong to it.
     pub(crate) fn is_done(&self) -> bool {
         let has_heavy = self.best.as_ref().is_some_and(|(best, _)| best.source_weight >= self.heavy);
         self.looked >= MOST || (self.looked >= ENOUGH && has_heavy)
@@ -124,8 +127,9 @@ pub(crate) fn candidates<T>(table: &HashTable<T>) -> impl Iterator<Item = &T> {
     places.filter_map(|at| table.get_bucket(at)).take(CANDIDATES)
 }
 
-/// Counters in each of the two rows. With a quarter of them and a thousand sources, one source in 18,000 shared each of
-/// its counters with two others. It then counted as heavy, and lost its entries.
+/// The number of counters in each of the two rows. With only a quarter of this number and a thousand sources, one
+/// source in 18,000 shared each of its two counters with two other sources. Such a source counted as heavy, and lost
+/// its entries.
 const COUNTERS: usize = 1 << 15;
 
 /// How many claimants are distinguished (see [`Source`]).
@@ -202,8 +206,9 @@ impl SourceWeights {
         second.map(|counter| counter.fetch_sub(1, Relaxed));
     }
 
-    /// Returns the most entries of a light source. The limit is below the fair share: otherwise sources with a full
-    /// share would count like those with one entry, and a flood from many sources would evict all others.
+    /// Returns the most entries of a light source. The limit is below the fair share. Otherwise a source with a full
+    /// share would count as equal to a source with one entry, and a flood from many sources would evict the entries of
+    /// all other sources.
     pub(crate) fn light(&self, capacity: i64) -> u32 {
         let fair_share = capacity / self.in_use.load(Relaxed).max(1);
         u32::try_from(fair_share / 2).unwrap_or(u32::MAX).clamp(2, LIGHT)

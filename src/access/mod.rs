@@ -77,11 +77,11 @@ pub enum AccessVerdict {
     ClientRefused,
     /// The rules refuse the torrent.
     TorrentRefused,
-    /// The rules admit announces with a token for the torrent.
+    /// The rules admit announces only with a token for the torrent, and the token is not known.
     NeedsToken,
     /// The rules refuse the token, for this reason: a sentence about `jwt`.
     TokenRefused(&'static str),
-    /// The rules admit announces of some client programs, and the client program is not known.
+    /// The rules admit announces of some client programs only, and the client program is not known.
     DependsOnClient,
 }
 

@@ -51,7 +51,8 @@ pub(super) fn sentence(fault: JwtFault) -> &'static str {
     own(fault).0
 }
 
-/// Returns the sentence, and whether the refusal is final. It is final if no later try with the same token can succeed.
+/// Returns the sentence, and whether the refusal is final. A refusal is final if no later try with the same token can
+/// succeed.
 fn own(fault: JwtFault) -> (&'static str, bool) {
     match fault {
         JwtFault::Missing | JwtFault::Empty => ("jwt is missing: this tracker needs a token in the announce URL", true),

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreOptions};
 use crate::topology::Topology;
 use crate::tracker::Tracker;
 
-/// The parts that the tracker, the pages and the loop have in common.
+/// The parts that the tracker, the pages and the loop of [`ShareLink`] have in common.
 pub(super) struct SharedParts {
     options: StoreOptions,
     swarms: Arc<SharedSwarms>,
@@ -30,8 +30,8 @@ impl SharedParts {
         }
     }
 
-    /// Returns the tracker, which now shares its announces; the state, which says whether this instance hears the others;
-    /// and the loop.
+    /// Returns three parts: the tracker, which now shares its announces with the other instances; the state, which says
+    /// whether this instance hears the others; and the link, whose loop does not run yet.
     pub(super) fn build(
         self,
         options: ShareOptions,
@@ -50,7 +50,7 @@ impl SharedParts {
         tracker.sharing(Arc::clone(&self.swarms), self.metrics.sent.clone())
     }
 
-    /// Makes the loop, without starting it.
+    /// Makes the link, without starting its loop.
     fn link(
         self,
         options: ShareOptions,
@@ -60,7 +60,8 @@ impl SharedParts {
         listening: &[(String, Audience)],
     ) -> ShareLink {
         let Self { options: StoreOptions { peer_age, announce_interval, .. }, swarms, state, metrics } = self;
-        // Upstream trackers may list the clients of any instance, and the store has them all.
+        // An upstream tracker may list clients of any instance. The store knows the clients of all instances, so
+        // forwarding recognises them with the help of the store.
         let (known, clock) = (Arc::clone(&store), tracker.clock());
         let visit: VisitPeers = Box::new(move |info_hash, visit| known.visit_peers(clock.now(), info_hash, visit));
         let forwarding = tracker.forwarders().map(|forwarders| forwarders.other_instances(visit));

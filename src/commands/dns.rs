@@ -2,9 +2,9 @@
 //!
 //! - The tracker's name: A and AAAA records, and PTR records from the addresses back to the name.
 //! - BEP 34: the tracker's ports, in order of preference, in a TXT record of its name. Clients then try no other port.
-//! - BEP 22: a client looks up the name of its own address (PTR). It puts `_bittorrent-tracker._tcp` before that name and
-//!   asks for the host and the port of a tracker (SRV). If there is no answer, it drops the first label of the name and
-//!   asks again. So one SRV record of a domain serves all clients whose names are in that domain.
+//! - BEP 22: a client looks up the name of its own address (PTR). The client puts `_bittorrent-tracker._tcp` before
+//!   that name and asks for the host and the port of a tracker (SRV). If there is no answer, the client drops the first
+//!   label of the name and asks again. So one SRV record of a domain serves all clients whose names are in that domain.
 
 use std::net::IpAddr;
 
@@ -118,8 +118,8 @@ fn record_type(ip: IpAddr) -> &'static str {
     }
 }
 
-/// Returns the name that the reverse names of all addresses of a network end with, without the dot at its end. The
-/// network's prefix must end where a label ends.
+/// Returns the ending that the reverse names (PTR) of all addresses in a network have in common, without the final dot.
+/// The network's prefix must end where a label ends.
 fn reverse_name(network: IpNet) -> String {
     let length = usize::from(network.prefix_len());
     let (mut labels, ending): (Vec<_>, _) = match network.addr() {

@@ -74,7 +74,8 @@ fn ask_tcp(address: &SocketAddr, transport: Transport, request: &PageRequest) ->
     exchange(stream, transport, request)
 }
 
-/// Sends a PROXY protocol header or completes a TLS handshake if the listener expects one, then asks.
+/// Asks for the page over one connection. If the listener expects a PROXY protocol header or TLS, the header or the
+/// handshake comes before the request.
 fn exchange(mut stream: impl Read + Write, transport: Transport, request: &PageRequest) -> io::Result<String> {
     match transport {
         Transport::Plain => ask(stream, request),

@@ -35,7 +35,7 @@ pub struct DnsName(String);
 
 impl DnsName {
     /// Parses a name (RFC 1123, section 2.1): labels of letters, digits and hyphens, with no hyphen at either end. The
-    /// last label is no number: only addresses end in one.
+    /// last label is not a number, because only addresses end with a number.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let is_label = |label: &str| {

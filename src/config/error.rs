@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use ::settings::{InvalidValue, Origin};
 use thiserror::Error;
 
-/// Why the process cannot start, in one sentence. It names the flag, variable or line, what was found there, and what
-/// is expected.
+/// Why the process cannot start, in one sentence. The sentence names the flag, variable or line, what was found there,
+/// and what is expected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The command line has something that the program does not know.

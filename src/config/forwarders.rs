@@ -43,7 +43,7 @@ fn parse(text: &str) -> Result<Vec<ForwarderOptions>, Problem> {
     }
 }
 
-/// Returns the indices of two entries for the same forwarder. It would get every announce twice.
+/// Returns the indices of two entries for the same forwarder, which would get every announce twice.
 fn twice(forwarders: &[ForwarderOptions]) -> Option<(usize, usize)> {
     let mut known = HashMap::<_, Vec<usize>>::new();
     for (again, forwarder) in forwarders.iter().enumerate() {

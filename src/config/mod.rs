@@ -334,7 +334,7 @@ fn access(sources: &Sources<'_>) -> Result<Option<AccessRules>, ConfigError> {
 }
 
 fn forward(sources: &Sources<'_>) -> Result<Option<Forward>, ConfigError> {
-    // Read even if nothing is forwarded: a wrong value must keep the tracker from starting.
+    // These settings are read even if nothing is forwarded, because a wrong value must keep the tracker from starting.
     let (deadline, max_exchanges) = (FORWARD_TIMEOUT.read(sources)?, MAX_EXCHANGES.read(sources)?);
     let Some(file) = ForwardsFile::given(sources)? else { return Ok(None) };
     let options = ForwardOptions {

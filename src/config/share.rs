@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::settings::{SHARE, SHARE_NAME, SHARE_PASSWORD_FILE, SHARE_SENTINEL_PASSWORD_FILE, SHARE_WARM_UP};
 use crate::share_link::{EnginePassword, EngineTarget, ShareOptions};
 
-/// Longer than any password.
+/// The most bytes that are read from a password file. Every password is shorter.
 const LONGEST: u64 = 4096;
 
 /// Reads the settings. A wrong value is an error even without `--share`. `also` is the server in Chihaya's file.

@@ -1,4 +1,5 @@
-//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. Without such a listener, either is an error.
+//! `--tls-cert` and `--tls-key`. A listener for TLS needs both. Without such a listener, it is an error to give one of
+//! these settings.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -16,7 +16,8 @@ pub struct TorrentsOptions {
     pub gate: GateOptions,
 }
 
-/// Reads the settings. Without `--torrents` there are no options or addresses, but a wrong value is an error.
+/// Reads the settings. Without `--torrents`, returns neither options nor addresses, but a wrong value is still an
+/// error.
 pub(super) fn given(sources: &Sources<'_>) -> Result<(Option<TorrentsOptions>, Vec<Listen>), ConfigError> {
     let options = TorrentsOptions {
         memory: TORRENTS_MEMORY.read(sources)?.saturating_mul(1024 * 1024),

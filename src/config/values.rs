@@ -40,7 +40,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Wrong> {
     items(text)?.map(|item| network(item).map_err(wrong)).collect()
 }
 
-/// Parses at most one address of each family. None may be private: clients outside get them.
+/// Parses at most one address of each family. No address may be private, because clients outside get these addresses.
 pub(super) fn external_address(text: &str) -> Result<ExternalAddress, Wrong> {
     let outside = |ip: IpAddr| if is_outside(ip) { Ok(ip) } else { Err(Wrong::Value) };
     let addresses = items(text)?.map(|item| value(item).map(|ip: IpAddr| ip.to_canonical()).and_then(outside));

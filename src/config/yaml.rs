@@ -34,7 +34,7 @@ pub(super) fn read<T>(
     parsed.map_err(|Problem { line, problem }| ConfigError::File { path, line, problem })
 }
 
-/// Reads a value as text. Checks it at once, while the reader knows its line.
+/// Reads a value as text, and checks the text at once, while the reader still knows the line.
 pub(super) struct Text<F>(pub(super) F);
 
 impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Text<F> {

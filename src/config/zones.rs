@@ -92,7 +92,8 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
     deserializer.deserialize_str(Text(|text: &str| {
-        // Other zones may reach it, so it may be private. But clients must be able to connect to it.
+        // The external address may be private, because other zones may reach a private address. But clients must be
+        // able to connect to it.
         let leads_there = |ip: &IpAddr| is_connectable(*ip) && Reach::of(*ip) != Reach::Host;
         let wrong =
             || format!("external-address is \"{}\", expected an address such as 203.0.113.1", text.escape_default());

@@ -72,7 +72,7 @@ pub(super) struct Circuit {
     state: CircuitState,
     /// When the state changed last.
     since: Instant,
-    /// Failures in a row while closed.
+    /// The failures in a row while the circuit was closed.
     failures: u32,
     /// How long the circuit stays open next time, without jitter.
     backoff: Duration,
@@ -83,7 +83,7 @@ pub(super) struct Circuit {
 pub(super) enum Admission {
     /// As usual.
     Regular,
-    /// Finds out whether the forwarder answers again. No announce waits for it.
+    /// As a probe, which finds out whether the forwarder answers again. No announce of a client waits for a probe.
     Probe,
 }
 

@@ -45,13 +45,13 @@ pub(super) struct ForwardedClient {
     pub(super) source: RequestSource,
     info_hash: InfoHash,
     /// The addresses that the client announces from. A forwarder that cannot tell hosts apart gets the announces of the
-    /// first one still here.
+    /// first host in this list that is still here.
     hosts: SmallVec<[Host; 1]>,
     sessions: Vec<HeldSession>,
-    /// No announce is due before this time, unless the configuration has another generation.
+    /// No announce to a forwarder is due before this time, as long as the set of forwarders has this generation.
     quiet: Option<(Instant, Generation)>,
-    /// Clients that this client has replaced. A forwarder that lists one of them gets its `stopped` before this
-    /// client's announces.
+    /// Clients that this client has replaced. A forwarder that lists such a predecessor gets the predecessor's
+    /// `stopped` before this client's announces.
     pub(super) predecessors: SmallVec<[ClientKey; 1]>,
     /// The client that has replaced this one.
     pub(super) successor: Option<ClientKey>,
@@ -144,12 +144,13 @@ impl ForwardedClient {
         }
     }
 
-    /// Returns whether no announce is due before an exchange ends or the client changes.
+    /// Returns whether the latest [`Self::update_quiet`] found that no announce to a forwarder is due at the time
+    /// `now`. The end of an exchange or a change of the client makes that result void.
     pub(super) fn is_quiet(&self, generation: Generation, now: Instant) -> bool {
         self.quiet.is_some_and(|(until, known)| now < until && known == generation)
     }
 
-    /// Computes the time until which no announce is due.
+    /// Computes the time until which no announce is due, unless an exchange ends or the client changes before.
     pub(super) fn update_quiet(&mut self, generation: Generation, now: Instant) {
         let ends = self.sessions.iter().map(|held| held.session.quiet_until(now));
         let earliest = ends.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other)));
@@ -289,7 +290,7 @@ impl ForwardedClient {
         true
     }
 
-    /// Marks hosts that have not announced for `age` as left. Returns their addresses.
+    /// A host that has not announced for the time `age` is marked as left. Returns the addresses of these hosts.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> SmallVec<[IpAddr; 2]> {
         let silent = |host: &&mut Host| host.is_here() && now.saturating_duration_since(host.seen) >= age;
         let expired: SmallVec<[IpAddr; 2]> = self

@@ -85,7 +85,7 @@ async fn take_turns(shared: Arc<ForwardState>, forwarder: Arc<Forwarder>, admitt
 async fn carry_out(shared: Arc<ForwardState>, admitted: Admitted) {
     let forwarder = Arc::clone(&admitted.exchange.forwarder);
     let (outcome, answer) = forwarder.carry_out(&admitted, shared.deadline).await;
-    // This comes before the torrent's lock, because announces wait for that lock.
+    // This is done before the torrent is locked, because announces wait for that lock.
     let info_hash = admitted.exchange.request.info_hash;
     let answer = answer.map(|answer| {
         let own = own_peers(&shared, &forwarder, info_hash, &answer);
@@ -104,7 +104,7 @@ async fn sweep(shared: Arc<ForwardState>) {
             let now = clock::now();
             let exchanges = shared.torrents.with_handle(&torrent, |torrent| torrent.sweep(shared.peer_age, now));
             exchanges.into_iter().flatten().for_each(|exchange| shared.send(exchange));
-            // Only after its sweep, which begins `stopped` for the torrent's clients.
+            // A torrent is dropped only after its sweep, because the sweep begins `stopped` for the torrent's clients.
             shared.torrents.drop_if_idle(&torrent, now);
             if n % SWEPT_AT_ONCE == 0 {
                 yield_now().await;

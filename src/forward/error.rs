@@ -47,7 +47,7 @@ pub enum ForwardError {
         reason: Vec<u8>,
         /// When the same announce may be sent again (BEP 31).
         retry: Retry,
-        /// The HTTP status of the refusal; None over UDP. Some trackers refuse with 4xx.
+        /// The HTTP status of the refusal; `None` over UDP. Some trackers refuse with 4xx.
         status: Option<u16>,
         /// `Retry-After`, with 429 and 503 only. It applies to all announces, not only to this one.
         retry_after: Option<Duration>,

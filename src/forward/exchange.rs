@@ -14,7 +14,7 @@ pub(super) struct ExchangeRequest<'a> {
     pub(super) request: &'a AnnounceRequest,
     /// How many peers are asked for.
     pub(super) numwant: u32,
-    /// The address that the upstream should record; `None`: the one that it sees.
+    /// The address that the upstream should record. `None` means the address from which the upstream sees us announce.
     pub(super) ip: Option<IpAddr>,
     /// The tracker id of the upstream's last reply. It is sent over HTTP only.
     pub(super) tracker_id: Option<&'a [u8]>,

@@ -84,7 +84,8 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Returns whether the exchange should bring a list. A `stopped` brings none, and a probe is not expected to.
+    /// Returns whether this exchange is expected to bring a list of peers. A `stopped` brings no list, and no list is
+    /// expected of a probe.
     pub(super) fn brings_list(&self) -> bool {
         self.event != UpstreamEvent::Stopped && self.admission == Admission::Regular
     }
@@ -224,7 +225,7 @@ impl Forwarder {
         &self.promptness
     }
 
-    /// Records that an announce has waited for this forwarder until the deadline and got no list.
+    /// Records that an announce has waited for this forwarder until the deadline and got no list of peers.
     pub(super) fn set_late(&self) {
         if self.promptness.set_late() {
             let name = &self.settings.read().options.name;

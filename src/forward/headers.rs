@@ -16,8 +16,8 @@ pub(super) struct PassedHeaders {
 }
 
 impl PassedHeaders {
-    /// Prepares the headers. Upstream trackers refuse requests without `User-Agent`, so ours replaces one that is
-    /// missing or that HTTP cannot carry. A long one is cut.
+    /// Prepares the headers. Upstream trackers refuse requests without `User-Agent`, so ours replaces a `User-Agent`
+    /// that is missing or that HTTP cannot carry. A long `User-Agent` is cut.
     pub(super) fn new(user_agent: Option<&[u8]>, via: &str) -> Self {
         let user_agent = user_agent.unwrap_or_default().trim_ascii();
         let user_agent = user_agent.get(..MAX_USER_AGENT).unwrap_or(user_agent).trim_ascii_end();

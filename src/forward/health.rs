@@ -16,7 +16,7 @@ const REPORT_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     outcomes: BTreeMap<&'static str, u64>,
-    /// The total time of the exchanges that were answered.
+    /// The total time of the exchanges that succeeded.
     took: Duration,
     last_error: Option<(String, Instant)>,
     reported_failing: bool,
@@ -63,12 +63,12 @@ impl Health {
         Some(if failing { HealthChange::Fails } else { HealthChange::AnswersAgain })
     }
 
-    /// Exchanges by outcome.
+    /// Returns the number of exchanges for each outcome.
     pub(super) fn outcomes(&self) -> &BTreeMap<&'static str, u64> {
         &self.outcomes
     }
 
-    /// Returns the mean time to an answer; `None` if the forwarder has never answered.
+    /// Returns the mean time of the exchanges that succeeded; `None` if none has.
     pub(super) fn mean_latency(&self) -> Option<Duration> {
         self.took.checked_div(u32::try_from(*self.outcomes.get("ok")?).ok()?)
     }

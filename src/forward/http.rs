@@ -39,7 +39,7 @@ use super::uri::{Secrets, host_and_port, is_http, login, target, with_host};
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// The longest timeout that is used. Longer ones are cut, so that sums of times do not overflow.
+/// The longest timeout that is used. Longer timeouts are cut, so that sums of times do not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An upstream tracker that is reached over HTTP or HTTPS.
@@ -60,8 +60,8 @@ struct Answered<S> {
 }
 
 impl HttpUpstream {
-    /// Checks a forwarder's `uri` and optional `host`. The operator's error continues a sentence that names the
-    /// forwarder.
+    /// Checks a forwarder's `uri` and optional `host`. The error is for the operator, and continues a sentence that
+    /// names the forwarder.
     pub(super) fn new(
         uri: &Url,
         host: Option<&str>,

@@ -17,9 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// wrong tokens cannot cause a flood of fetches.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// The pause after the first failure. The pause doubles after each further failure.
+/// The pause after the first failed fetch. The pause doubles after each further failed fetch.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause after failures.
+/// The longest pause after failed fetches.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl fmt::Display for KeySource {

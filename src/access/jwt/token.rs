@@ -18,7 +18,8 @@ const MAX_TOKEN: usize = 8192;
 /// What a verified token says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    /// The info-hash of the torrent. The two values differ only if the claim may mean either.
+    /// The info-hash of the torrent. Both values are the same, unless the text of the claim can be read as two
+    /// info-hashes.
     pub(super) info_hashes: [InfoHash; 2],
     /// When the token begins to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,
@@ -108,7 +109,7 @@ impl Claims {
 
 /// Reads an info-hash in each form that issuers write: 40 hexadecimal digits, the 64 digits of a v2 torrent,
 /// percent-encoded bytes, or 20 characters whose code points are the bytes. A `+` may stand for itself or for a space.
-/// So the text may mean two info-hashes; without a `+` both are the same.
+/// So a text with a `+` may mean two info-hashes. Without a `+`, both returned info-hashes are the same.
 fn info_hashes(text: &str) -> Option<[InfoHash; 2]> {
     if let Ok(hash) = text.parse() {
         return Some([hash; 2]);

@@ -6,7 +6,8 @@ const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
-/// The units. `ms` comes before its beginning `m`. Go accepts both of Unicode's mu letters.
+/// The units, each in nanoseconds. `ms` comes before `m`, because the first unit that matches counts. Go accepts both
+/// of Unicode's mu letters.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", MICROSECOND),
@@ -62,7 +63,7 @@ fn part(text: &str) -> Option<(u128, &str)> {
     }
     let (unit, rest) = UNITS.iter().find_map(|(name, unit)| Some((u128::from(*unit), rest.strip_prefix(name)?)))?;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // Later digits are worth less than a nanosecond, even for hours.
+    // Digits after the 18th are worth less than a nanosecond, even for hours.
     let fraction = fraction.get(..fraction.len().min(18))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };

@@ -27,7 +27,8 @@ pub(super) struct PreHooks {
     pub(super) interval_variation: Option<IntervalVariation>,
 }
 
-/// Reads the hooks that run before the reply. `is_rc1`: the form of v2.0.0-rc.1, which has only two hooks.
+/// Reads the hooks that run before the reply. `is_rc1` says that the file has the form of v2.0.0-rc.1, which knows only
+/// two hooks.
 pub(super) fn read(keys: &mut Keys<'_>, lint: &mut Lint, is_rc1: bool) -> PreHooks {
     let mut hooks = PreHooks::default();
     let mut seen = Vec::new();

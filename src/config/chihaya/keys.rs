@@ -44,7 +44,7 @@ impl<'a> Keys<'a> {
         format!("{}{key}", self.path)
     }
 
-    /// Takes a key, unless it is null. If it is repeated, the last value counts, as in Chihaya.
+    /// Takes a key, unless its value is null. If the key is repeated, the last value counts, as in Chihaya.
     pub(super) fn take(&mut self, lint: &mut Lint, key: &'static str) -> Option<&'a KeyedNode> {
         self.known.push(key);
         let folds_case = self.folds_case;

@@ -1,7 +1,7 @@
 //! Keys that mean nothing to Chihaya: keys from documentation and examples, and misspelt keys.
 
-/// Keys in documentation that no version of Chihaya reads, or only one old version: the section, the key, and an
-/// explanation.
+/// Keys that appear in documentation, although no version of Chihaya (or only one old version) reads them. Each row has
+/// the section, the key, and an explanation.
 const DEAD: &[(&str, &str, &str)] = &[
     ("storage.", "shards", "Chihaya's example had it, but Chihaya reads shard_count, which means nothing here either"),
     (

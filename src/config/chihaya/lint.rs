@@ -84,7 +84,7 @@ impl Lint {
         self.push(place, severity, format!("{key}: {value} {text}"));
     }
 
-    /// Reports a key that Chihaya does not know. `restricts`: it may be meant to restrict access.
+    /// Reports a key that Chihaya does not know. `restricts` says that the key may be meant to restrict access.
     pub(super) fn unknown(&mut self, key: &str, entry: &KeyedNode, restricts: bool, why: &str) {
         let severity = if restricts { Severity::NotInForce } else { Severity::Warning };
         self.push(entry.place, severity, format!("{}: {} {why}", key.escape_debug(), value(key, &entry.value)));

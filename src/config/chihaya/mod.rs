@@ -36,8 +36,8 @@ use self::tree::{ConfigNode, KeyedNode, NodeValue, Place};
 use super::error::ConfigError;
 use super::yaml::{self, Problem};
 
-/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in `docker run` lines. It has no effect here.
-/// `-v` without a value prints the version.
+/// Whether this argument sets the verbosity of v1.0's log, such as `-v=5` in `docker run` lines. The argument has no
+/// effect here. `-v` without a value prints the version.
 pub(super) fn is_verbosity(argument: &OsStr) -> bool {
     let level = argument.to_str().and_then(|text| text.strip_prefix("-v="));
     level.is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
@@ -60,7 +60,7 @@ pub struct ChihayaText {
 }
 
 impl ChihayaFile {
-    /// Reads a file. An error only if the linter cannot go on: a wrong value is a finding.
+    /// Reads a file. Returns an error only if the linter cannot go on. A wrong value becomes a finding instead.
     pub(super) fn read(
         origin: Origin,
         path: &Path,
@@ -99,7 +99,7 @@ impl ChihayaFile {
     }
 }
 
-/// The linter's lines and its verdict.
+/// Writes the linter's lines and its verdict.
 impl fmt::Display for ChihayaFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ChihayaText { config, findings } = &self.read;
@@ -156,8 +156,8 @@ enum Root {
     V2(ConfigNode, Option<usize>),
 }
 
-/// Finds out the generation. A file with a top-level `chihaya` is v2, even if it is JSON, which is YAML too. Other JSON
-/// is v1.
+/// Finds out for which generation of Chihaya a file is. A file with the top-level key `chihaya` is for v2, even if the
+/// file is JSON, because JSON is YAML too. Other JSON is for v1.
 fn root(text: &str) -> Result<Root, Problem> {
     let json = match text.trim_start().starts_with('{').then(|| tree::from_json(text)) {
         Some(Ok((node, rest))) if has_chihaya(&node) => return Ok(Root::V2(node, rest)),

@@ -61,7 +61,7 @@ pub struct ChihayaConfig {
     pub clients: Option<Approval<[u8; 6]>>,
     /// Which torrents may be announced.
     pub torrents: Option<Approval<InfoHash>>,
-    /// Whether the first announce of a torrent creates it. If not, the API of v1 must add it first.
+    /// Whether the first announce of a torrent creates the torrent. If not, the API of v1 must add the torrent first.
     pub create_on_announce: bool,
     /// Whether a client gets only peers of its own address family (an option of v1).
     pub respect_address_family: bool,

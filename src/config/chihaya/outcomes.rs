@@ -57,7 +57,7 @@ pub(super) fn no_header() -> Outcome {
     Outcome::Becomes("the client's address is that of its connection".to_owned())
 }
 
-/// Says what the header does. `is_exact`: this version of Chihaya finds the header only in Go's spelling.
+/// Says what the header does. `is_exact` says that this version of Chihaya finds the header only in Go's spelling.
 pub(super) fn real_ip_header(name: &str, is_exact: bool) -> Outcome {
     let go = canonical(name);
     let unlike = if is_exact && go != name {

@@ -45,7 +45,7 @@ impl fmt::Display for ChihayaRules {
 
 pub(super) fn access(chihaya: &ChihayaConfig, registered: Option<&Arc<Registered>>) -> AccessOptions {
     let ChihayaConfig { generation, tokens, clients, torrents, .. } = chihaya;
-    // An API changes the list of clients, which is then in `registered`.
+    // If there is an API, `registered` holds the list of clients instead, because the API changes that list.
     let clients = clients.as_ref().filter(|_| registered.is_none());
     AccessOptions {
         networks: None,

@@ -43,7 +43,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Reads a text. Where YAML expects one, a number or another plain value is a text, too.
+/// Reads a text. A number or another plain value counts as a text too, as in YAML where a text is expected.
 pub(super) fn text(node: &ConfigNode) -> Parsed<String> {
     match &node.value {
         NodeValue::Plain(text) | NodeValue::Quoted(text) => Ok(text.clone()),
@@ -125,7 +125,8 @@ pub(super) fn quoted_duration(node: &ConfigNode) -> Parsed<Option<Duration>> {
 /// Converts the interval of announces to whole seconds, as clients get it.
 pub(super) fn interval(duration: Option<Duration>) -> Parsed<Option<u32>> {
     let Some(duration) = duration else { return Ok(None) };
-    // Chihaya v2 serves 0 for less than a second. Clients would announce without a pause.
+    // For an interval of less than a second, Chihaya v2 sends 0, with which clients would announce without a pause.
+    // This tracker sends one second instead.
     let seconds = u32::try_from(duration.as_secs().max(1)).ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(Some).ok_or("a duration from 1s to 24h")
 }
@@ -152,7 +153,7 @@ pub(super) fn udp_listen(text: &str) -> Parsed<Option<UdpListenAddr>> {
     address(text, |listen: &UdpListenAddr| !listen.proxied)
 }
 
-/// Parses an address in our notation, which includes Go's. `is_go`: Go would accept the address too.
+/// Parses an address in our notation, which includes Go's. `is_go` says whether Go would accept the address too.
 fn address<T: FromStr>(text: &str, is_go: impl Fn(&T) -> bool) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);

@@ -184,7 +184,7 @@ fn limits(RequestRules { ip_spoofing, max_numwant, default_numwant, max_scrape }
     }
 }
 
-/// The most peers in a reply where Chihaya v1.0 has no limit.
+/// The most peers in a reply if a file of Chihaya v1.0 is in use, because v1.0 has no such limit.
 const UNLIMITED_WANT: usize = 1000;
 
 const PUT_TORRENTS: &str = "createOnAnnounce is not true and apiListenAddr is empty, so that no torrent could ever be announced; \
@@ -223,7 +223,7 @@ fn certificate(tls: &ChihayaTls, file: &ChihayaFile) -> Result<Tls, ConfigError>
     Ok(Tls { files, certificate })
 }
 
-/// Returns the torrents and clients before the first call of the v1.0 API.
+/// Returns what the v1.0 API starts with: no torrents, and the file's list of approved clients.
 fn registered(ChihayaConfig { clients, create_on_announce, .. }: &ChihayaConfig) -> Registered {
     let approved = match clients {
         Some(Approval::Allow(clients)) => Some(clients.iter().copied().collect()),

@@ -8,8 +8,8 @@ mod yaml;
 pub(super) use self::json::read as from_json;
 pub(super) use self::yaml::read as from_yaml;
 
-/// The most values in a file. A repeated value (`*anchor`) counts at each use. The largest file has room for fewer
-/// info-hashes.
+/// The most values in a file. A repeated value (`*anchor`) counts at each use. The largest file that is read has room
+/// for fewer info-hashes than that.
 const MAX_VALUES: usize = 1_000_000;
 
 /// The deepest level of a value. Chihaya's own files have five.

@@ -131,7 +131,8 @@ impl<'de, K: DeserializeSeed<'de>> de::Visitor<'de> for KeyIn<'_, K> {
     }
 }
 
-/// Returns the pairs that `<<` merges, from one mapping or several. The first mapping with a key counts.
+/// Returns the pairs that `<<` merges, from one mapping or several. If several mappings have a key, the first of them
+/// counts.
 fn merge(mut value: Value) -> Result<Vec<(String, Value)>, String> {
     // A merged mapping may itself have a `<<`.
     value.apply_merge().map_err(|error| error.to_string())?;

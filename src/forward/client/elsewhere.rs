@@ -14,18 +14,21 @@ use tracker_protocol::Event;
 const UNCERTAIN: Duration = Duration::from_secs(1);
 
 impl ForwardedClient {
-    /// Returns whether the host at this address has left at another instance, at the time `at`. In doubt it has, because a
-    /// client often reports the end of its download and leaves at once. But a host that has just started stays: it may have
-    /// stopped and started again.
+    /// Returns whether the host at this address has left: another instance heard at the time `at` that it left. If the
+    /// host announced here at about the same time, the host counts as left, because a client often reports the end of
+    /// its download and leaves at once. But if that announce is `started` and not earlier than `at`, the host is here:
+    /// it may have stopped and started again.
     pub(in crate::forward) fn has_left_elsewhere(&self, ip: IpAddr, is_claim: bool, at: Instant) -> bool {
         let Some(host) = self.hosts.iter().find(|host| is_meant(host, ip, is_claim)) else { return false };
         let margin = if host.request.event == Some(Event::Started) { Duration::ZERO } else { UNCERTAIN };
         host.is_here() && host.seen < at + margin
     }
 
-    /// Forgets the host at this address, which another instance heard at the time `at`, and the addresses that the client
-    /// had before. The sessions that announced them end without a `stopped`, even if one was due. In doubt the host stays:
-    /// if a client announces to two instances at the same time, one of them must keep it. Returns the forgotten addresses.
+    /// Forgets the host at this address, because another instance heard the host's announce at the time `at`. Also
+    /// forgets the addresses that the client had before this address. The sessions that announced these addresses end
+    /// without a `stopped`, even if a `stopped` was due. The host stays if it announced here at about the time `at` or
+    /// later: if a client announces to two instances at the same time, one of them must keep the host. Returns the
+    /// forgotten addresses.
     pub(in crate::forward) fn forget_host(&mut self, ip: IpAddr, is_claim: bool, at: Instant) -> SmallVec<[IpAddr; 2]> {
         let Self { hosts, sessions, .. } = self;
         let is_older = |host: &Host| at.checked_sub(UNCERTAIN).is_some_and(|at| host.left.unwrap_or(host.seen) < at);
@@ -45,8 +48,8 @@ impl ForwardedClient {
     }
 }
 
-/// Returns whether a record of another instance is about this host. If the other instance heard only a claim of the
-/// address, it must be a claim here, too.
+/// Returns whether a record of another instance is about this host. If the client only claimed the address at the other
+/// instance, this host's address must be a claim, too.
 fn is_meant(host: &Host, ip: IpAddr, is_claim: bool) -> bool {
     host.ip == ip && (host.is_claim || !is_claim)
 }

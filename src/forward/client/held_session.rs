@@ -11,7 +11,7 @@ use crate::forward::forwarder::{Exchange, Forwarder, Skipped};
 use crate::forward::session::{Presence, Session, UpstreamEvent};
 use tracker_protocol::InfoHash;
 
-/// A session. While it exists, its forwarder counts it.
+/// A session with a forwarder. The forwarder counts the sessions that exist.
 #[derive(Debug)]
 pub(in crate::forward) struct HeldSession {
     pub(super) forwarder: Arc<Forwarder>,

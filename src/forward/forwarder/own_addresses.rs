@@ -27,7 +27,8 @@ impl OwnAddresses {
         Self { fixed, ..Self::default() }
     }
 
-    /// Returns the addresses under which a reply may list clients of all instances. Learns our own from the reply.
+    /// Returns the addresses under which a reply may list clients of all instances. Learns this instance's own
+    /// addresses from the reply.
     pub(in crate::forward) fn in_reply(&mut self, answer: &ExchangeReply) -> Vec<IpAddr> {
         let reported = answer.reply.external_ip;
         if let Some(ip) = reported.filter(|&ip| is_outside(ip)) {

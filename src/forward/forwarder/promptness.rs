@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Whether announces may wait for a forwarder. They stop when one has waited until its deadline and got no list. They
-/// may wait again after an exchange that ended within the deadline.
+/// Whether announces may wait for a forwarder. Once an announce has waited until its deadline without a list of peers,
+/// no announce waits for this forwarder any more. Announces may wait again after an exchange that ended within the
+/// deadline.
 #[derive(Debug)]
 pub(in crate::forward) struct Promptness {
     late: watch::Sender<bool>,
@@ -35,9 +36,9 @@ impl Promptness {
         }
     }
 
-    /// Waits until announces may no longer wait for the forwarder.
+    /// Completes as soon as announces may not wait for the forwarder.
     pub(in crate::forward) async fn becomes_late(&self) {
-        // `wait_for` fails only after the forwarder was dropped, but `self` borrows it.
+        // `wait_for` fails only after `late` was dropped. That cannot happen, because `self` is borrowed.
         let _ = self.late.subscribe().wait_for(|late| *late).await;
     }
 }

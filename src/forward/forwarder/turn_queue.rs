@@ -49,7 +49,8 @@ impl<T> TurnQueue<T> {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { pending().await };
             let turn = self.pace.lock().take(rate(), Instant::now());
             sleep_until(turn).await;
-            // Taken only after the wait: items that were added meanwhile take turns with the others.
+            // The item is taken only after the wait, so that items that were added meanwhile take turns with the
+            // others.
             let next = self.waiting.lock().pop();
             if let Some(item) = next {
                 return (item, permit);

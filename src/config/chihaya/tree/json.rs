@@ -1,5 +1,5 @@
-//! Reads JSON. `serde_json` checks the text, and gives each value as a slice of it. The slice's position is the value's
-//! place.
+//! Reads JSON. `serde_json` checks the text, and returns each value as a slice of the text. The slice's position is the
+//! value's place.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(in super::super) fn read(text: &str) -> Result<(ConfigNode, Option<usize>), 
     Ok((reader.node(first, 0)?, rest))
 }
 
-/// Converts an error. `before`: the number of lines before the parsed text.
+/// Converts an error. `before` is the number of lines before the parsed text.
 fn problem(error: &Error, before: usize) -> Problem {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or(&message);
