@@ -58,7 +58,7 @@ impl ClientPrefixes {
     }
 
     /// Returns whether a peer id begins with one of the prefixes, either as it is or after its leading dash. `start` is
-    /// the whole id or its beginning. `None` if the answer depends on the rest.
+    /// the whole id or its beginning. `None` if the answer depends on the bytes after `start`.
     pub(super) fn has(&self, start: &[u8]) -> Option<bool> {
         let after_dash = start.strip_prefix(b"-");
         if self.covers(start) || after_dash.is_some_and(|start| self.covers(start)) {

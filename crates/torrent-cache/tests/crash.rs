@@ -1,5 +1,5 @@
-//! What a killed process leaves in its storage. This test is a program of its own: a child that starts holds the locks
-//! of its parent's open stores, which would disturb other tests.
+//! What a killed process leaves in its storage. This test is a program of its own: while a child process starts, it
+//! holds the locks of its parent's open stores, and that would disturb other tests.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // This is a test, and the child reports to its parent.
 

@@ -296,8 +296,8 @@ impl ToBencode for Failure {
     }
 }
 
-/// Returns at least the length of the body, so that one allocation is enough. The numbers are the greatest lengths of
-/// the fixed parts.
+/// Returns a number of bytes that the body does not exceed, so that one allocation is enough. The constants are the
+/// greatest lengths of the parts whose length is limited.
 fn capacity(reply: &AnnounceReply, format: PeerFormat) -> usize {
     let peers = match format {
         PeerFormat::Compact => reply.peers.v4.len() * compact::V4 + reply.peers.v6.len() * compact::V6,

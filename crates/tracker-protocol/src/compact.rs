@@ -5,9 +5,9 @@ use std::num::NonZeroU16;
 
 use crate::{Ip, Peer};
 
-/// Bytes of an IPv4 peer.
+/// Bytes of an IPv4 peer in a compact list.
 pub const V4: usize = 6;
-/// Bytes of an IPv6 peer.
+/// Bytes of an IPv6 peer in a compact list.
 pub const V6: usize = 18;
 
 /// An address that can be written in network order.

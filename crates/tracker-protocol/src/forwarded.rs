@@ -123,7 +123,8 @@ fn single<'a>(lines: impl IntoIterator<Item = &'a [u8]>, is_trusted: impl Fn(IpA
     }
 }
 
-/// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the text.
+/// Splits the text at the last separator outside of quoted strings. Without a separator, the second part is the whole
+/// text.
 ///
 /// A client may send a quote that it never closes. The text is read from the right, so such a quote does not affect
 /// what the proxy appended.

@@ -8,11 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-/// The longest header of version 1, its line end included (section 2.1).
+/// The longest header of version 1 in bytes, with its line end (section 2.1).
 pub const MAX_V1: usize = 107;
 
-/// The longest header of version 2 that is accepted. The length field allows 64 KiB, but addresses take 36 bytes. What
-/// proxies add (section 2.2.7) takes a few hundred bytes; with a client's certificate, one or two kilobytes.
+/// The longest header of version 2 that is accepted, in bytes. The length field allows 64 KiB, but IPv6 addresses take
+/// only 36 bytes. The TLVs that proxies add (section 2.2) take a few hundred bytes; with a client's certificate, one or
+/// two kilobytes.
 pub const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
@@ -89,7 +90,7 @@ pub fn parse_datagram(datagram: &[u8]) -> Result<(Option<SocketAddr>, &[u8]), Ma
     Ok((header.source, datagram.get(header.len..).unwrap_or_default()))
 }
 
-/// Returns whether these bytes begin with the signature, or the signature begins with these bytes.
+/// Returns whether these bytes begin with the signature, or are the beginning of the signature.
 fn begins(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }

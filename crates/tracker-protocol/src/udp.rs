@@ -143,7 +143,8 @@ pub fn encode_announce(connection: ConnectionId, transaction: TransactionId, ann
     put_u32(&mut out, event_number(request.event));
     out.extend_from_slice(&ip.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
     put_u32(&mut out, key);
-    // `numwant` is signed: -1 stands for the tracker's own default.
+    // `numwant` is a signed number in the packet, and -1 stands for the tracker's own default. The limit keeps a large
+    // number from becoming negative.
     put_u32(&mut out, numwant.min(i32::MAX.unsigned_abs()));
     out.extend_from_slice(&request.port.map_or(0, NonZeroU16::get).to_be_bytes());
     options::put(&mut out, url_data, via);

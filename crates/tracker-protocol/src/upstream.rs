@@ -27,8 +27,8 @@ pub const STAND_IN_LEFT: u64 = 16 * 1024;
 /// counters.
 pub const MAX_COUNTER: u64 = i64::MAX as u64;
 
-/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold this number in a
-/// signed number.
+/// The largest number of seeds or of other peers that is accepted. UDP replies and many clients hold it in 32 bits with
+/// a sign.
 const MAX_COUNT: u32 = i32::MAX as u32;
 
 /// The characters that are escaped: all but the unreserved characters of RFC 3986, section 2.3.

@@ -1,7 +1,7 @@
 //! `Via` (RFC 9110, section 7.6.3): the retrackers that have forwarded an announce.
 //!
-//! Retrackers that forward to each other would send one announce round in a circle. So each adds its name to what it
-//! forwards. An announce that has the retracker's own name has come back.
+//! Retrackers that forward to each other would send an announce round in a circle. So each retracker adds its name to
+//! the announces that it forwards. If an announce has a retracker's own name, the announce has come back to it.
 
 use std::fmt::Write;
 

@@ -70,7 +70,8 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> 
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // Without this provider, rustls would have to choose between the two in the dependencies, and would panic.
+    // The dependencies contain two providers. If none were named here, rustls would have to choose between the two, and
+    // would panic.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };
@@ -119,8 +120,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // For a certificate in the operator's file, only these two errors are ignored. An expired one or a wrong
-            // name is still refused.
+            // For a certificate in the operator's file, only these two errors are ignored. An expired certificate or a
+            // certificate for another name is still refused.
             Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::UnknownIssuer))
                 if self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) =>
             {

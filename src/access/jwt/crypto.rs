@@ -43,8 +43,8 @@ enum Scheme {
     Other(&'static dyn VerificationAlgorithm),
 }
 
-/// Returns how ring verifies an algorithm. `None` for a symmetric algorithm, because a key that verifies such tokens
-/// can also sign them.
+/// Returns how ring verifies the signatures of an algorithm. `None` for a symmetric algorithm, because a key that
+/// verifies such signatures can also make them.
 fn scheme(algorithm: Algorithm) -> Option<Scheme> {
     Some(match algorithm {
         Algorithm::RS256 => Scheme::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),

@@ -144,7 +144,7 @@ impl PeerSwarm {
 #[error("this host does not take part in the swarm any more")]
 pub struct SwarmEnded;
 
-/// This host's part in one torrent. Dropping this value ends it.
+/// This host's part in one torrent. Dropping this value leaves the torrent.
 #[derive(Debug)]
 pub struct SwarmMembership {
     swarm: Arc<PeerSwarm>,
@@ -164,9 +164,9 @@ impl SwarmMembership {
         self.add_peers(leader.into_iter().collect());
     }
 
-    /// Claims the next piece for the upstream, so that no peer is asked for it: one that is not under way, and that no
-    /// peer can deliver. With `anything`, peers may have it. Returns the offset in the blob of the piece's first
-    /// missing byte, or `None` if no piece can be claimed now.
+    /// Claims a piece for the upstream, so that no peer is asked for the piece. Chooses the first piece that is not
+    /// under way and that no peer can deliver. Without such a piece, `anything` allows a piece that peers can deliver.
+    /// Returns the offset in the blob of the piece's first missing byte, or `None` if no piece can be claimed now.
     ///
     /// # Errors
     /// Another membership has taken the place of this one, or the thread has ended.

@@ -20,7 +20,7 @@ use crate::peer_wire::{BlockRequest, PIECE_HEAD_LENGTH, PeerMessage};
 const BATCH: usize = 4;
 /// The most requests of a peer that may wait. Our extension handshake tells the peer this number (`reqq`).
 pub(super) const MAX_QUEUE: usize = 250;
-/// The most bytes of messages that may wait for a peer that does not read. More end the connection.
+/// The most bytes of messages that may wait for a peer that does not read. When more bytes wait, the connection ends.
 const MAX_WAITING: usize = 4 << 20;
 /// The connection ends when the peer has not taken all bytes of a write in this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -21,15 +21,15 @@ const SLOW_FOR: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(150);
 /// A keep-alive is sent after this long without a message to the peer.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
-/// A peer is asked for another piece when at most this many requested blocks have not come: half of a piece.
+/// A peer is asked for another piece once at most this many requested blocks (half of a piece) are outstanding.
 const LOW_WATER: usize = 16;
-/// The same for another program that has given a right piece. Some answer requests only now and then: Transmission does
-/// so each half second.
+/// The same limit for a peer that runs another program and has delivered a right piece. Some programs answer requests
+/// only now and then: Transmission does so each half second.
 const LOW_WATER_OF_OTHERS: usize = 128;
-/// The most blocks that a peer may send without a request. More end the connection.
+/// The most blocks that a peer may send without a request. If the peer sends more, the connection ends.
 const MAX_UNWANTED: u32 = 512;
-/// The most noise that a peer may make. More ends the connection. Noise counts messages that clients need only a few
-/// times a minute.
+/// The most noise that a peer may make. If the peer makes more, the connection ends. Noise counts messages that clients
+/// need only a few times a minute.
 const MAX_NOISE: u32 = 1000;
 /// A peer with less noise than this gets requests as soon as it unchokes this host. Other peers wait for the next tick.
 const QUIET: u32 = 50;
@@ -50,9 +50,10 @@ pub(super) struct ConnectedPeer {
     /// Whether this host opened the connection.
     pub(super) is_dialled: bool,
     pub(super) has: PieceSet,
-    /// Whether a message has come. After that a bitfield is refused if the peer has announced pieces.
+    /// Whether the peer has sent a message. After its first message, a bitfield is refused if the peer has announced
+    /// pieces.
     pub(super) has_spoken: bool,
-    /// Whether the peer chokes this host. While it does, it answers no requests.
+    /// Whether the peer chokes this host. A choking peer answers no requests.
     pub(super) is_choking: bool,
     /// Whether this host has sent "interested", because the peer has pieces that this host lacks.
     pub(super) is_interesting: bool,
@@ -60,11 +61,12 @@ pub(super) struct ConnectedPeer {
     pub(super) asked: HashSet<BlockRequest>,
     /// How many requests the peer keeps while they wait (`reqq`).
     pub(super) queue: usize,
-    /// How many pieces of `SharedContent::since` the peer has been told of.
+    /// How many pieces, in the order of `SharedContent::since`, this host has told the peer of, or has first offered to
+    /// another peer.
     pub(super) told: usize,
     /// The id that the peer chose for messages with piece hashes. `None` if the peer does not read them.
     pub(super) reads_hashes: Option<NonZeroU8>,
-    /// Whether its program is torrent-cache too.
+    /// Whether the peer's program is torrent-cache too.
     pub(super) is_torrent_cache: bool,
     pub(super) out: Rc<PeerOutbox>,
     pub(super) is_slow: bool,
@@ -119,7 +121,7 @@ impl ConnectedPeer {
 
     /// Returns whether the peer may be asked for another piece.
     ///
-    /// `is_proven` tells whether it has given a right piece.
+    /// `is_proven` tells whether the peer has delivered a right piece.
     pub(super) fn has_room(&self, is_proven: bool) -> bool {
         let low_water = if is_proven && !self.is_torrent_cache { LOW_WATER_OF_OTHERS } else { LOW_WATER };
         !self.is_choking && !self.is_slow && self.asked.len() <= low_water.min(self.queue / 2)
@@ -145,7 +147,8 @@ impl ConnectedPeer {
         }
     }
 
-    /// Records a block that has come. Returns whether it was requested. Only a requested block ends the peer's slowness.
+    /// Records a block that has come. Returns whether the block was requested. A requested block ends the peer's
+    /// slowness. Any other block does not.
     pub(super) fn delivered(&mut self, block: &BlockRequest, now: Instant) -> bool {
         let was_asked = self.asked.remove(block);
         if was_asked {
@@ -155,7 +158,7 @@ impl ConnectedPeer {
         was_asked
     }
 
-    /// Counts a block without a request. Returns whether the peer has sent too many.
+    /// Counts a block that this host did not request. Returns whether the peer has sent too many such blocks.
     pub(super) fn is_flooding(&mut self) -> bool {
         self.unwanted += 1;
         self.unwanted > MAX_UNWANTED

@@ -1,16 +1,16 @@
 //! Which piece a peer is asked for, and which pieces are under way.
 //!
-//! A peer is asked for whole pieces, one or two at a time, in this order:
+//! A peer is asked for whole pieces, usually one or two at a time, in this order:
 //!
 //! 1. The piece that a client waits for.
-//! 2. Pieces that are this host's *own*. A hash of host and piece assigns each piece to one of the hosts that lack it. So
-//!    several hosts fetch different pieces from one seed and swap them, and the seed sends each piece once.
+//! 2. Pieces that are this host's *own*. A hash of host and piece assigns each piece to one of the hosts that lack it.
+//!    So several hosts fetch different pieces from one seed and swap them, and the seed sends each piece once.
 //! 3. Pieces that other hosts have fetched, the rarest first.
 //! 4. Other hosts' own pieces that only seeds have yet.
 //!
 //! A second peer is asked for a piece under way when all missing pieces are under way, or when a client has waited for
 //! the piece for too long. In the second case a *proven* peer takes the piece over from peers that are not proven. A
-//! peer is proven once it has given a right piece.
+//! peer is proven once it has delivered a right piece.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -21,9 +21,9 @@ use tracker_protocol::PeerId;
 
 use crate::peer_wire::{BlockRequest, MAX_BLOCK, PieceSet};
 
-/// After this time a second peer is asked for the piece that a client waits for, or takes it over.
+/// After this time a second peer is asked for the piece that a client waits for, or takes the piece over.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// The same as long as no peer has given a right piece.
+/// The same time as long as no peer has delivered a right piece.
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// The most peers that are asked for one piece at once.
 const MAX_ASKED: usize = 3;
@@ -51,7 +51,7 @@ impl PieceClaimant {
 /// The prime of FNV.
 const PRIME: u64 = 0x0100_0000_01b3;
 
-/// The number of a connection. Each connection of a torrent has another number.
+/// The number of a connection. No two connections of a torrent have the same number.
 pub(super) type PeerNumber = u64;
 
 /// The pieces that are under way, and how many peers have each piece.
@@ -59,10 +59,10 @@ pub(super) type PeerNumber = u64;
 pub(super) struct PiecePicker {
     availability: Vec<u32>,
     under_way: HashMap<u32, PieceUnderWay>,
-    /// Wrong pieces of several hosts, or of a doubted host. One peer alone is asked for each next time, so that wrong
-    /// bytes show their sender.
+    /// Pieces that were wrong, with blocks from several hosts or from a doubted host. Next time one peer alone is asked
+    /// for each of these pieces, so that it is clear who sends wrong bytes.
     suspects: HashSet<u32>,
-    /// Peers that have given a right piece.
+    /// Peers that have delivered a right piece.
     proven: HashSet<PeerNumber>,
     /// The piece that the last choice has taken from other peers.
     taken_over: Option<u32>,
@@ -75,7 +75,7 @@ struct PieceUnderWay {
     received: PieceSet,
     /// The peers that were asked for the piece and may still deliver blocks.
     asked: Vec<PeerNumber>,
-    /// The hosts that sent these blocks.
+    /// The hosts that sent the blocks in `received`.
     givers: Vec<IpAddr>,
     /// When the first of the peers in `asked` was asked.
     begun: Instant,
@@ -107,9 +107,9 @@ pub(super) struct Choice<'a> {
     pub now: Instant,
     /// Whether there is memory for another piece.
     pub has_room: bool,
-    /// Whether the host takes its own pieces from the blob's end on. While the upstream delivers the blob from its
-    /// beginning, both would bring the same pieces otherwise. From a stranger, the host takes the end too: a client
-    /// waits for the beginning, and the stranger may deliver nothing.
+    /// Whether the host fetches its own pieces from the blob's end on. It does so while the upstream delivers the blob
+    /// from the beginning. Otherwise peers and upstream would deliver the same pieces. The host also does so if this
+    /// peer is not proven, but a proven peer has the piece that a client waits for: this peer may deliver nothing.
     pub from_end: bool,
 }
 
@@ -169,7 +169,7 @@ impl PiecePicker {
         self.under_way.get(&piece).is_some_and(|under_way| under_way.is_whole || !under_way.asked.is_empty())
     }
 
-    /// Returns how many pieces take memory.
+    /// Returns the number of pieces for which memory is held.
     pub(super) fn count(&self) -> usize {
         self.under_way.len()
     }
@@ -250,9 +250,9 @@ impl PiecePicker {
             .map(|(_, _, piece)| piece)
     }
 
-    /// Returns the rank of a piece: the lowest first, in the order of the module's list. Equally rare own pieces go in
-    /// order, so that all hosts together get the blob roughly in order. Among equally rare pieces of other hosts chance
-    /// decides, so that not all hosts ask the same peer.
+    /// Returns the rank of a piece. The piece with the lowest rank is asked for first. The ranks follow the module's
+    /// list. Equally rare own pieces go by their number, so that all hosts together get the blob roughly in order.
+    /// Equally rare pieces of other hosts go by chance, so that not all hosts ask the same peer.
     fn rank(&self, choice: &Choice<'_>, piece: u32) -> (u32, u32, u32) {
         let own = choice.own.share(piece);
         let lacking = choice.rivals.iter().filter(|(_, has)| !has.contains(piece));
@@ -272,8 +272,8 @@ impl PiecePicker {
             })
     }
 
-    /// Returns whether this peer is proven, and no peer that was asked for the piece is. Without takeovers, hostile
-    /// peers could hold a piece one after the other, by sending it slowly or wrong.
+    /// Returns whether this peer is proven, and no peer that was asked for the piece is proven. Without takeovers, one
+    /// hostile peer after the other could hold up a piece by sending it slowly or wrong.
     fn may_take_over(&self, peer: PeerNumber, piece: u32) -> bool {
         self.proven.contains(&peer)
             && self.under_way.get(&piece).is_some_and(|under_way| {
@@ -281,7 +281,8 @@ impl PiecePicker {
             })
     }
 
-    /// Returns, once, the piece that the last choice took from other peers. Their requests can be withdrawn.
+    /// Returns the piece that the last choice took from other peers, and forgets it. The requests to these peers can be
+    /// withdrawn.
     pub(super) fn taken_over(&mut self) -> Option<u32> {
         self.taken_over.take()
     }
@@ -348,8 +349,8 @@ impl PiecePicker {
         self.under_way.remove(&piece).map(|under_way| under_way.asked).unwrap_or_default()
     }
 
-    /// Records that a peer delivers no more blocks. Its blocks are kept, except for a suspect piece, which one peer
-    /// must send whole.
+    /// Records that a peer delivers no more blocks. The blocks that have come are kept, except those of a suspect
+    /// piece, which one peer must send whole.
     pub(super) fn release(&mut self, peer: PeerNumber) {
         for under_way in self.under_way.values_mut() {
             under_way.asked.retain(|asked| *asked != peer);

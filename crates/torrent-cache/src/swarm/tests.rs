@@ -46,7 +46,7 @@ impl TestHost {
     }
 
     /// Returns the address 127.0.0.`last` of this host. The swarm tells hosts apart by their addresses, so a test gives
-    /// each host another one.
+    /// each host a different address.
     fn address_on(&self, last: u8) -> SocketAddr {
         (Ipv4Addr::new(127, 0, 0, last), self.swarm.port()).into()
     }

@@ -60,13 +60,14 @@ pub(super) struct TorrentState {
     pub(super) picker: PiecePicker,
     /// The leader, the only host whose piece hashes are believed.
     pub(super) leader: Option<SocketAddr>,
-    /// Hosts whose bytes do not match the leader's piece hashes. They are refused until the leader changes, because the
-    /// hashes can be wrong instead.
+    /// Hosts whose bytes do not match the leader's piece hashes. The hashes may be wrong, and not the bytes. So these
+    /// hosts are not banned, but only refused until the leader changes.
     pub(super) doubted: HashSet<IpAddr>,
     pub(super) next: PeerNumber,
     /// The first missing piece, and since when it has been the first.
     pub(super) head: (u32, Instant),
-    /// Whether some peer has sent wrong bytes, or nothing in time. Then peers without a right piece are asked for less.
+    /// Whether some peer has sent wrong bytes, or no bytes in time. Then a peer that has not delivered a right piece is
+    /// not asked first for the piece that a client waits for, as long as a proven peer can deliver that piece.
     pub(super) is_wary: bool,
     pub(super) turns: OfferTurns,
 }
@@ -289,8 +290,8 @@ impl SwarmTorrent {
     }
 
     /// Claims for the upstream the first piece that is not under way and that no peer can deliver. Without such a
-    /// piece, `anything` claims the first one that is not under way. Returns the offset in the blob of its first
-    /// missing byte.
+    /// piece, `anything` allows the first piece that is not under way. Returns the offset in the blob of the claimed
+    /// piece's first missing byte.
     pub(super) fn claim(&self, anything: bool) -> Option<u64> {
         let state = self.state.borrow();
         let (have, _) = self.content.have();

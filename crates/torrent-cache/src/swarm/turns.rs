@@ -19,8 +19,8 @@ const TURN: Duration = Duration::from_secs(2);
 pub(super) struct OfferTurns(HashMap<u32, (PeerNumber, Instant)>);
 
 impl OfferTurns {
-    /// Gives the turn for a new piece to the peer with the fewest turns. Returns `None` for fewer than two peers, which
-    /// leave nothing to choose.
+    /// Gives the turn for a new piece to the peer with the fewest turns. Returns `None` if there are fewer than two
+    /// peers.
     pub(super) fn choose(
         &mut self,
         piece: u32,
@@ -44,8 +44,8 @@ impl OfferTurns {
         self.0.get(&piece).map(|(peer, _)| *peer)
     }
 
-    /// Ends the turns whose time is over or whose peer is gone, or every turn with `all`. Returns their pieces, which
-    /// all peers are to be offered now, each with the peer that had the turn.
+    /// Ends the turns whose time is over or whose peer is gone. With `all`, ends every turn. Returns the pieces of the
+    /// ended turns, each with the peer that had the turn. These pieces are now to be offered to all peers.
     pub(super) fn end(
         &mut self,
         now: Instant,

@@ -32,7 +32,7 @@ const MAX_HEAD: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct TrackerEndpoint {
     origin: UpstreamOrigin,
-    /// The settings that name the server.
+    /// The names of the settings that hold the server's address, such as `ETCD_HOST and ETCD_PORT`.
     settings: &'static str,
     connector: FetchConnector,
     pause: TrackerPause,

@@ -12,7 +12,7 @@ use crate::upstream::FetchFault;
 pub struct TrackerError {
     /// The server, such as `http://10.0.0.1:2378`.
     pub server: String,
-    /// The settings that name the server.
+    /// The names of the settings that hold the server's address, such as `ETCD_HOST and ETCD_PORT`.
     pub settings: &'static str,
     /// What happened.
     pub fault: TrackerFault,
@@ -30,7 +30,7 @@ pub enum TrackerFault {
     /// The reply did not come in this time.
     #[error("no reply within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The connection ended within the reply, or the reply is not HTTP.
+    /// The connection ended before the end of the reply, or the reply is not HTTP.
     #[error("the connection broke: {0}")]
     Broken(String),
     /// Status 401: the token is missing or wrong.
@@ -50,7 +50,7 @@ pub enum TrackerFault {
     /// The server answers but keeps no torrents, because its replies have no boot id.
     #[error("it replies with status {0} and without X-Boot, so it keeps no torrents")]
     NoTorrents(u16),
-    /// The tracker does not give such a reply to this call.
+    /// The reply does not fit the call.
     #[error("wrong reply: {0}")]
     WrongReply(String),
     /// The tracker refuses the announce, with a `failure reason`.

@@ -17,7 +17,7 @@ use crate::digest::{Digest, NotADigest};
 pub struct ShareKey(Digest);
 
 impl ShareKey {
-    /// Makes the key of a blob. `upstream` is the origin, a space, and the place on that server, as in a flight's key.
+    /// Makes the key of a blob. `upstream` is the origin, a space, and the place on that server, such as `quay.io a/b`.
     pub fn new(upstream: &str, digest: Digest) -> Self {
         Self(Digest::of(format!("{upstream} {digest}").as_bytes()))
     }

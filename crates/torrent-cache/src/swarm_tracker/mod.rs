@@ -4,8 +4,9 @@
 //! - Each call has a connection of its own, which the call's own future drives. So a [`SwarmTracker`] belongs to no
 //!   runtime, and any thread's runtime can use it. A pool would save little, because the tracker closes a connection
 //!   after each request with a body. Dropping a call ends its connection, and so ends the long poll at the tracker.
-//! - A tracker that is down costs little. A connection must open within one second, and a reply must come within three.
-//!   After a failure all calls fail at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
+//! - A tracker that is down costs little. A connection must open within one second. A reply must come within three
+//!   seconds, or four for an announce. A long poll has three seconds more than its wait. After a failure all calls fail
+//!   at once for two seconds ([`TrackerFault::Paused`]). Then one call tries again.
 //! - Each reply of the server of the torrents has the tracker's boot id. A new id in [`SwarmTracker::boot`] means that
 //!   the tracker has restarted, and has lost all that it knew.
 

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// How long a server is not asked after it could not be reached.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether a server is asked. After a failure all calls are refused for a pause. Then one call tries, and the others
-/// are refused for another pause, which ends early if the try succeeds.
+/// Whether calls to a server are made. After a failure all calls are refused for a pause. Then one call tries, and the
+/// other calls are refused for another pause, which ends early if the try succeeds.
 #[derive(Debug, Default)]
 pub(super) struct TrackerPause(Mutex<Option<Instant>>);
 

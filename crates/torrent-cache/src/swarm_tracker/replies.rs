@@ -71,7 +71,7 @@ pub enum LeaseRenewal {
 pub struct SwarmBlob {
     /// The lease. Its fields are empty if no host holds one.
     pub lease: LeaseView,
-    /// Whether there is a torrent file.
+    /// Whether the tracker has a torrent file of the blob.
     pub has_torrent: bool,
 }
 
@@ -138,7 +138,7 @@ pub(super) fn boot(reply: &CallReply) -> Option<&str> {
     (1..=64).contains(&text.len()).then_some(text)
 }
 
-/// Turns a reply that means the same for each call into a fault. Returns all other replies.
+/// Turns a reply whose status means the same for every call into a fault. Returns all other replies.
 pub(super) fn check(reply: CallReply) -> Result<CallReply, TrackerFault> {
     match reply.status.as_u16() {
         401 => Err(TrackerFault::Token(sentence(&reply))),

@@ -109,7 +109,7 @@ async fn each_call_is_one_request_on_a_connection_of_its_own() {
     let seen = server.seen();
     let connections: Vec<_> = seen.iter().map(|request| request.connection).collect();
     assert_eq!(connections, (0..12).collect::<Vec<_>>());
-    // One request is compared byte for byte, and of the others only what differs.
+    // One request is compared byte for byte. Of the other requests, only the parts that differ are compared.
     let agent = concat!("torrent-cache/", env!("CARGO_PKG_VERSION"));
     let first = format!(
         "PUT /torrents/{key} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nuser-agent: {agent}\r\nconnection: close\r\n\

@@ -162,8 +162,8 @@ impl SwarmTracker {
         self.ask(call, |reply| if reply.status == 204 { Ok(()) } else { Err(unexpected(&reply)) }).await
     }
 
-    /// Returns which of these keys this host is to register: the tracker has no torrent file of them, and has told no
-    /// other host in the last 30 seconds. One request asks for at most a thousand keys.
+    /// Returns which of these keys this host is to register: the tracker has no torrent file of them, and has not told
+    /// another host to register them in the last 30 seconds. One request asks for at most a thousand keys.
     pub async fn missing(&self, keys: &[ShareKey]) -> Result<Vec<ShareKey>, TrackerError> {
         let mut missing = Vec::new();
         for keys in keys.chunks(MAX_ASKED) {
@@ -200,7 +200,7 @@ impl SwarmTracker {
         .await
     }
 
-    /// Makes a call without effect, to learn whether the tracker answers, and its boot id.
+    /// Makes a call without effect, to learn whether the tracker answers, and which boot id it has.
     pub async fn check(&self) -> Result<(), TrackerError> {
         self.ask_missing(&[]).await.map(drop)
     }
@@ -276,7 +276,7 @@ impl SwarmTracker {
         .await
     }
 
-    /// Makes a call without a body for the server of the torrents.
+    /// Returns a call without a body to the server of the torrents. Does not send the call.
     fn call(&self, method: Method, target: String) -> TrackerCall {
         let authorization = self.authorization.clone();
         TrackerCall { method, target, authorization, body: None, max_reply: MAX_JSON_REPLY, within: REPLY_TIMEOUT }

@@ -40,9 +40,9 @@ const MAX_HEADERS: usize = 100;
 pub struct FetchOptions {
     /// The time limit for the look-up of a name, the connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// The time limit from the connection to the head of the reply. On a kept connection, `connect_timeout` is added.
+    /// The head of the reply must come within `connect_timeout` and this time together, on a kept connection too.
     pub head_timeout: Duration,
-    /// The time limit between two pieces of a body.
+    /// The longest time without a new byte of a body.
     pub progress_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
@@ -148,7 +148,7 @@ impl FetchReply {
     }
 }
 
-/// The body of a reply, which is read piece by piece.
+/// The body of a reply, which is read in chunks.
 #[derive(Debug)]
 pub struct FetchBody {
     incoming: Incoming,
@@ -243,8 +243,8 @@ impl FetchClient {
         &self.upstreams
     }
 
-    /// Returns the URL and the server that an upstream names, by the rules for redirects. The address of the server is
-    /// checked only when it is dialled.
+    /// Resolves a URL that an upstream names, by the rules for redirects. Returns the URL and its server. The address
+    /// of the server is checked only when the server is dialled.
     pub fn target(&self, from: &UpstreamOrigin, reference: &str) -> Result<(Url, UpstreamOrigin), RedirectFault> {
         let from = format!("{}://{}/", from.scheme().as_str(), from.authority());
         let from = Url::parse(&from).map_err(|_| RedirectFault::Location)?;
@@ -270,8 +270,8 @@ impl FetchClient {
         Err(hop.error(RedirectFault::TooMany.into()))
     }
 
-    /// Sends one request. Repeats it once (a POST never) if no reply began: a server can close a kept connection at any
-    /// time.
+    /// Sends one request. If the connection ends before a byte of the reply, repeats the request once, except a POST: a
+    /// server can close a kept connection at any time.
     async fn exchange(&self, ask: &Ask<'_>, hop: &Hop) -> Result<Response<Incoming>, FetchFault> {
         match self.attempt(ask, hop).await {
             Err(Failed { is_without_reply: true, .. }) if !matches!(ask.method, AskMethod::PostForm(_)) => {

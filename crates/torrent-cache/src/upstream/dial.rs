@@ -15,7 +15,7 @@ use url::Host;
 use super::error::FetchFault;
 use super::origin::{UpstreamOrigin, Upstreams};
 
-/// The most addresses of one name that are tried. Each gets its share of the time.
+/// The most addresses of one name that are tried. Each address gets its share of the time.
 const MAX_ADDRESSES: usize = 4;
 
 /// The most look-ups under way at once. Each look-up blocks one of the threads that the disk's work needs, too.
@@ -41,8 +41,8 @@ fn limited(lookup: HostLookup) -> HostLookup {
         let (permits, lookup) = (Arc::clone(&permits), Arc::clone(&lookup));
         Box::pin(async move {
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-            // A task of its own keeps the permit until the look-up ends, because the thread stays blocked even if no
-            // fetch waits any more.
+            // The look-up has a task of its own, which keeps the permit until the look-up ends: the thread stays
+            // blocked even if no fetch waits for the look-up any more.
             let lookup = tokio::spawn(async move {
                 let found = lookup(host, port).await;
                 drop(permit);
@@ -63,7 +63,8 @@ pub(super) struct Dialler {
 
 impl Dialler {
     /// Connects to an allowed address of the server. Each address is dialled as it was checked, without another
-    /// look-up. Each gets its share of the time to the deadline, which the caller enforces for the last one.
+    /// look-up. Each address gets its share of the time to the deadline. For the last address, the caller enforces the
+    /// deadline.
     pub(super) async fn dial(&self, to: &UpstreamOrigin, deadline: Instant) -> Result<TcpStream, FetchFault> {
         let addresses = self.allowed(to, self.addresses(to).await?)?;
         let mut failures = Vec::new();

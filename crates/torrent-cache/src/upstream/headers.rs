@@ -1,5 +1,5 @@
-//! Lists the headers that pass between clients and upstreams. All other headers concern one connection, or tell a side
-//! what it need not know.
+//! Lists the headers that pass between clients and upstreams. All other headers concern one connection, or tell the
+//! client or the upstream what it need not know.
 
 use std::fmt;
 

@@ -190,7 +190,7 @@ impl Upstreams {
         if host_and_port.contains("://") {
             return None;
         }
-        // The text has no scheme, and each scheme has its own default port. So the text is read with both.
+        // The text has no scheme, and each scheme has its own default port. So the text is read with both schemes.
         let https: UpstreamOrigin = host_and_port.parse().ok()?;
         let http: UpstreamOrigin = format!("http://{host_and_port}").parse().ok()?;
         self.all().find(|origin| **origin == https || **origin == http)

@@ -37,7 +37,8 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Returns where a redirect leads. The address of the target is checked only when it is dialled.
+/// Returns the URL and the server to which a redirect leads. The address of the server is checked only when the server
+/// is dialled.
 pub(super) fn target(
     from: &Url,
     location: &str,

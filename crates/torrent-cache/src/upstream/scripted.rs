@@ -39,23 +39,23 @@ pub(crate) enum Act {
     Drop,
 }
 
-/// Sends a reply with a length. The connection stays open.
+/// Makes a script that sends a reply with `Content-Length`. The connection stays open.
 pub(crate) fn reply(status: u16, headers: &str, body: &str) -> Vec<Act> {
     let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     vec![Act::Send(format!("{head}{body}").into_bytes())]
 }
 
-/// Sends a reply to HEAD.
+/// Makes a script that sends a reply to HEAD.
 pub(crate) fn head_reply(status: u16, headers: &str) -> Vec<Act> {
     bytes(&format!("HTTP/1.1 {status} x\r\n{headers}\r\n"))
 }
 
-/// Sends these bytes.
+/// Makes a script that sends these bytes.
 pub(crate) fn bytes(text: &str) -> Vec<Act> {
     vec![Act::Send(text.as_bytes().to_vec())]
 }
 
-/// Sends these bytes, then ends the connection.
+/// Makes a script that sends these bytes, then ends the connection.
 pub(crate) fn bytes_and_close(text: &str) -> Vec<Act> {
     vec![Act::Send(text.as_bytes().to_vec()), Act::Close]
 }

@@ -33,7 +33,7 @@ fn a_second_pull_asks_upstream_by_head_only() {
         let asked = upstream.take();
         if round == 1 {
             assert!(asked.iter().all(|asked| asked.starts_with("HEAD ")), "{asked:?}");
-            // The tag is asked for each time.
+            // The cache asks the upstream for the tag each time.
             assert!(asked.contains(&"HEAD /v2/library/a/manifests/latest".to_owned()), "{asked:?}");
         } else {
             assert_eq!(asked.iter().filter(|asked| asked.starts_with("GET ")).count(), 3, "{asked:?}");
@@ -58,7 +58,7 @@ fn the_cache_of_another_host_can_be_the_upstream() {
         let asked = upstream.take();
         let fetches = asked.iter().filter(|asked| asked.starts_with("GET ")).count();
         assert_eq!(fetches, most_fetches, "{asked:?}");
-        // The tag is asked for each time.
+        // The cache asks the upstream for the tag each time.
         assert!(asked.iter().any(|asked| asked.ends_with(" /v2/library/a/manifests/latest")), "{asked:?}");
     }
 }

@@ -96,8 +96,8 @@ impl<S: Read + Write> Connection<S> {
         bytes
     }
 
-    /// Reads the rest of a body with `length` bytes, of which `read` bytes were read before. Returns `Err` with what came
-    /// if the body is cut off.
+    /// Reads the rest of a body with `length` bytes, of which `read` bytes were read before. If the body is cut off,
+    /// returns `Err` with the bytes that came.
     pub(crate) fn rest(&mut self, length: usize, read: usize) -> Result<Vec<u8>, Vec<u8>> {
         let mut body = Vec::new();
         let _ = (&mut self.stream).take((length - read) as u64).read_to_end(&mut body);

@@ -1,4 +1,5 @@
-//! A client with the yes of one upstream or repository gets nothing that only another one has delivered.
+//! A client that one upstream or repository lets in gets nothing that only another upstream or repository has
+//! delivered.
 
 use torrent_cache::digest::Digest;
 

@@ -34,7 +34,7 @@ impl CacheProgram {
         Self::with(upstream, &[])
     }
 
-    /// Starts such a cache with more variables.
+    /// Starts such a cache with more environment variables.
     pub(crate) fn with(upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Self::at(folder.path(), upstream, env);
@@ -42,7 +42,7 @@ impl CacheProgram {
         program
     }
 
-    /// Starts a cache with this storage and more variables.
+    /// Starts a cache with this storage and more environment variables.
     pub(crate) fn at(storage: &Path, upstream: &Scripted, env: &[(&str, &str)]) -> Self {
         let mut command = command();
         command

@@ -67,7 +67,7 @@ fn of_a_blob_that_is_still_coming() {
     let head = part.head();
     assert_eq!(head.status, 206);
     assert!(head.headers.contains(&("content-range".to_owned(), "bytes 10000-19999/100000".to_owned())));
-    // The cache holds the last byte back until the blob is verified, so only the others are read now.
+    // The cache holds the last byte back until the blob is verified, so only the bytes before it are read now.
     let begun = part.bytes(9_999);
     let mut later = Connection::open(program.address);
     later.send("GET", &path, &[("range", "bytes=-100")]);

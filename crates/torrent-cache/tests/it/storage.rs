@@ -34,7 +34,7 @@ fn no_part_of_a_blob_that_the_disk_damaged_is_complete() {
     let mut wrong = blob.clone();
     wrong[2 << 20] ^= 1;
     std::fs::write(&file, &wrong).unwrap();
-    // After a restart a client asks only for a part whose bytes on disk are right.
+    // After a restart, a client asks for a range of the blob. The disk damaged the blob outside of this range.
     let program = CacheProgram::at(folder.path(), &upstream, &[]);
     let range = |range| request(program.address, "GET", &path, &[("range", range)]);
     let got = range("bytes=10-1000009");

@@ -10,10 +10,10 @@ use crate::bencode::{BencodeError, Reader, Value, put_bytes, put_length};
 /// The most bytes of a torrent file. They hold the hashes of 52,000 pieces: 25 GiB in pieces of 512 KiB.
 pub const MAX_METAINFO: usize = 1024 * 1024;
 
-/// The shortest piece, in bytes. A request for a part of a piece asks for this many bytes (BEP 3).
+/// The smallest piece length, in bytes. It is also the length of a block: peers request a piece in blocks (BEP 3).
 pub const MIN_PIECE_LENGTH: u32 = 16 * 1024;
 
-/// The longest piece, in bytes.
+/// The largest piece length, in bytes.
 pub const MAX_PIECE_LENGTH: u32 = 16 * 1024 * 1024;
 
 /// The most bytes of a name, as in file systems.
@@ -119,8 +119,8 @@ impl Metainfo {
     /// Reads a torrent file. Keys beside `info`, such as `announce`, are ignored.
     ///
     /// # Errors
-    /// The bytes are not a torrent file that describes a single file, or its `info` is not exactly what [`Self::encode`] writes. So
-    /// every reader of the file computes the same info-hash.
+    /// The bytes are not a torrent file that describes a single file, or `info` is not exactly what [`Self::encode`]
+    /// writes. So every reader of the file computes the same info-hash.
     pub fn decode(file: &[u8]) -> Result<Self, MetainfoError> {
         if file.len() > MAX_METAINFO {
             return Err(MetainfoError::TooLong);

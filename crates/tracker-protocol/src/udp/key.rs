@@ -6,8 +6,8 @@ use crate::Key;
 /// Returns the number that stands for a client's key in an announce request; 0 without a key.
 ///
 /// Up to 8 hexadecimal digits are read as a number. libtorrent and Transmission send this number over UDP and its
-/// digits over HTTP, so an upstream tracker sees one key over both. All bytes of any other key are folded into a
-/// number.
+/// digits over HTTP, so an upstream tracker sees the same key over both protocols. All bytes of any other key are
+/// folded into a number.
 pub fn key(key: Option<&Key>) -> u32 {
     let bytes = key.map_or(&[][..], |key| key.as_slice());
     let digits = (1..=8).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_hexdigit);

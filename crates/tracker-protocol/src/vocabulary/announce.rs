@@ -88,8 +88,8 @@ pub struct ClaimedIps {
 }
 
 impl AnnounceRequest {
-    /// Returns the client's role in its swarm. A client that does not say how much is left counts as a leecher: it may
-    /// then get more peers than it needs. As a seed, it might get too few.
+    /// Returns the client's role in its swarm. A client that does not say how much is left counts as a leecher, and may
+    /// get more peers than it needs. If it counted as a seed, it might get too few.
     pub fn role(&self) -> Role {
         match (self.event, self.left) {
             (_, Some(0)) => Role::Seed,

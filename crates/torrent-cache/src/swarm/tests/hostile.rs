@@ -19,7 +19,7 @@ enum Hostility {
     ClaimsAll,
     /// Claims to have all pieces, and delivers wrong bytes.
     WrongData,
-    /// Claims to have all pieces, delivers one wrong block, and stops.
+    /// Claims to have all pieces, delivers one wrong block, and then sends nothing more.
     OneWrongBlock,
     /// Sends hashes of wrong bytes, and delivers these bytes.
     WrongHashes,
@@ -92,7 +92,7 @@ const ALL: [Hostility; 30] = [
     Garbage,
 ];
 
-/// How often a hostile peer connects.
+/// How many times each hostile peer connects.
 const AGAIN: usize = 10;
 
 /// A hostile peer at 127.0.1.`number`.
@@ -101,7 +101,7 @@ struct HostilePeer {
     number: u8,
     to: SocketAddr,
     pieces: u32,
-    /// Gets the peer's number when its attack has begun.
+    /// The peer sends its number here when its attack has begun.
     begun: UnboundedSender<u8>,
 }
 

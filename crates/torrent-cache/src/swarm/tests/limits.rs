@@ -84,8 +84,9 @@ async fn a_host_that_sends_wrong_bytes_is_banned() {
 #[tokio::test]
 async fn a_host_with_the_id_of_another_one_does_not_keep_it_away() {
     let blob = blob(500_000);
-    // With equal peer ids, the host with the lower id decides which of two connections stays. So the leecher has a
-    // lower id than the seed, and then a higher one.
+    // The thief has the peer id of the seed. If the leecher took the two for one host, one connection would stay, and
+    // the peer ids of leecher and seed would decide which. So the leecher has a lower id than the seed, and then a
+    // higher id.
     for id in [0, 200] {
         let (seed, leecher) = (TestHost::new(SEED_ID), TestHost::new(id));
         seed.seed(INFO_HASH, &blob);
@@ -159,7 +160,8 @@ async fn another_program_that_gives_right_pieces_is_asked_for_more_at_once() {
     for message in [everything(pieces), extensions(), PeerMessage::Unchoke] {
         peer.say(&message).await.unwrap();
     }
-    // The first piece is given. After it, the program answers no requests, as Transmission does for half a second.
+    // The peer delivers the first piece. After it, the peer answers no requests, as Transmission does for half a
+    // second.
     for _ in 0..SMALL / MAX_BLOCK {
         let block = peer.asked().await.unwrap();
         let start = (block.piece * SMALL + block.begin) as usize;
