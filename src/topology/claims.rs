@@ -31,8 +31,9 @@ impl IpParam {
 
     /// Returns the addresses under which a client is recorded: the source of its announce, or its claims.
     ///
-    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second one, so each counts
-    /// only if `source` has the same family. From a link-local address, which clients elsewhere cannot use, both count.
+    /// `ip` names the client's address for this announce. `ipv4` and `ipv6` often name a second address, so each counts
+    /// only if `source` has the same family. If `source` is link-local, both count: clients on other links cannot use
+    /// `source`.
     /// `is_passed_on` is whether another retracker forwarded the announce.
     pub fn addresses(self, source: IpAddr, claimed: &ClaimedIps, is_passed_on: bool) -> Addresses {
         let own = Addresses { ip: source, is_claim: false, outside: None };
@@ -45,7 +46,7 @@ impl IpParam {
         }
     }
 
-    /// Returns the address that a client claims, if claims count.
+    /// Returns the address that a client claims, if claims from `source` count.
     fn claim(self, source: IpAddr, claimed: &ClaimedIps) -> Option<IpAddr> {
         if !self.counts_from(source) {
             return None;

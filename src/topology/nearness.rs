@@ -17,8 +17,8 @@ pub enum Nearness {
 
 impl Nearness {
     /// Returns how near a peer is to a client. `asks` is the client's address of the peer's family, if it has one.
-    /// Subnets are compared only if neither has a zone. Hosts of different zones are never near: two sites may use the
-    /// same private network.
+    /// Subnets are compared only if neither the client nor the peer has a zone. Hosts of different zones are never
+    /// near: two sites may use the same private network.
     pub fn of<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>, ip: A, zone: Option<ZoneId>) -> Self {
         if zone != asks_zone {
             Self::Elsewhere
@@ -31,7 +31,7 @@ impl Nearness {
         }
     }
 
-    /// Returns the nearest that a peer can be to this client.
+    /// Returns how near a peer can be to this client at best.
     pub fn nearest<A: Ip>(asks: Option<A>, asks_zone: Option<ZoneId>) -> Self {
         match (asks_zone, asks) {
             (Some(_), _) => Self::Zone,

@@ -79,8 +79,8 @@ impl Reach {
         }
     }
 
-    /// Returns the reach of an IPv6 address that embeds this IPv4 address. It leads over the internet, so to a public
-    /// IPv4 address or nowhere.
+    /// Returns the reach of an IPv6 address that embeds this IPv4 address. Packets to such an IPv6 address go over the
+    /// internet, so they arrive only if the IPv4 address is public.
     fn of_embedded(ip: Ipv4Addr) -> Self {
         match Self::of_v4(ip) {
             reach @ (Self::Everywhere | Self::Example) => reach,

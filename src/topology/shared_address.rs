@@ -24,8 +24,8 @@ const MANY: usize = 5;
 /// The most clients of one address that are remembered until [`MANY`] overlap in time.
 const MOST_CLIENTS: usize = 16;
 
-/// The most addresses in each list: those that are shared, and those that may be. Usually there are few. A full list
-/// loses the one that would be forgotten first.
+/// The most addresses in each of the two lists: the shared addresses, and the addresses that may be shared. Usually
+/// there are few. When a list is full, the address that would be forgotten first makes room for a new one.
 const MOST: usize = 64;
 
 /// After this long without announces, an address is no longer shared. The slowest clients announce every half hour.
@@ -35,8 +35,8 @@ const GONE_AFTER: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct SharedAddressDetector {
     watched: Mutex<Watched>,
-    /// A bit for each watched address, which others may share by chance. An announce takes a lock only if its address
-    /// has its bit set, or its swarm has other clients there.
+    /// The bits of the watched addresses. Several addresses may have the same bit. An announce takes the lock only if
+    /// the bit of its address is set, or if its swarm has other clients at the address.
     marks: AtomicU64,
     gauge: Gauge,
 }
@@ -56,8 +56,8 @@ pub struct Sighting {
     pub swarm: InfoHash,
     /// The client.
     pub client: PeerId,
-    /// How many other peers of the swarm have this address, some perhaps gone. 0 unless the client is new at this
-    /// address, or announces at a slower pace than before: only then the store counts.
+    /// How many other peers of the swarm have this address, some perhaps gone. The store counts these peers only if the
+    /// client is new at this address, or announces at a slower pace than before. Otherwise this is 0.
     pub others: usize,
 }
 
@@ -69,11 +69,12 @@ struct Suspect {
     /// How many announces were seen.
     seen: u32,
     stays: Vec<Stay>,
-    /// When the address is forgotten, unless another client arrives there before.
+    /// When the address is forgotten, unless another client arrives there before then.
     until: Timestamp,
 }
 
-/// The time that a client was certainly at an address: from its first to its last announce, in announces from there.
+/// The time that a client was certainly at an address: from its first to its last announce. Both are numbers in the
+/// sequence of all announces from the address.
 #[derive(Clone, Copy, Debug)]
 struct Stay {
     client: PeerId,
@@ -81,11 +82,12 @@ struct Stay {
     last: u32,
 }
 
-/// An address that many clients seem to share. `Display` says what probably has it, and what the operator can do.
+/// An address that many clients seem to share. `Display` says which device or program probably has the address, and
+/// what the operator can do.
 #[derive(Clone, Copy, Debug)]
 struct Gateway {
     ip: IpAddr,
-    /// When the address stops counting as shared, unless a client announces from there before.
+    /// When the address stops counting as shared, unless a client announces from there before then.
     until: Timestamp,
 }
 
@@ -160,12 +162,12 @@ impl SharedAddressDetector {
 }
 
 impl Watched {
-    /// Takes note of an announce from an address that may be shared. Returns whether it is.
+    /// Takes note of an announce from an address that may be shared. Returns whether the address is shared.
     fn suspect(&mut self, sighting: &Sighting, until: Timestamp) -> bool {
         let &Sighting { source: ip, swarm, client, others } = sighting;
         match self.suspects.iter_mut().find(|suspect| suspect.ip == ip) {
             Some(suspect) if suspect.swarm == swarm => return suspect.saw(client, until),
-            // A swarm with more clients at this address replaces the watched one.
+            // A swarm with more clients at this address replaces the watched swarm.
             Some(suspect) if others <= suspect.stays.len() => return false,
             Some(suspect) => *suspect = Suspect::new(ip, swarm, until),
             None if others > 0 => push(&mut self.suspects, Suspect::new(ip, swarm, until), |suspect| suspect.until),
@@ -200,7 +202,7 @@ impl Suspect {
     }
 }
 
-/// Adds to a list of at most [`MOST`] items. If it is full, the item with the lowest `age`, the oldest, is removed.
+/// Adds to a list of at most [`MOST`] items. If the list is full, the oldest item, with the lowest `age`, is removed.
 fn push<T, K: Ord>(list: &mut Vec<T>, new: T, age: impl Fn(&T) -> K) {
     push_to(list, MOST, new, age);
 }
@@ -231,7 +233,8 @@ fn warning(ip: IpAddr) -> Cow<'static, str> {
 impl fmt::Display for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.ip {
-            // The first address of a bridge network, of which Docker makes 172.17.0.0/16 to 172.31.0.0/16.
+            // Docker takes 172.17.0.0/16 to 172.31.0.0/16 for bridge networks. A bridge has the first address of its
+            // network.
             IpAddr::V4(v4) if matches!(v4.octets(), [172, 17..=31, _, 1]) => {
                 "it is the address of Docker's bridge; give the container the host's network (network_mode: host in \
                  docker-compose.yml), and let clients on the Docker host announce to its address on the LAN, not to \

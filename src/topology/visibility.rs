@@ -7,14 +7,14 @@ use ipnet::IpNet;
 use super::reach::{Reach, is_outside};
 use super::{ExternalAddress, Zone, ZoneId, ZonedIp};
 
-/// The zones, and the external address of clients outside them. Without either, clients on private networks get private
-/// and public peers, and all others get public peers.
+/// The zones, and the external address of clients outside of all zones. If neither is configured, clients on private
+/// networks get private and public peers, and all other clients get public peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     external: ExternalAddress,
     /// The external address of each zone, by [`ZoneId`].
     zone_externals: Vec<ExternalAddress>,
-    /// The narrowest network first; equally narrow ones in the order of their zones in the configuration.
+    /// The zones' networks, the narrowest first; equally narrow ones in the order of their zones in the configuration.
     networks: Vec<(IpNet, ZoneId)>,
     own_family_only: bool,
     /// The name of each zone, by [`ZoneId`].
@@ -76,7 +76,8 @@ impl Topology {
         self.networks.iter().any(|(network, other)| *other == zone && network.contains(&ip))
     }
 
-    /// Returns the address at which the client at `asks` reaches a peer, with the peer's own port; `None` if it cannot.
+    /// Returns the address at which the client at `asks` reaches a peer, with the peer's own port; `None` if the client
+    /// cannot reach the peer.
     pub fn visible_address(&self, asks: ZonedIp, peer: ZonedIp) -> Option<IpAddr> {
         match Reach::of(peer.ip) {
             Reach::Nowhere => None,

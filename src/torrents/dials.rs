@@ -1,4 +1,4 @@
-//! Attempts to connect to a host, which asks for one to learn whether others can reach its port.
+//! Attempts to connect to a host. The host asks for an attempt, to learn whether other hosts can reach its port.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -19,7 +19,7 @@ impl BlobKey {
     /// Reads a name.
     ///
     /// # Errors
-    /// The name is empty or too long, or has another character.
+    /// The name is empty or too long, or has a character that is not allowed.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotABlobKey> {
         let is_legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"._+:=-".contains(byte);
         let is_key = (1..=Self::MAX_LENGTH).contains(&bytes.len()) && bytes.iter().all(is_legal);

@@ -1,8 +1,9 @@
 //! Leases: in each zone, one host at a time fetches a blob from its origin. The others get the bytes from that host.
 //!
 //! A lease ends if its holder does not renew it (sends no heartbeat) for [`LEASE_TTL`]. But a holder may send
-//! heartbeats and fetch nothing, or die after one. The waiting hosts should not wait long, so the next that asks gets
-//! the lease (see [`Takeover`]). If none asks, the holder keeps it: its end would help no host.
+//! heartbeats and fetch nothing, or die soon after a heartbeat. The waiting hosts should not wait long, so the next
+//! host that asks gets the lease (see [`Takeover`]). If no host asks, the holder keeps the lease: its end would help
+//! no host.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,8 +29,8 @@ const LONGEST_WITHOUT_PROGRESS: Duration = Duration::from_secs(10);
 /// before it ends the lease, and meanwhile they cannot grow.
 const LONGEST_FINISH: Duration = LEASE_TTL;
 
-/// If the holder's heartbeats have stopped for this long, another host that asks gets the lease. torrent-cache sends
-/// one every second. A holder that never sent any, such as a person with curl, keeps the lease for [`LEASE_TTL`].
+/// If the holder's heartbeats have stopped for this long, another host that asks gets the lease. torrent-cache sends a
+/// heartbeat every second. A holder that never sent any, such as a person with curl, keeps the lease for [`LEASE_TTL`].
 const LONGEST_SILENCE: Duration = Duration::from_secs(3);
 
 /// The most leases, of all hosts together.
@@ -124,10 +125,11 @@ struct LeaseTable {
 }
 
 impl Leases {
-    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. Generations begin at a multiple of
-    /// it, above those of an earlier process.
+    /// Makes an empty table. `unix_time` is the present time in seconds since 1970. Generations begin above a multiple
+    /// of this time, so that they are higher than the generations of an earlier process.
     pub(super) fn new(unix_time: u64) -> Self {
-        // JSON has numbers of 53 bits, and seconds take 31 now: room for a million leases a second.
+        // JSON's numbers have 53 bits, and the time takes 31 of them now. With 20 bits below the time, an earlier
+        // process could have granted a million leases a second.
         Self(Mutex::new(LeaseTable { newest: unix_time.saturating_mul(1 << 20), ..LeaseTable::default() }))
     }
 
@@ -215,7 +217,7 @@ impl HeldLease {
         now < self.renewed.plus(Ttl::new(LEASE_TTL))
     }
 
-    /// Returns why `asker` gets this held lease; `None` if it does not.
+    /// Returns why `asker` gets this held lease; `None` if `asker` does not get it.
     fn takeover(&self, now: Timestamp, asker: &LeaseHolder) -> Option<Takeover> {
         let is_holder = (asker.address.ip, asker.port) == (self.holder.address.ip, self.holder.port);
         // A holder that asks again gets no new lease, which would restart its time limits.
@@ -254,7 +256,7 @@ impl LeaseTable {
         self.end(key, |lease| !lease.is_held(now));
     }
 
-    /// Ends a blob's leases for which `ends` returns true. Returns how many.
+    /// Ends a blob's leases for which `ends` returns true. Returns the number of ended leases.
     fn end(&mut self, key: &BlobKey, ends: impl Fn(&HeldLease) -> bool) -> usize {
         let Some(leases) = self.by_key.get_mut(key) else { return 0 };
         let ended: Vec<_> = leases.extract_if(.., |lease| ends(lease)).collect();

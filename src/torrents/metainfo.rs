@@ -1,6 +1,7 @@
 //! The torrent files of blobs, in a cache with a bound on their bytes.
 //!
-//! A file stays while its swarm has peers, and a day longer. If room is short, the least recently used is removed.
+//! A file stays while its swarm has peers, and a day longer. When the cache is full, the least recently used file is
+//! removed.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -88,7 +89,7 @@ impl StoredMetainfo {
         }
     }
 
-    /// Returns whether the file may stay. A swarm with peers counts as a use now.
+    /// Returns whether the file may stay. If its swarm has peers, the file counts as used now.
     fn is_live(&self, now: Timestamp, has_peers: impl Fn(InfoHash) -> bool) -> bool {
         if has_peers(self.info_hash) {
             self.used.store(now.tenths(), Relaxed);

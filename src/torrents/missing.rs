@@ -1,5 +1,5 @@
-//! Remembers which host was told that a blob has no torrent file. When the tracker has started, every host would
-//! register its blobs. So one host at a time is told, the next only after [`TOLD`].
+//! Remembers which host was told that a blob has no torrent file. After a start of the tracker, all hosts of a blob
+//! would register the blob. So the tracker tells only one of these hosts at a time, and the next only after [`TOLD`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -15,7 +15,7 @@ use crate::clock::{Timestamp, Ttl};
 /// The most keys of one request.
 pub const MAX_ASKED: usize = 1_000;
 
-/// How long a key is told to one host only.
+/// For this long after one host was told a key, no other host is told the key.
 const TOLD: Duration = Duration::from_secs(30);
 
 /// The most keys that are remembered.

@@ -192,7 +192,7 @@ impl SharedBlobs {
     }
 
     /// Waits, at most for `wait`, until the lease of a blob changes hands or ends, or its torrent file is stored. Then
-    /// returns what is known of the blob. Returns at once without a lease, or with a torrent file.
+    /// returns what is known of the blob. Does not wait if no host holds the lease, or if there is a torrent file.
     ///
     /// # Errors
     /// There are too many long polls, in total or from this host.

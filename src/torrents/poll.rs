@@ -33,7 +33,7 @@ struct PollTable {
     is_closed: bool,
 }
 
-/// A long poll. The poll counts until this value is dropped.
+/// A long poll, which counts toward the limits until this value is dropped.
 #[derive(Debug)]
 pub(super) struct LongPoll {
     polls: Arc<LongPolls>,

@@ -94,7 +94,7 @@ async fn a_long_poll_ends_when_the_torrent_file_is_stored() {
     let (state, took) = polled.await.unwrap();
     let state = state.unwrap();
     assert!(state.has_metainfo && state.lease.is_some() && took.is_zero());
-    // A long poll that begins later need not wait.
+    // A long poll that begins after the file was stored is answered at once.
     let (state, took) = poll(&blobs).await.unwrap();
     assert!(state.unwrap().has_metainfo && took.is_zero());
 }

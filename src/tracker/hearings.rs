@@ -21,7 +21,7 @@ impl SwarmSharing {
         Self { swarms, sent }
     }
 
-    /// Shares an announce that other instances must hear of. `selection` is what it got from the store.
+    /// Shares an announce that other instances must hear of. `selection` is the store's answer to the announce.
     pub(super) fn heard(
         &self,
         now: Timestamp,

@@ -36,7 +36,7 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    /// Returns the address at which the client reaches the peer at `ip`, if it can.
+    /// Returns the address at which the client reaches the peer at `ip`; `None` if the client cannot reach the peer.
     fn address_of(self, ip: IpAddr, topology: &Topology) -> Option<IpAddr> {
         topology.visible_address(self.place, topology.zoned(ip))
     }
@@ -69,8 +69,8 @@ pub(super) fn enough(
     peers.len() >= client.want
 }
 
-/// Adds upstream peers after the local peers, up to the number that the client wants of both families. Its own family
-/// comes first.
+/// Adds upstream peers after the local peers, up to the number that the client wants of both families. Peers of the
+/// client's own family come first.
 pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) {
     let room = client.want.saturating_sub(peers.len());
     let other = |added: usize| if topology.mixes_families() { room - added } else { 0 };
@@ -83,8 +83,8 @@ pub(super) fn add_peers(peers: &mut PeerLists, client: Recipient, topology: &Top
     }
 }
 
-/// Counts the peers of a forwarder's list that the client may get, and the others by reason. `local` are the reply's
-/// local peers.
+/// Counts the peers of a forwarder's list that the client may get. Counts the other peers by the reason why the client
+/// does not get them. `local` are the reply's local peers.
 pub(super) fn list_use(local: &PeerLists, client: Recipient, topology: &Topology, upstream: &UpstreamPeers) -> ListUse {
     let mut counts = ListUse::default();
     let is_v4 = client.place.ip.is_ipv4();
@@ -113,7 +113,7 @@ fn count<A: Ip>(
     }
 }
 
-/// Appends at most `room` upstream peers that the client can use and `peers` lacks. Returns how many.
+/// Appends at most `room` upstream peers that the client can use and `peers` lacks. Returns how many were appended.
 fn add<A: Ip>(
     peers: &mut Vec<Peer<A>>,
     room: usize,

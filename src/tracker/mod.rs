@@ -143,14 +143,14 @@ impl Tracker {
             self.shared_addresses.saw(now, &sighting)
         };
         let reply = self.reply(request, ip, local, warning);
-        // Another retracker gets only our own counts. Otherwise two that forward to each other would add them again and
-        // again.
+        // Another retracker gets only our own counts. Otherwise two retrackers that forward to each other would add
+        // each other's counts again and again.
         let counts = requester.via.hops() == 0;
         let client =
             Recipient { place: announcement.place, outside: addresses.outside, port: request.port, want, counts };
         let Some(forwarders) = self.forwarders.as_ref().filter(|_| !is_loop) else { return Answer::Ready(reply) };
         let Requester { ip: source, user_agent, via, is_confidential, .. } = requester;
-        // Upstream trackers and their peers are usually outside the client's network, and reach it only at this
+        // Upstream trackers and their peers are usually outside the client's network, and reach the client only at this
         // address.
         let outside = addresses.outside.unwrap_or(ip);
         let announce = UpstreamAnnounce { request, ip, outside, is_claim, source, user_agent, via, is_confidential };
@@ -171,7 +171,7 @@ impl Tracker {
         self.policy.limits(protocol).want(request.numwant).min(max_peers)
     }
 
-    /// Returns the addresses under which the sender is recorded. `None` if it is not known to be a client.
+    /// Returns the addresses under which the sender is recorded. `None` if the sender is not known to be a client.
     fn addresses(&self, requester: Requester<'_>, request: &AnnounceRequest) -> Option<Addresses> {
         match requester.standing {
             Standing::Client => Some(self.policy.limits(requester.protocol).ip_param.addresses(
@@ -264,7 +264,7 @@ impl Tracker {
     }
 
     /// Explains what a client at `ip` would get now. If the swarm has a peer at `ip` (and at `port`, if given),
-    /// explains it for that peer. The store does not change.
+    /// explains what that peer would get. The store does not change.
     pub fn explain(&self, ip: IpAddr, port: Option<NonZeroU16>, info_hash: InfoHash) -> Explanation {
         let place = self.topology.zoned(ip);
         let usual = self.policy.limits(Protocol::Http).want(NumWant::Default);

@@ -11,7 +11,7 @@ use crate::topology::IpParam;
 /// The interval, in seconds, while an upstream tracker's peers are still to come.
 const SOON: u32 = 5;
 
-/// How many upstream peers a client gets despite enough local seeds, which may be off or busy.
+/// How many upstream peers a client gets although there are enough local seeds: those may be off or busy.
 const FEW: usize = 5;
 
 /// The tracker's rules.
@@ -19,8 +19,8 @@ const FEW: usize = 5;
 pub struct Policy {
     /// Seconds until a client should announce again. `--announce-interval`.
     pub interval: u32,
-    /// A client should wait this many seconds before its next announce. Without a Chihaya file it equals `interval`,
-    /// because aria2 ignores `interval` and uses this.
+    /// A client should wait at least this many seconds before its next announce. Without a Chihaya file, this equals
+    /// `interval`, because aria2 ignores `interval` and waits only for `min interval`.
     pub min_interval: u32,
     /// Which clients get a longer interval. `None`: all clients get the same interval.
     pub variation: Option<IntervalVariation>,
@@ -138,9 +138,9 @@ impl Policy {
         if has_enough { want.min(local + FEW) } else { want }
     }
 
-    /// Shortens the interval, so that the client soon asks again for upstream peers that are still to come. libtorrent
-    /// waits at least five minutes all the same, and rTorrent ten. For their sake, a first announce waits for upstream
-    /// peers.
+    /// Shortens the interval, so that the client soon asks again for upstream peers that are still to come. But
+    /// libtorrent never asks again within five minutes, and rTorrent never within ten. For the sake of these clients, a
+    /// first announce waits for upstream peers.
     pub(super) fn shorten_interval(self, reply: &mut AnnounceReply) {
         reply.interval = self.interval.min(SOON);
         reply.min_interval = reply.interval;

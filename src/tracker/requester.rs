@@ -35,9 +35,9 @@ pub enum Standing {
     NoClaims,
     /// A web page made a browser announce. It gets public peers only, and is not listed as a peer.
     Page,
-    /// A trusted proxy's address, without the client's. The client gets public peers only, and is neither listed as a
-    /// peer nor announced upstream.
+    /// A trusted proxy sent the announce without the client's address. The client gets public peers only, and is
+    /// neither listed as a peer nor announced upstream.
     Unclear,
-    /// As [`Self::Unclear`], but the proxy is not trusted: perhaps a client that forges headers.
+    /// As [`Self::Unclear`], but the proxy is not trusted: the sender may be a client that forges headers.
     Untrusted,
 }

@@ -96,7 +96,7 @@ struct Client {
     swarm: u8,
     number: u8,
     left: u64,
-    /// The last byte of its address, if that is not its number.
+    /// The last byte of the client's address. `None`: the byte is `number`.
     address: Option<u8>,
 }
 
@@ -131,7 +131,7 @@ impl Client {
         [10, 0, self.swarm, self.address.unwrap_or(self.number)].into()
     }
 
-    /// What another instance tells after this client has announced there.
+    /// Returns what another instance tells this instance after the client has announced there.
     fn elsewhere(self, event: Option<Event>) -> ClientElsewhere {
         let AnnounceRequest { info_hash, peer_id, port, .. } = self.request(event);
         let news = match event {
@@ -205,10 +205,10 @@ fn two_minutes_of_a_lan_with_one_good_upstream_one_silent_one_and_one_that_answe
                 assert_eq!((strangers, took), (3, Duration::ZERO), "a warm announce: {told:?}");
             }
         }
-        // Each client goes upstream twice: at first, and after the upstream's interval of a minute, however often it
-        // announces.
+        // However often a client announces, it is announced upstream only twice: at first, and after the upstream's
+        // interval of a minute.
         assert_eq!([good.count_of(Some(Event::Started)), good.count_of(None), good.asked().len()], [200, 200, 400]);
-        // An exchange that brings junk fails at once. After three, the upstream gets only probes.
+        // An exchange that brings junk fails at once. After three such exchanges, the upstream gets only probes.
         assert!((3..12).contains(&junk.asked().len()), "{}", junk.asked().len());
         // An exchange with a silent upstream fails after ten seconds, in which 67 clients announce.
         assert!((3..80).contains(&silent.asked().len()), "{}", silent.asked().len());
@@ -385,7 +385,7 @@ fn a_late_list_is_there_for_the_next_announce() {
         let tracker = tracker(&[("late", &late)]);
         let (reply, took) = client(1, 1).announces(&tracker, Some(Event::Started)).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (DEADLINE, 0, 5));
-        // The client's own exchange is under way. The second announce starts no other, and does not wait.
+        // The client's own exchange is under way. The second announce starts no other exchange, and does not wait.
         sleep(seconds(1)).await;
         let (reply, took) = client(1, 1).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply), reply.interval), (Duration::ZERO, 0, 5));
@@ -426,7 +426,7 @@ fn a_seed_s_list_is_not_what_a_leecher_waits_for() {
         assert_eq!(strangers_in(&reply), 0);
         let (reply, took) = client(1, 2).announces(&tracker, None).await;
         assert_eq!((took, strangers_in(&reply)), (seconds(1), 3));
-        // Another seed's announce brings a list for seeds, which does not replace the leecher's.
+        // Another seed's announce brings a list for seeds. This list does not replace the list for leechers.
         client(1, 3).seed().announces(&tracker, None).await;
         sleep(seconds(2)).await;
         assert_eq!(strangers_in(&client(1, 2).announces(&tracker, None).await.0), 3);
@@ -467,8 +467,8 @@ fn an_upstream_gets_each_event_once_and_in_order() {
 
 #[test]
 fn every_cause_has_its_consequence() {
-    // Five clients announce. Each row has the cause, an upstream that fails for it, the forwarder's state after the
-    // first and after the last announce, and the number of requests to the upstream.
+    // Five clients announce. Each row has the cause of a failure, an upstream that fails for this cause, the
+    // forwarder's state after the first and after the last announce, and the number of requests to the upstream.
     let refused = |retry, status, retry_after: Option<u64>| {
         fails(move || ForwardError::Refused {
             reason: b"no".to_vec(),
@@ -506,8 +506,8 @@ fn every_cause_has_its_consequence() {
             for number in 1..=5 {
                 let (reply, _) = client(1, number).announces(&tracker, Some(Event::Started)).await;
                 assert_eq!(strangers_in(&reply), 3, "{name}: the peers of the good upstream arrive all the same");
-                // For a silent upstream, longer than an exchange may take. For the others, less than the first
-                // back-off.
+                // With a silent upstream, the test waits for longer than an exchange may take. With another
+                // upstream, it waits for less than the first back-off.
                 sleep(if name == "timeout" { seconds(11) } else { Duration::from_millis(100) }).await;
                 let state = status(&tracker, "odd").state;
                 match number {
@@ -564,8 +564,8 @@ fn a_refusing_upstream_is_asked_again_when_its_reply_says() {
             client(1, 1).announces(&tracker, None).await;
             sleep(seconds(30)).await;
         }
-        // The client goes upstream at the beginning and after five minutes. Both announces have `started`: the upstream
-        // has not accepted it yet.
+        // The client is announced upstream at the beginning and after five minutes. Both announces have `started`,
+        // because the upstream has not accepted the client yet.
         assert_eq!(upstream.count_of(Some(Event::Started)), 2);
         assert_eq!(upstream.asked().len(), 2);
     });
@@ -673,7 +673,7 @@ fn a_panic_costs_one_exchange() {
 #[test]
 fn our_own_peers_do_not_come_back() {
     simulate(async {
-        // The upstream sees us at 203.0.113.9 and returns that as `external ip`.
+        // The upstream sees us at 203.0.113.9 and returns that address as `external ip`.
         let upstream = SimulatedUpstream::new(|_| {
             let mut reply = answer(1800, 9);
             reply.peers.v4.iter_mut().for_each(|peer| peer.endpoint.port = NonZeroU16::new(6881).unwrap());
@@ -713,14 +713,14 @@ fn other_instances_hear_of_announces_that_change_something() {
     });
 }
 
-/// The handle of a tracker whose other instances have these peers in all torrents.
+/// Returns the tracker's handle to the other instances, which have these peers in all torrents.
 fn other_instances(tracker: &Tracker, peers: &'static [&str]) -> OtherInstances {
     tracker.forwarders().unwrap().other_instances(Box::new(|_, visit| {
         peers.iter().for_each(|peer| visit(peer.parse::<SocketAddr>().unwrap(), None));
     }))
 }
 
-/// What upstream was told: the events, in their order.
+/// Returns the events that the upstream got, in their order.
 fn told(upstream: &SimulatedUpstream) -> Vec<Option<Event>> {
     upstream.asked().iter().map(|request| request.event).collect()
 }
@@ -760,7 +760,7 @@ fn an_instance_keeps_a_client_that_it_has_heard_since_another_one_did() {
         sleep(seconds(5)).await;
         for event in [None, Some(Event::Stopped)] {
             heard.heard(&client(1, 1).elsewhere(event), seconds(7));
-            // A claim of an address does not count against the host that announces from there.
+            // A claim of an address does not count against the host that announces from that address.
             let claim = ClientElsewhere { is_claim: true, ..client(1, 1).elsewhere(event) };
             heard.heard(&claim, Duration::ZERO);
             // Nor does the same id at another address.
@@ -781,7 +781,8 @@ fn of_two_instances_that_hear_a_client_at_the_same_time_both_keep_it_until_it_le
         let tracker = tracker(&[("upstream", &upstream)]);
         let heard = other_instances(&tracker, &[]);
         client(1, 1).announces(&tracker, Some(Event::Started)).await;
-        // The records look a little older or newer than they are.
+        // A record's age is not exact. One of these records looks half a second newer than it is, and one half a second
+        // older.
         sleep(Duration::from_millis(500)).await;
         for ago in [0, 1000] {
             heard.heard(&client(1, 1).elsewhere(None), Duration::from_millis(ago));
@@ -920,7 +921,8 @@ fn the_peers_of_other_instances_do_not_come_back() {
             assert_eq!(url, "http://192.0.2.1/announce");
             vec![[203, 0, 113, 8].into()]
         });
-        // Two peers are at the instances' addresses, one at its own. 203.0.113.2 has another port.
+        // Three of the upstream's nine peers are clients of other instances: two at addresses of instances (.8 and .9),
+        // and one at its own address (.1). At .2 the port differs from that of the other instances' client.
         let (reply, _) = client(1, 1).announces(&tracker, None).await;
         assert_eq!(strangers_in(&reply), 6);
         assert_eq!(others.addresses()[0].1[0], IpAddr::from([203, 0, 113, 9]));

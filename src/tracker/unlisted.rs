@@ -27,7 +27,8 @@ const UNREACHABLE: &str =
 #[derive(Debug)]
 pub(super) struct Unlisted {
     metrics: UnlistedMetrics,
-    /// Logs one address that no other client can reach. There may be many, so the rest appear only in the debug log.
+    /// Logs the first address that no other client can reach. There may be many such addresses, so the others appear
+    /// only in the debug log.
     told: Once,
 }
 

@@ -21,7 +21,7 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// Starts a server with access rules. It also listens for UDP.
+/// Starts a server with access rules. The server also listens for UDP.
 fn server(text: &str) -> Server {
     start(&file(text), &[])
 }

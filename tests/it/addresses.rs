@@ -283,7 +283,7 @@ fn s4_2_the_proxy_behind_a_unix_socket_is_trusted() {
             "203.0.113.5",
         ),
         (&["--trusted-proxies", "10.0.0.1"], &[("X-Forwarded-For", "203.0.113.5, 10.0.0.1")], "203.0.113.5"),
-        // A request without the header has no known address.
+        // Without the header that names the client, the client's address is unknown.
         (&[], &[], "?"),
         (&["-x"], &[("X-Forwarded-For", "203.0.113.5")], "?"),
     ] {

@@ -141,7 +141,7 @@ fn the_dashboard_fits_any_grafana() {
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let source = variables.iter().find(|variable| variable["type"] == "datasource").unwrap();
     assert_eq!((&source["name"], &source["query"]), (&"datasource".into(), &"prometheus".into()));
-    // Each Grafana gives its own ids.
+    // Each Grafana gives a dashboard ids of its own, so the file must have none.
     assert!(dashboard["id"].is_null() && dashboard["uid"].is_null());
     let text = read(DASHBOARD);
     assert_eq!(text.matches("\"uid\"").count(), text.matches("\"uid\": \"${datasource}\"").count());

@@ -117,7 +117,8 @@ fn a_header_counts_from_trusted_proxies_only_once_there_are_any() {
     let warning = connection.reply().string("warning message").unwrap();
     assert!(warning.contains("not listed") && warning.contains("TRUSTED_PROXIES"), "{warning}");
     server_of_others.logged("TRUSTED_PROXIES");
-    // Two proxies: the second one's PROXY header names the first, whose HTTP header names the client.
+    // There are two proxies. The second proxy's PROXY header names the first proxy, and the first proxy's HTTP header
+    // names the client.
     let (_server, address) = server(&["--trusted-proxies", "127.0.0.1,10.0.0.1"]);
     let header = version_1("10.0.0.1:4711");
     assert_eq!(known_as(&address, &header, &[("X-Forwarded-For", "6.6.6.6, 203.0.113.5")]), "203.0.113.5");

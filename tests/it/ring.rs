@@ -61,8 +61,8 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
             server.announce(&client);
             eventually("the announce has gone round", || (ring.requests() == vec![n + 1; length]).then_some(()));
         }
-        // Every retracker gives all clients. Those that only the neighbour's neighbour knows come after ten seconds,
-        // when the retracker asks its neighbour again.
+        // The reply of every retracker must list all clients. A client that announced to the neighbour's neighbour may
+        // be missing at first. The retracker gets this client when it asks its neighbour again, after ten seconds.
         thread::scope(|scope| {
             for (n, server) in ring.servers.iter().enumerate() {
                 scope.spawn(move || {
@@ -84,8 +84,8 @@ fn an_announce_goes_round_once_and_every_retracker_knows_the_client() {
 }
 
 /// Starts a link that relays UDP announces over HTTP without `Via`, as a tracker does that does not know retracker's
-/// option. The link relays no repeated datagram, because a server repeats a datagram if the answer is slow. An announce
-/// on its second round looks repeated too, but [`passed_on`] counts it.
+/// option. A server repeats a datagram if the answer is slow, so the link does not relay the same announce twice. The
+/// link also stops an announce on its second round, but [`passed_on`] counts that announce.
 fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     let passed_on = Mutex::new(HashSet::new());
     FakeUdpTracker::start(move |heard| {
@@ -105,8 +105,8 @@ fn udp_link_to(target: Arc<OnceLock<String>>) -> FakeUdpTracker {
     })
 }
 
-/// Returns how many announces a server has forwarded, successfully or not, or `None` while one is under way. On a busy
-/// machine the next server would count repeated datagrams too.
+/// Returns how many announces a server has forwarded, successfully or not, or `None` while an announce is under way.
+/// The sender counts, because on a busy machine the receiver would also count repeated datagrams.
 fn passed_on(server: &Server) -> Option<usize> {
     let metrics = server.get("/metrics").text();
     let value = |name: &str| {
@@ -184,8 +184,8 @@ fn an_announce_with_many_hops_is_not_forwarded() {
     let server = patient(&upstream);
     let ask = |via: &[(&str, &str)]| server.connect().announce_with(&announce("t", "a").at("10.0.0.1"), via);
     assert_eq!(ask(&[("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c")]).peers(), ["10.0.0.7:6881"]);
-    // After too many hops, the server gives the peers that it knows. It does not ask its upstream, even if it knows
-    // none.
+    // After too many hops, the server replies with the peers that it knows. It does not ask its upstream, even if it
+    // knows no peers.
     let server_2 = patient(&upstream);
     let far = [("Via", "1.1 a, 1.1 b"), ("Via", "1.1 c, 1.1 d")];
     assert_eq!(ask(&far).peers(), ["10.0.0.7:6881"]);

@@ -292,7 +292,8 @@ fn a_redis_that_forgets_its_keys_while_it_runs_is_noticed_at_once() {
     from(&a, "192.168.1.5", &announce("t", "a"));
     until_metric(&a, "retracker_share_pending", |pending| pending == 0);
     assert_eq!(redis.ask(&["FLUSHALL"]), "+OK");
-    // All epochs are looked at every minute, which is later than the deadline of a test.
+    // Each exchange asks for the epoch of the first log. The instance asks for all epochs only once a minute, and no
+    // test waits that long.
     until_metric(&a, "retracker_share_resyncs_total{reason=\"epoch\"}", |resyncs| resyncs == 1);
     assert_eq!(redis.ask(&["EXISTS retracker:{0}:epoch retracker:{15}:epoch retracker:{0}:udp-key"]), ":3");
     from(&a, "192.168.1.5", &announce("t", "a"));
@@ -583,9 +584,9 @@ fn a_sentinel_may_have_a_password() {
     until_ready(&unready_instance(&url(of_sentinel), &[&with(&right)]));
     let (code, text) = check(&url(of_sentinel), &[&with(&right)]);
     assert_eq!(code, Some(0), "{text}");
-    // A Sentinel without a password takes none, so it is not told one.
+    // A Sentinel that has no password refuses any password, so the instance asks it without one.
     until_ready(&unready_instance(&url(of_open_sentinel), &[&with(&right)]));
-    // Without a file, it is the password of the server.
+    // Without the file, the instance tries the password of the server, which these Sentinels refuse.
     for args in [&[with(&wrong)][..], &[]] {
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let line = unready_instance(&url(of_sentinel), &args).logged("share: alone: ");

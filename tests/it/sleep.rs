@@ -54,7 +54,8 @@ fn peers_and_connection_ids_expire_while_the_host_sleeps() {
     let reply = server.announce(&announce("t", "d").at("10.0.0.3"));
     assert_eq!((reply.peers(), reply.int("incomplete")), (vec![], 1));
     assert_eq!(client.refused(&udp_announce("t", "c").packet(client.id)), "connection id has expired");
-    // Peers that have announced after the sleep have not expired. A server that starts after the sleep does not count it.
+    // Peers that have announced after the sleep have not expired. A server that starts after the sleep does not count
+    // the sleep.
     assert_eq!(server.announce(&announce("t", "e").at("10.0.0.4")).peers(), ["10.0.0.3:6881"]);
     let late = start();
     late.announce(&announce("t", "a").at("10.0.0.1"));

@@ -269,7 +269,7 @@ fn no_setting_shows_a_secret() {
         ("SHARE_PASSWORD_FILE", file("share.txt", SECRET.to_owned())),
         ("SHARE_SENTINEL_PASSWORD_FILE", file("sentinel.txt", SECRET.to_owned())),
     ];
-    // The test gives every setting that names a file, except Chihaya's file, which replaces some of the others.
+    // The test sets every setting that names a file, except Chihaya's file, which replaces some of the others.
     let is_given = |variable: &str| variable == "CHIHAYA_CONFIG" || files.iter().any(|(name, _)| *name == variable);
     assert!(settings::all().filter(|setting| setting.takes == Takes::File).all(|file| is_given(file.variable)));
     let key = fs::read_to_string(certificate.key()).unwrap();

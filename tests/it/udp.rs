@@ -295,7 +295,7 @@ fn s6_4_ids_that_were_not_issued_are_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn s6_4_an_id_is_valid_from_one_address() {
-    // An attacker can forge the source address of a packet, but it has an id only for its own address.
+    // An attacker can forge the source address of a packet, but gets an id only for its own address.
     let server = server(&[]);
     let attacker = UdpClient::from([127, 0, 0, 2].into(), server.udp_address());
     let mut victim = UdpClient::from([127, 0, 0, 3].into(), server.udp_address());

@@ -32,7 +32,8 @@ impl Lan {
         self.watch.saw(now, &sighting).is_some()
     }
 
-    /// Announces this many clients of one swarm from an address, twice each. Returns whether the last gets a warning.
+    /// Announces twice for each of this many clients of one swarm, all at one address. Returns whether the last
+    /// announce gets a warning.
     fn share(&mut self, now: Timestamp, at: IpAddr, clients: u8) -> bool {
         let mut warned = false;
         for _ in 0..2 {

@@ -26,7 +26,7 @@ fn zone(name: &str, networks: &[&str], addresses: &[&str]) -> Zone {
     Zone { name: name.to_owned(), networks, external: external(addresses) }
 }
 
-/// Returns the address at which a client at `asks` gets `peer`; `-` if it does not.
+/// Returns the address at which a client at `asks` gets `peer`; `-` if the client does not get `peer`.
 fn visible(topology: &Topology, asks: &str, peer: &str) -> String {
     let address = topology.visible_address(topology.zoned(ip(asks)), topology.zoned(ip(peer)));
     address.map_or("-".to_owned(), |ip| ip.to_string())

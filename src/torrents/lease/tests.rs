@@ -197,7 +197,8 @@ fn leases_are_bounded_for_each_address_and_in_total() {
         generation(leases.claim(at(0), &keys(n), of(n)));
     }
     assert_eq!(leases.claim(at(0), &keys(MAX_LEASES), of(MAX_LEASES * 2)), Err(Busy));
-    // A lease that changes hands adds none to the total. But the host that asks needs room for one more of its own.
+    // At the limit on the total, a lease can still change hands, because the total does not grow. But the new holder's
+    // address must be below its own limit.
     let lease = leases.find(at(0), &keys(MAX_LEASES - 1), None).unwrap().generation;
     leases.renew(at(0), &keys(MAX_LEASES - 1), lease, 0, None).unwrap();
     assert_eq!(leases.claim(at(30), &keys(MAX_LEASES - 1), of(0)), Err(Busy));

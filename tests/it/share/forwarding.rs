@@ -17,7 +17,7 @@ fn until_told(upstream: &FakeTracker, events: &[&str]) {
     eventually(&format!("the upstream is told {events:?}"), || (values(upstream, "event") == events).then_some(()));
 }
 
-/// How many clients an instance announces upstream.
+/// Returns how many clients an instance announces upstream.
 fn sessions(server: &Server) -> i64 {
     metric(server, "retracker_forward_sessions{forwarder=\"up\"}")
 }
@@ -50,7 +50,8 @@ fn a_client_that_moves_to_another_instance_is_signed_off_there_alone() {
     from(&a, "192.168.1.5", &client.clone().event("started"));
     until_told(&upstream, &["started"]);
     until_sessions(&a, 1);
-    // If the client announced to both at almost the same time, the first instance keeps it.
+    // An instance keeps a client that announced to both instances at almost the same time. So the test announces to the
+    // second instance until the first one forgets the client.
     eventually("the first instance forgets the client", || {
         from(&b, "192.168.1.5", &client.clone().event("started"));
         (sessions(&a) == 0).then_some(())
@@ -59,7 +60,8 @@ fn a_client_that_moves_to_another_instance_is_signed_off_there_alone() {
     assert_eq!(sessions(&b), 1);
     from(&b, "192.168.1.5", &client.event("stopped"));
     until_told(&upstream, &["started", "started", "stopped"]);
-    // What the first instance does after it has heard of the stop comes after it.
+    // The test waits until the first instance has heard of the stop. If that instance sent a `stopped` too, the
+    // `stopped` would come before the `started` of the other client.
     until_peers(&a, "t", &["10.0.0.7:6881"]);
     from(&a, "192.168.1.6", &announce("other", "b").event("started"));
     until_told(&upstream, &["started", "started", "stopped", "started"]);

@@ -20,7 +20,7 @@ pub(super) const SECRET_TARGET: &str = "/sEcReTpAtH/announce?passkey=sEcReTqUeRy
 pub(super) const AMPLE: &str = "20";
 /// The timeout in seconds of an exchange that must time out.
 pub(super) const SHORT: &str = "0.5";
-/// The timeout in seconds of an exchange that must time out, but only after the server has had an answer.
+/// The timeout in seconds of an exchange that must time out, but only after the tracker's first answer has arrived.
 const LESS_SHORT: &str = "3";
 /// The delay that a busy machine may add to [`SHORT`] or [`LESS_SHORT`]. It is less than [`AMPLE`], the time that the
 /// client waits.
