@@ -9,7 +9,7 @@ use tracker_protocol::{Endpoint, Ip};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interleaved<A> {
     peers: Box<[Endpoint<A>]>,
-    /// How many peers at the start come from all lists in turn. After them, some lists are exhausted.
+    /// How many of the first peers were taken from all lists in turn. After these peers, a list is exhausted.
     even: usize,
     /// Whether all peers have public addresses.
     public: bool,
@@ -38,8 +38,8 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// Returns all peers, for a client that takes the first `room`. If there are more, a random one comes first, so
-    /// that each client gets a different part.
+    /// Returns all peers, for a client that takes the first `room`. If there are more than `room`, a random peer comes
+    /// first, so that each client gets a different part.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;

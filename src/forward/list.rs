@@ -95,7 +95,7 @@ impl UpstreamPeers {
     }
 }
 
-/// Returns one family's peers that are kept: the first that are not our clients, without repeats.
+/// Returns the peers of one family to keep: the first [`MAX_KEPT`], without our own clients and without repeats.
 fn kept<A: Ip>(peers: &[Peer<A>], own: &OwnPeers, dropped: &mut DroppedPeers) -> Vec<Endpoint<A>> {
     let mut known = HashSet::new();
     let mut kept = Vec::new();
@@ -128,7 +128,7 @@ impl Lists {
         *(if downloads { &mut self.all } else { &mut self.leechers }) = Some(list);
     }
 
-    /// Returns the list for clients that download, or for those that do not. `None` if it is no longer good.
+    /// Returns the list for clients that download, or the list for those that do not. `None` if that list is too old.
     pub(super) fn exact(&self, downloads: bool, now: Instant) -> Option<&Arc<UpstreamPeers>> {
         let list = if downloads { &self.all } else { &self.leechers };
         list.as_ref().filter(|list| list.is_good(now))

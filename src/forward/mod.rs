@@ -5,8 +5,8 @@
 //! A *session* (`session`) records what one forwarder knows of one client, and decides which announce is due. A due
 //! announce becomes an *exchange*, if the forwarder's *circuit* (`circuit`) admits it. The [`ForwardEngine`] carries
 //! out all exchanges on its own thread. The returned peers are kept as lists (`list`) by torrent (`torrent`), from
-//! which every announce is answered. An announce waits, until its deadline, only for forwarders without a list for the
-//! torrent.
+//! which every announce is answered. An announce waits, until its deadline, only for forwarders without a list for
+//! clients of its role: clients that download, or clients that do not.
 //!
 //! Forwarders fail independently: a failure leaves the lists of the other forwarders alone.
 
@@ -202,7 +202,7 @@ impl Forwarders {
     }
 
     /// Announces a client to each forwarder where that is due, and returns the forwarders' lists. The answer is pending
-    /// only if a forwarder has no good list, and an exchange that begins now should bring it.
+    /// only if a forwarder has no good list for the client's role, and an exchange that begins now should bring one.
     pub fn announce(&self, announce: &UpstreamAnnounce<'_>) -> Answer<UpstreamPeerSet, PendingLists> {
         let StartedExchanges { lists, exchanges, waits, pending } = self.begin(announce);
         exchanges.into_iter().for_each(|exchange| self.shared.send(exchange));
@@ -235,8 +235,8 @@ impl Forwarders {
         }
     }
 
-    /// Returns the handle for what other instances hear, if swarms are shared. `visit` lists the peers of all
-    /// instances, so that upstream trackers do not give them back to us.
+    /// Returns the handle through which other instances report the clients that they hear, if swarms are shared.
+    /// `visit` lists the peers of all instances. Forwarding removes these peers from the replies of upstream trackers.
     pub fn other_instances(&self, visit: VisitPeers) -> OtherInstances {
         OtherInstances::new(&self.shared, &self.name, &self.open_stops, visit)
     }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::proxy::UpstreamProxies;
 
-/// How long an exchange may take if the entry names no timeout. A longer deadline replaces this value.
+/// How long an exchange may take if the entry names no timeout. A longer `--forward-timeout` replaces this value.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many peers an upstream is asked for by default: as many as one client can get. All local clients share them.
@@ -48,7 +48,7 @@ pub struct ForwarderOptions {
     pub ip: AnnouncedIp,
     /// The value of the `Host` header, in place of the URL's own host.
     pub host: Option<String>,
-    /// How long an exchange may take. Default: 10 seconds, or the deadline if that is longer.
+    /// How long an exchange may take. Default: 10 seconds, or `--forward-timeout` if that is longer.
     pub timeout: Option<Duration>,
     /// How many peers the upstream is asked for. Default: 200.
     pub numwant: Option<u32>,
@@ -75,12 +75,12 @@ pub enum AnnouncedIp {
 /// The torrents that are announced to a forwarder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Torrents {
-    /// All.
+    /// All torrents.
     #[default]
     All,
-    /// These.
+    /// Only these torrents.
     Only(BTreeSet<InfoHash>),
-    /// All but these.
+    /// All torrents but these.
     Except(BTreeSet<InfoHash>),
 }
 

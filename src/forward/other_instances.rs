@@ -1,7 +1,8 @@
-//! What forwarding learns from the other instances of this tracker, and tells them.
+//! What forwarding learns from the other instances of this tracker, and what it tells them.
 //!
-//! The instance that hears a client announces it upstream. When a client moves to another instance, the old one drops
-//! its sessions without a `stopped`: the upstream would remove a client that is still there.
+//! The instance that hears a client announces it upstream. When a client moves to another instance, the old instance
+//! drops the client's sessions without a `stopped`. At a `stopped`, the upstream would remove a client that is still
+//! there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,18 +29,19 @@ pub struct OtherInstances {
 }
 
 impl OtherInstances {
-    /// `visit` lists the peers of all instances, so that upstream trackers do not give them back to us.
+    /// `visit` lists the peers of all instances. They are removed from the replies of upstream trackers.
     pub(super) fn new(shared: &Arc<ForwardState>, name: &str, open_stops: &TaskTracker, visit: VisitPeers) -> Self {
-        // `set` fails only if the peers are known already.
+        // `set` fails only if an earlier call has set the peers.
         let _ = shared.elsewhere.set(PeersElsewhere::new(visit));
         Self { shared: Arc::clone(shared), name: name.to_owned(), open_stops: open_stops.clone() }
     }
 
-    /// Takes note of what another instance heard of a client `ago`. Ignored if this instance has heard the client
-    /// since. Otherwise the client's sessions end: with a `stopped` if it left, without one if it announced elsewhere.
+    /// Takes note of what another instance heard of a client, this long `ago`. If this instance has heard the client
+    /// since then, nothing changes. Otherwise the client's sessions end: with a `stopped` if the client left, without a
+    /// `stopped` if the client announced to the other instance.
     pub fn heard(&self, client: &ClientElsewhere, ago: Duration) {
         let now = clock::now();
-        // A record from before the clock's start is older than all that this process has heard.
+        // The clock cannot represent so early a time. So this process has heard the client later, or not at all.
         let Some(at) = now.checked_sub(ago) else { return };
         let heard = |torrent: &mut Torrent| torrent.heard_elsewhere(client, at, &self.open_stops, now);
         let exchanges = self.shared.torrents.with_known(client.info_hash, None, heard);
@@ -62,7 +64,8 @@ impl OtherInstances {
         set.forwarders.iter().map(|forwarder| (forwarder.url(), forwarder.own_addresses().here())).collect()
     }
 
-    /// Sets the other instances' addresses as upstream trackers see them: `of` returns those for a forwarder's URL.
+    /// Sets the other instances' addresses as upstream trackers see them. `of` returns the addresses that the upstream
+    /// at a URL sees.
     pub fn set_addresses(&self, of: impl Fn(&str) -> Vec<IpAddr>) {
         for forwarder in &self.shared.set.read().forwarders {
             let addresses = of(&forwarder.url());
@@ -71,7 +74,7 @@ impl OtherInstances {
     }
 }
 
-/// Returns a set with the other instances' clients that a reply may list. This instance's clients are added later.
+/// Returns those clients of the other instances that a reply may list. The caller adds this instance's clients.
 pub(super) fn own_peers(
     shared: &ForwardState,
     forwarder: &Forwarder,

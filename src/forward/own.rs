@@ -1,4 +1,5 @@
-//! Which addresses an upstream may redirect us to or list as peers: none of this host, and none it cannot know.
+//! Which addresses an upstream may redirect us to, or list as peers: never this process, and no address that the
+//! upstream cannot know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -9,7 +10,8 @@ use crate::topology::reach::{Reach, is_outside};
 use tracker_protocol::{Ip, Peer, PeerLists};
 
 /// The most peers of one reply that are compared with our addresses, because each comparison is a system call. Only
-/// peers at a port we listen on are compared. Further such peers are dropped: a real swarm has fewer at one port.
+/// peers at a port that we listen on are compared. Beyond this number, peers at such a port are dropped uncompared: in
+/// a real swarm, few peers use the same port.
 const MAX_COMPARISONS: usize = 16;
 
 /// Where clouds serve metadata and credentials: AWS over IPv6, Alibaba, Oracle. The usual 169.254.169.254 is link-local
@@ -38,7 +40,7 @@ impl ReplyOrigin {
     /// redirects to private addresses are not followed.
     pub(super) const UNKNOWN: Self = Self { is_public: true, ip: None };
 
-    /// Returns whether the upstream is on loopback. Then it is the operator's, and may redirect to loopback.
+    /// Returns whether the upstream is on loopback. Such an upstream is the operator's, and may redirect to loopback.
     fn is_loopback(self) -> bool {
         self.ip.is_some_and(|ip| ip.is_loopback())
     }
@@ -66,9 +68,9 @@ impl Listeners {
         self.0.read().iter().any(|listener| listener.port() == port)
     }
 
-    /// Returns whether an upstream may redirect to an address. None may redirect to this process, a link-local address
-    /// or [`METADATA`]. Only one on this host may redirect to this host. One on the internet may redirect only to
-    /// public addresses.
+    /// Returns whether an upstream may redirect to an address. No upstream may redirect to this process, a link-local
+    /// address or [`METADATA`]. Only an upstream on this host may redirect to this host. An upstream on the internet
+    /// may redirect only to public addresses.
     pub(super) fn allows_redirect(&self, origin: ReplyOrigin, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reaches = match Reach::of(ip) {

@@ -24,7 +24,7 @@ pub struct UpstreamPeerSet {
     pub pending: bool,
 }
 
-/// The lists that an announce may wait for: the first of each forwarder, from an exchange under way.
+/// The lists that an announce may wait for: the next list of each forwarder that has no list for the client's role.
 #[derive(Debug)]
 pub struct PendingLists {
     pub(super) gathered: UpstreamPeerSet,
@@ -57,7 +57,8 @@ impl PendingLists {
         let forwarders: Vec<_> = waits.iter().map(|wait| Arc::clone(&wait.forwarder)).collect();
         let each = waits.into_iter().zip(&forwarders).map(|(mut wait, forwarder)| async move {
             let list = wait.list().await;
-            // Without a list, the exchange has failed, or the forwarder is late. The caller asks the forwarder which it is.
+            // `None`: the exchange has failed, or the forwarder is late. The loop below asks the forwarder which of the
+            // two it is.
             (list, forwarder)
         });
         let mut waits: FuturesUnordered<_> = each.collect();

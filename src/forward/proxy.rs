@@ -1,8 +1,9 @@
 //! Proxies to upstream trackers, from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`. Lower case takes
 //! precedence over upper case. The proxy resolves the trackers' names.
 //!
-//! An HTTP proxy gets a request to `http://` with the whole URL in its first line (RFC 9112, section 3.2.2). These go
-//! through a tunnel (`tunnel`): a request to `https://`, one whose `Host` differs from its URL, and all through SOCKS5.
+//! An HTTP proxy gets a request to `http://` with the whole URL in its first line (RFC 9112, section 3.2.2). A tunnel
+//! (`tunnel`) is made for a request to `https://`, for a request whose `Host` differs from its URL, and for all
+//! requests through a SOCKS5 proxy.
 
 mod no_proxy;
 mod tunnel;

@@ -54,7 +54,7 @@ impl<T> FairQueue<T> {
         self.length
     }
 
-    /// Adds an item. A full queue drops and returns the newest item of the source with the most.
+    /// Adds an item. A full queue drops and returns the newest item of the source with the most items.
     pub(super) fn push(&mut self, source: RequestSource, item: T) -> Option<T> {
         let items = self.by_source.entry(source).or_default();
         if items.is_empty() {

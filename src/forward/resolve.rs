@@ -55,7 +55,7 @@ impl Resolver {
         }
     }
 
-    /// Returns the addresses of a URL's host, in the order to try them: first the one that answered last.
+    /// Returns the addresses of a URL's host, in the order to try them. The address that answered last comes first.
     pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, ForwardError> {
         let port = url.port_or_known_default().unwrap_or(80);
         let name = match url.host() {
@@ -87,7 +87,7 @@ impl Resolver {
     }
 }
 
-/// Starts a look-up as a task of its own. The task holds the permit until its thread is free.
+/// Starts a look-up as a task of its own. The task holds the permit as long as the look-up blocks a thread.
 fn start(names: Cache<(String, u16), Lookup>, name: (String, u16), permit: OwnedSemaphorePermit) -> Lookup {
     let lookup = tokio::spawn(async move {
         let found = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
@@ -109,7 +109,7 @@ fn unresolved(what: impl Display) -> ForwardError {
 }
 
 /// Returns why a look-up failed. Without a free descriptor, the system's resolver reports the name as unknown. So this
-/// function opens a socket to see whether one is free.
+/// function opens a socket, to see whether a descriptor is free.
 fn failed(error: &io::Error) -> ForwardError {
     match UdpSocket::bind("127.0.0.1:0") {
         Err(shortage) if is_shortage(&shortage) => ForwardError::Local(shortage.to_string()),

@@ -17,7 +17,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest interval between two announces of one client. An upstream that names a longer one is probably broken.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(6);
 
-/// The most failed attempts at a client's last announces: `completed` after it left, and `stopped`.
+/// How many attempts to send the final `completed` or `stopped` of a client that has left may fail. Then the session
+/// ends.
 const MAX_STOP_ATTEMPTS: u8 = 3;
 
 /// What an exchange announces.
@@ -63,8 +64,8 @@ pub(super) enum Presence {
     Here,
     /// The client has left.
     Left,
-    /// The forwarder's entry excludes the torrent, or the forwarder was removed. It gets only `stopped`, if it lists
-    /// the client.
+    /// The forwarder's entry excludes the torrent, or the forwarder was removed. The forwarder gets `stopped` if it
+    /// lists the client, and nothing else.
     Hidden,
 }
 
@@ -122,7 +123,7 @@ pub(super) struct Session {
     under_way: Option<UnderWay>,
     /// The tracker id of the upstream's latest reply that had one.
     tracker_id: Option<Vec<u8>>,
-    /// How many attempts to send the client's last announces have failed.
+    /// How many attempts to send the final `completed` or `stopped` have failed since the client left.
     stop_attempts: u8,
     /// A token, held while a `stopped` is due. The end of the process waits for all such tokens.
     open_stop: Option<TaskTrackerToken>,
@@ -216,7 +217,7 @@ impl Session {
         }
     }
 
-    /// Records that the client left. `token` is held until one attempt to send `stopped`.
+    /// Records that the client left. `token` is held until the first attempt to send `stopped` has ended.
     pub(super) fn hold_open_stop(&mut self, token: TaskTrackerToken) {
         self.open_stop = Some(token);
     }
@@ -244,8 +245,8 @@ impl Session {
         }
     }
 
-    /// Returns when a client that is here is next due: at the end of the upstream's interval or refusal. `None` if it
-    /// is due now.
+    /// Returns when the next announce of a client that is here is due: at the end of the upstream's interval or
+    /// refusal. `None` if an announce is due now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let until = match self.registration {
             Registration::None | Registration::Unsure => return None,
@@ -320,7 +321,7 @@ impl Session {
             ExchangeOutcome::Unsure if !self.may_be_listed() => self.registration = Registration::Unsure,
             ExchangeOutcome::Lost | ExchangeOutcome::Unsure => {}
         }
-        // A lost announce waits: a failing upstream must not be asked in a loop.
+        // A lost announce is not repeated at once: a failing upstream must not be asked in a loop.
         let again = lost && (!leaving || event == UpstreamEvent::Completed);
         self.due(presence, now).filter(|_| !again)
     }

@@ -46,12 +46,12 @@ impl SimulatedUpstream {
         Ok(ExchangeReply { reply, from, origin: ReplyOrigin::at(from.ip()) })
     }
 
-    /// Returns the announces that it has received so far.
+    /// Returns the announces that this upstream has received so far.
     pub(crate) fn asked(&self) -> Vec<AnnounceRequest> {
         self.asked.lock().clone()
     }
 
-    /// Returns how many announces with this event it has received.
+    /// Returns how many announces with this event this upstream has received.
     pub(crate) fn count_of(&self, event: Option<Event>) -> usize {
         self.asked.lock().iter().filter(|request| request.event == event).count()
     }

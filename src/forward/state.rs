@@ -47,7 +47,7 @@ pub(super) struct ForwardState {
 }
 
 impl ForwardState {
-    /// Returns a state without forwarders. The receiver gives the engine each forwarder that is started.
+    /// Returns a state without forwarders. The engine receives each forwarder that is started through the receiver.
     pub(super) fn new(
         options: &ForwardOptions,
         metrics: &Metrics,
@@ -58,7 +58,8 @@ impl ForwardState {
             set: RwLock::default(),
             torrents: TorrentCache::new(
                 MAX_MEMORY / UNIT,
-                // Longer than silent clients take to expire and to be announced as stopped.
+                // How long a torrent without announces is kept. In this time, its silent clients expire and get their
+                // `stopped`.
                 options.peer_age * 2 + Duration::from_mins(1),
             ),
             new_forwarders,
@@ -90,8 +91,8 @@ impl ForwardState {
         }
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. Queues those that are due next. `answer` is
-    /// the upstream's reply, with the clients of ours that may be in it.
+    /// Records that an exchange has ended, or was dropped before it began. Queues the exchanges that are due next.
+    /// `answer` is the upstream's reply, with those of our own clients that the reply may list.
     pub(super) fn end(
         &self,
         exchange: &Exchange,

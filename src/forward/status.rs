@@ -86,8 +86,9 @@ pub struct LimitUse {
 pub struct ForwardLimits {
     /// Exchanges under way with all forwarders together. `--max-exchanges`.
     pub exchanges: LimitUse,
-    /// Exchanges that wait for their turn with one forwarder: the longest queue, and the drops of all queues.
+    /// Exchanges that wait for their turn with one forwarder. `in_use` is the longest queue. `bites` counts the
+    /// exchanges that all queues dropped.
     pub queue: LimitUse,
-    /// Bytes that are kept about torrents, and torrents that were dropped.
+    /// Bytes that are kept about torrents. `bites` counts the torrents that were dropped.
     pub memory: LimitUse,
 }

@@ -28,7 +28,7 @@ use super::status::UpstreamTorrent;
 use crate::cache::Weigh;
 use tracker_protocol::upstream::UpstreamReply;
 
-/// Bytes in one unit of weight.
+/// Bytes in one unit of a torrent's weight in the cache.
 pub(super) const UNIT: u32 = 64;
 
 /// The most bytes of a torrent, its state at one forwarder, a client, and a session. Lists are counted separately.
@@ -183,7 +183,7 @@ impl Torrent {
     }
 
     /// Handles a client's `stopped`: begins a `stopped` exchange with each forwarder that lists the client.
-    /// `open_stops` counts those still to be sent.
+    /// `open_stops` counts each `stopped` that has still to be sent.
     pub(super) fn client_left(
         &mut self,
         announce: &UpstreamAnnounce<'_>,
@@ -195,8 +195,8 @@ impl Torrent {
         exchanges
     }
 
-    /// Records what another instance heard of a client at `at`. Returns the `stopped` exchanges that begin if it has
-    /// left.
+    /// Records what another instance heard of a client at the time `at`. Returns the `stopped` exchanges that begin, if
+    /// the client has left.
     pub(super) fn heard_elsewhere(
         &mut self,
         client: &ClientElsewhere,
@@ -218,8 +218,8 @@ impl Torrent {
         self.clients.refresh(exchange)
     }
 
-    /// Records that an exchange has ended, or was dropped before it began. `answer` is the upstream's reply, with the
-    /// other instances' clients in it. Returns the exchanges that begin now.
+    /// Records that an exchange has ended, or was dropped before it began. `answer` is the upstream's reply, with those
+    /// clients of the other instances that the reply may list. Returns the exchanges that begin now.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,
@@ -243,8 +243,8 @@ impl Torrent {
         next
     }
 
-    /// Begins and returns `stopped` for each client silent for `age`, and each that a forwarder should no longer list.
-    /// Drops expired lists.
+    /// Begins and returns `stopped` for each client that has been silent for `age`, and for each client that a
+    /// forwarder should no longer list. Drops expired lists.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

@@ -76,7 +76,8 @@ impl UdpUpstream {
     /// Sends one announce and reads the reply. `timeout` covers the look-up of the name, the connection id and repeated
     /// packets.
     ///
-    /// The future must be polled within a tokio `LocalSet`, always on one thread, where a task reads the socket.
+    /// The future must be polled within a tokio `LocalSet`, always on the same thread: a task on that thread reads the
+    /// socket.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,
@@ -129,8 +130,8 @@ impl UdpUpstream {
         let link = self.link(address)?;
         if let Some(id) = link.id() {
             let unconfirmed = UnconfirmedId::new(&link, id);
-            // Only one attempt: after silence or an error, the tracker may no longer accept the id, for instance after
-            // a restart.
+            // Only one attempt: silence or an error may mean that the tracker no longer accepts the connection id, for
+            // instance after a restart.
             match self.announce_with(id, request, &link, waits().take(1)).await {
                 Err(ForwardError::Timeout | ForwardError::Refused { .. }) => {}
                 result => {
@@ -148,10 +149,10 @@ impl UdpUpstream {
         self.announce_with(id, request, &link, waits()).await
     }
 
-    /// Returns the link to an address, a new one if there is none or the last is too old.
+    /// Returns the link to an address. Makes a new link if there is none, or if the last link is too old.
     fn link(&self, address: SocketAddr) -> Result<Arc<Link>, ForwardError> {
         let mut links = self.links.lock();
-        // Links to an upstream's old addresses must not accumulate. Exchanges keep theirs.
+        // Links to an upstream's old addresses must not accumulate. An exchange under way keeps its link.
         links.retain(|_, link| link.age() < SOCKET_LIFETIME);
         if let Some(link) = links.get(&address) {
             return Ok(Arc::clone(link));

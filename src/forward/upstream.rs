@@ -35,7 +35,8 @@ enum ProtocolClient {
 }
 
 impl UpstreamClient {
-    /// Checks an entry and makes its client. The operator's error continues a sentence that names the forwarder.
+    /// Checks an entry and makes its client. The error is for the operator, and continues a sentence that names the
+    /// forwarder.
     pub(super) fn new(options: &ForwarderOptions, context: &Arc<ExchangeContext>) -> Result<Self, String> {
         let ForwarderOptions { uri, host, ip, ca, .. } = options;
         let context = Arc::clone(context);
@@ -75,7 +76,8 @@ impl UpstreamClient {
         Self { client: ProtocolClient::Simulated(upstream), context: Arc::default() }
     }
 
-    /// Waits until one more exchange may begin (beyond `timeout`), then sends one announce and reads the reply.
+    /// Waits until one more exchange may begin, then sends one announce and reads the reply. `timeout` limits the wait,
+    /// and then again the exchange.
     pub(super) async fn announce(
         &self,
         request: &ExchangeRequest<'_>,

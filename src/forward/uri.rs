@@ -15,7 +15,7 @@ const REDACTED: &[u8] = b"***";
 /// Bytes that awc refuses in a path or a query. [`Url`] has encoded most of them.
 const REFUSED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`');
 
-/// Returns a URL's path and query, with our query appended. If it already has an info-hash, nothing is appended: a
+/// Returns a URL's path and query, with our query appended. If the URL already has an info-hash, nothing is appended: a
 /// redirect has copied our query.
 pub(super) fn target(url: &Url, query: &str) -> String {
     let mut target = utf8_percent_encode(url.path(), REFUSED).to_string();

@@ -1,5 +1,5 @@
-//! Handles an announce over HTTP or UDP: times and counts it, parses it, carries it out, and encodes the reply. A HEAD
-//! request comes here too, and only reads.
+//! Handles an announce over HTTP or UDP: times and counts it, parses it, carries it out, and encodes the reply. An
+//! announce with the method HEAD comes here too, but changes no state.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) type PendingBody = BoxFuture<'static, Vec<u8>>;
 
 /// Carries out an announce. If the reply is ready at once, appends its encoded form to `body`.
 ///
-/// `parse` returns the announce, and a function that encodes its reply. `query` is that of the announce URL, which may
-/// hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
+/// `parse` returns the announce, and a function that encodes its reply. `query` is the query of the announce URL, which
+/// may hold a token for the access rules. A refusal is counted and logged here, but the frontend encodes it.
 pub(super) fn announce<R, E>(
     context: &Arc<Context>,
     requester: Requester<'_>,

@@ -24,8 +24,8 @@ const USUAL: [(&str, Syntax); 3] =
 pub struct ClientAddressOptions {
     /// Proxies whose client-address header is trusted (`--trusted-proxies`, `--x-real-ip`).
     pub proxies: TrustedProxies,
-    /// The only header that is read for the client's address (`--real-ip-header`). With `None`, all usual headers are read.
-    /// If they name different addresses, the client is not listed as a peer.
+    /// The only header that is read for the client's address (`--real-ip-header`). With `None`, all usual headers are
+    /// read. If they name different addresses, the client is not listed as a peer.
     pub header: Option<RealIpHeader>,
 }
 
@@ -153,7 +153,7 @@ impl ClientAddress {
     }
 
     /// The other end of a connection that began with a PROXY protocol header. `named` is the client in the header.
-    /// Without configured proxies all are trusted: such a listener is for proxies only.
+    /// If no proxies are configured, every proxy is trusted: a listener for the PROXY protocol is for proxies only.
     pub fn behind(&self, socket: Option<SocketAddr>, named: Option<SocketAddr>) -> Remote {
         let source = Remote::new(socket);
         let named = named.map(|named| named.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
@@ -253,7 +253,8 @@ impl ClientAddress {
         Identity { ip, standing }
     }
 
-    /// With `-x` alone, a request that names no client is the proxy's own, as with the Go retracker.
+    /// With `-x` alone, a request that names no client counts as a request of the proxy itself, as with the Go
+    /// retracker.
     fn fall_back(&self, ip: IpAddr, claim: &HeaderClaim, headers: &impl Headers, metrics: &Metrics) -> Identity {
         metrics.real_ip_missing.inc();
         if self.is_first_warning(Remote::Unix) {

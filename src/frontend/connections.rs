@@ -4,11 +4,12 @@
 //! served, and an old one is closed. It is the connection that has been idle for longest, of the address with the most
 //! connections. A connection whose request is being answered is never closed to make room.
 //!
-//! An idle connection waits for a request, for the rest of one, or for the client to read the replies. All three waits
-//! count alike. Attackers would keep all their connections in a wait that protects. Then honest clients would lose
-//! theirs, often before their first request.
+//! An idle connection waits for a request, for the rest of a request, or for the client to read the replies. None of
+//! these waits protects a connection from being closed. If one did, attackers would keep all their connections in that
+//! wait, and honest clients would lose their connections, often before their first request.
 //!
-//! A connection that never waits is only counted. Others enter a table at their first wait, which takes one short lock.
+//! A connection that never waits is only counted. Any other connection enters a table at its first wait, which takes
+//! one short lock.
 
 mod limits;
 
@@ -150,7 +151,7 @@ impl Connections {
 
     /// Closes idle connections of this table for which `is_candidate` holds. Returns how many were closed.
     ///
-    /// Looking at all connections takes time. So of many connections, one call closes several.
+    /// Looking at all connections takes time. So if there are many connections, one call closes several.
     fn shed_from(
         &self,
         table: &mut ConnectionTable,
@@ -174,7 +175,7 @@ impl Connections {
             if let Some(entry) = remove(entries, weights, *id) {
                 entry.shed.store(true, Relaxed);
                 entry.task.wake();
-                // The connection's task ends soon.
+                // The connection's task ends soon, so the connection no longer counts as open.
                 self.metrics.open.dec();
             }
         }
@@ -308,7 +309,8 @@ impl<'a> OpenConnection<'a> {
         Ok(())
     }
 
-    /// Removes the connection from the table, so that it can enter for another holder. It still counts as open.
+    /// Removes the connection from the table, so that it can enter the table for another holder. It still counts as
+    /// open.
     pub fn leave(&mut self) {
         self.is_registered = false;
         if let Some((id, entry)) = self.in_table.take() {
@@ -316,7 +318,7 @@ impl<'a> OpenConnection<'a> {
             let ConnectionTable { entries, weights, .. } = &mut *table;
             remove(entries, weights, id);
             if entry.shed.load(Relaxed) {
-                // `shed_from` subtracted the connection, but it is open until it is dropped.
+                // `shed_from` has subtracted the connection from the count, but it stays open until it is dropped.
                 self.connections.metrics.open.inc();
             }
         }

@@ -67,7 +67,8 @@ pub struct Context {
     pub connection_ids: ConnectionIds,
     /// The open connections of all workers.
     pub connections: Connections,
-    /// The open connections at operators' own listeners, if there are any. Clients cannot use up their limit.
+    /// The open connections at operators' own listeners, if there are any. They have a limit of their own, which
+    /// clients cannot use up.
     pub operator_connections: Option<Connections>,
     /// TLS; `None` if no listener uses it.
     pub tls: Option<TlsServer>,

@@ -67,7 +67,7 @@ impl Hosts {
     pub fn new(listed: Vec<HostName>) -> Self {
         let own = rustix::system::uname();
         let own = own.nodename().to_str().ok().and_then(|name| name.parse().ok());
-        // An own name of `*` would allow all names.
+        // If the host's own name is `*`, it is left out, because it would allow all names.
         let own = own.filter(|name| matches!(name, HostName::Exactly(_)));
         Self(listed.into_iter().chain(own).collect())
     }

@@ -1,8 +1,8 @@
 //! The workers. Each worker is a thread with its own sockets, event loop and routes.
 //!
-//! actix-web's own server accepts connections on one thread and hands each to a worker. That takes a third of the time
-//! of an announce on a new connection, as most are. Here each worker accepts connections itself, answers announces and
-//! scrapes, and calls actix-web's routes for everything else.
+//! actix-web's own server accepts connections on one thread and hands each to a worker. Most announces come on a new
+//! connection, and handing it over takes a third of the time of such an announce. Here each worker accepts connections
+//! itself, answers announces and scrapes, and calls actix-web's routes for everything else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,14 +34,14 @@ const QUIET: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(10);
 /// The number of connections that are accepted before other tasks run.
 const BATCH: usize = 32;
-/// How long a worker pauses when it cannot accept connections, usually for lack of descriptors. If it finds no idle
-/// connection to close, [`ACCEPT_PAUSE`].
+/// How long a worker pauses when it cannot accept connections, usually for lack of descriptors: [`SHORT_PAUSE`] if it
+/// has closed an idle connection, [`ACCEPT_PAUSE`] if it has found none to close.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two log lines about connections that cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 /// The most bytes that an unfinished TLS handshake takes. A thousand handshakes reach the limit of unfinished requests.
-/// Beyond it, waiting connections are closed.
+/// Beyond that limit, waiting connections are closed.
 const HANDSHAKE: usize = 64 * 1024;
 
 /// Starts the workers. After `stop`, each worker ends within the time that [`Context::drain`] gives.

@@ -21,7 +21,7 @@ use tracker_protocol::upstream::{self, UpstreamReply, UpstreamReplyError};
 /// The longest body that is read, in bytes after inflation.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-/// Reads the body of a response. `proxy` is the proxy it came through, if any.
+/// Reads the body of a response. `proxy` is the proxy that the response came through, if any.
 pub(super) async fn read<S>(
     mut response: ClientResponse<S>,
     proxy: Option<&Proxy>,
@@ -43,8 +43,8 @@ where
     let raw = if status == StatusCode::OK {
         raw.await.map_err(|error| body_error(error, code))?
     } else {
-        // An unreadable body leaves the status as the error. The read has its own timeout: the caller's would lose the
-        // status.
+        // If the body cannot be read, the status is the error. The read has a timeout of its own, because at the
+        // caller's timeout the status would be lost.
         let raw = tokio::time::timeout_at(deadline, raw).await;
         raw.ok().and_then(Result::ok).ok_or(ForwardError::Status { code, retry_after })?
     };

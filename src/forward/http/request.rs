@@ -64,7 +64,7 @@ impl HttpRequest<'_> {
         let mut request = client
             .get(&self.uri)
             .address(address)
-            // Not used again: an odd reply may leave a connection in an unknown state.
+            // The connection serves only one request: an odd reply may leave the connection in an unknown state.
             .force_close()
             // Some trackers compare header names byte by byte and expect this spelling.
             .camel_case()

@@ -56,8 +56,8 @@ impl Router {
         self.context.proxies.proxy_for(&self.configured).ok().flatten()
     }
 
-    /// Returns whether a URL leads to the upstream, under its name in the uri or in `host:` (which its redirects use).
-    /// Only such URLs get the login and `host:`.
+    /// Returns whether a URL leads to the upstream, by its name in the uri or by its name in `host:`. The upstream's
+    /// own redirects use the latter. Only requests to such URLs get the login and `host:`.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.seen) || same_origin(url, &self.configured)
     }

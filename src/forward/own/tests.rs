@@ -39,7 +39,8 @@ fn redirects_lead_neither_to_this_host_nor_to_a_link() {
     }
     assert_eq!([INTERNET, NETWORK, LOOPBACK].map(|origin| may(origin, "10.20.30.40:80")), [false, true, true]);
     assert_eq!([INTERNET, NETWORK, LOOPBACK].map(|origin| may(origin, "1.1.1.1:80")), [true; 3]);
-    // This host may have an address that is not loopback. Only an upstream there or on loopback may redirect to it.
+    // If this host has an address other than loopback, only upstreams at that address or on loopback may redirect
+    // there.
     if let Some(own) = address_towards("192.88.99.1:9".parse().unwrap()).filter(|ip| !ip.is_loopback()) {
         let address = SocketAddr::new(own, 80).to_string();
         let itself = ReplyOrigin { is_public: false, ip: Some(own) };

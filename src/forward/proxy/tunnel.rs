@@ -57,7 +57,7 @@ pub(super) async fn http(
     let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {USER_AGENT}\r\n{authorization}\r\n");
     io.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();
-    // Byte by byte, because the bytes after the head belong to the tunnel.
+    // The head is read byte by byte, because the bytes after it belong to the tunnel.
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         if head.len() >= MAX_HEAD {
             return refused("its answer is too large");

@@ -26,8 +26,8 @@ use tracker_protocol::PeerId;
 /// get the lists.
 const MAX_CLIENTS: usize = 10_000;
 
-/// How many clients of the heaviest source make room for a new client. A scan of all clients finds them, so several go
-/// at once.
+/// How many clients a full torrent removes to make room for a new client. They belong to the source with the most
+/// clients. Finding them takes a scan of all clients, so one scan removes several.
 const REMOVED_AT_ONCE: usize = MAX_CLIENTS / 16;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -57,7 +57,7 @@ impl Clients {
         self.by_key.len()
     }
 
-    /// Returns how many clients have a session at a forwarder, and when the next one is due.
+    /// Returns how many clients have a session at a forwarder, and when the next announce of one of them is due.
     pub(super) fn at(&self, forwarder: &Arc<Forwarder>, now: Instant) -> (usize, Option<Instant>) {
         let here = || self.by_key.values().filter(|client| client.is_at(forwarder));
         (here().count(), here().filter_map(|client| client.due_at(forwarder, now)).min())
@@ -124,8 +124,8 @@ impl Clients {
         }
     }
 
-    /// Returns the forwarders that must first get the `stopped` of a client that this one has replaced. Begins each
-    /// such `stopped` that is due.
+    /// The client `key` may have replaced other clients. Returns the forwarders that have still to get a `stopped` of a
+    /// replaced client, before they may get an announce of `key`. Begins each such `stopped` that is due.
     pub(super) fn blocked_forwarders(
         &mut self,
         key: ClientKey,
@@ -158,7 +158,8 @@ impl Clients {
         self.ports.vacate((peer_id, ip), port, |port| is_here(ClientKey { peer_id, port }));
     }
 
-    /// Announces another client at the endpoint of `left` again, if the `stopped` of `left` is still due.
+    /// If the `stopped` of `left` is still due, and another client has the same endpoint, announces the other client
+    /// again after that `stopped`.
     fn announce_other_again(&mut self, left: ClientKey, ip: IpAddr) {
         let Some(peer_id) = self.endpoints.current(&(ip, left.port)) else { return };
         let other = ClientKey { peer_id, port: left.port };
@@ -249,13 +250,13 @@ impl Clients {
         }
     }
 
-    /// Brings an exchange up to date when its turn comes. Returns false if it is pointless.
+    /// Brings an exchange up to date when its turn comes. Returns false if the exchange is pointless.
     pub(super) fn refresh(&self, exchange: &mut Exchange) -> bool {
         self.by_key.get(&exchange.client).is_some_and(|client| client.refresh(exchange))
     }
 
-    /// Records that an exchange has ended. Returns the exchanges that begin now: for this client, or for its successor,
-    /// which waited for this `stopped`.
+    /// Records that an exchange has ended. Returns the exchanges that begin now, for the same client, or for the client
+    /// that replaced it and waited for its `stopped`.
     pub(super) fn exchange_ended(
         &mut self,
         exchange: &Exchange,
@@ -276,7 +277,8 @@ impl Clients {
         next
     }
 
-    /// Begins and returns `stopped` for each client silent for `age`, and each that a forwarder should no longer list.
+    /// Begins and returns `stopped` for each client that has been silent for `age`, and for each client that a
+    /// forwarder should no longer list.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let (mut exchanges, mut silent, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, client) in &mut self.by_key {

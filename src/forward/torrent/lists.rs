@@ -36,11 +36,11 @@ impl TorrentLists {
         self.at.iter().find(|at| Arc::ptr_eq(&at.forwarder, forwarder))
     }
 
-    /// Returns the torrent's state at a forwarder, a new one if necessary.
+    /// Returns the torrent's state at a forwarder. Creates the state if there is none.
     pub(super) fn at(&mut self, forwarder: &Arc<Forwarder>) -> Option<&mut AtForwarder> {
         let is_it = |at: &AtForwarder| Arc::ptr_eq(&at.forwarder, forwarder);
         if !self.at.iter().any(is_it) {
-            // The torrent's first announce creates all states, so spare capacity is rarely used.
+            // The torrent's first announce creates the states for all forwarders, so spare capacity is rarely used.
             self.at.reserve_exact(1);
             self.at.push(AtForwarder::new(forwarder));
         }

@@ -1,5 +1,5 @@
-//! Records the occupant of a key. A client occupies the endpoint that it announces from. The port on which a peer
-//! listens occupies the peer id at that address.
+//! Records the occupant of a key. The occupant of an endpoint is the peer id that announces from it. The occupant of a
+//! peer id at an address is the port on which that peer listens.
 
 use std::hash::Hash;
 
@@ -18,7 +18,7 @@ struct Occupancy<T> {
     /// The occupants that were replaced most recently.
     replaced: Option<Box<SmallVec<[T; 4]>>>,
     /// Whether several occupants share the key: clients behind a NAT with one port, or two programs with one peer id.
-    /// Set when a replaced occupant comes back. From then on none replaces another.
+    /// Set when a replaced occupant comes back. From then on, no occupant replaces another.
     is_shared: bool,
 }
 
@@ -72,7 +72,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         self.0.get(key).into_iter().flat_map(Occupancy::all)
     }
 
-    /// Makes `newcomer` the current occupant. Returns the one it replaces: none if the key was free or is shared.
+    /// Makes `newcomer` the current occupant. Returns the occupant that it replaces; `None` if the key was free or is
+    /// shared.
     pub(super) fn occupy(&mut self, key: K, newcomer: T) -> Option<T> {
         match self.0.entry(key) {
             Entry::Occupied(occupied) => occupied.into_mut().occupy(newcomer),
@@ -83,8 +84,8 @@ impl<K: Eq + Hash, T: Copy + PartialEq> Occupancies<K, T> {
         }
     }
 
-    /// Removes `leaver` if it is the current occupant. In a shared key, another occupant that `is_here` takes its
-    /// place. Without one, the key is removed.
+    /// Removes `leaver` if it is the current occupant. If the key is shared, another occupant that `is_here` becomes
+    /// the current occupant. If there is no such occupant, the key is removed.
     pub(super) fn vacate(&mut self, key: K, leaver: T, is_here: impl Fn(T) -> bool) {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else { return };
         let occupancy = occupied.get_mut();

@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forward::error::{ForwardError, is_shortage};
 use tracker_protocol::udp::{self, ConnectionId, TransactionId};
 
-/// How long a connection id is used. By BEP 15, clients use an id for one minute, and trackers accept it for two. If a
-/// tracker accepts it for one only, one attempt fails, and we request a new id.
+/// How long a connection id is used. By BEP 15, clients use an id for one minute, and trackers accept it for two
+/// minutes. If a tracker accepts an id for only one minute, one attempt fails, and we request a new id.
 const ID_LIFETIME: Duration = Duration::from_mins(2);
 
 /// The buffer holds the longest possible datagram, because the system silently drops what exceeds it. 200 IPv6 peers
@@ -107,8 +107,8 @@ impl Link {
     }
 }
 
-/// Forgets a connection id when dropped, unless [`Self::confirm`] was called. An exchange that runs out of time drops
-/// it.
+/// Forgets a connection id when this value is dropped, unless [`Self::confirm`] was called. An exchange that runs out
+/// of time drops this value.
 pub(super) struct UnconfirmedId<'a> {
     link: &'a Link,
     id: Option<ConnectionId>,
@@ -132,7 +132,7 @@ impl Drop for UnconfirmedId<'_> {
     }
 }
 
-/// Requests that wait for a response. `None`: it has come, and the request is about to be removed.
+/// Requests that wait for a response. `None`: the response has come, and the request is about to be removed.
 #[derive(Default)]
 struct PendingRequests(Mutex<HashMap<TransactionId, Option<oneshot::Sender<ResponseResult>>>>);
 
@@ -201,7 +201,7 @@ async fn read(socket: Arc<UdpSocket>, pending: Arc<PendingRequests>) {
     }
 }
 
-/// Converts a socket's error. A refused connection is the upstream's, every other error this host's.
+/// Converts a socket's error. A refused connection is a fault of the upstream, every other error a fault of this host.
 fn socket_error(error: &io::Error) -> ForwardError {
     match error.kind() {
         _ if is_shortage(error) => ForwardError::Local(error.to_string()),

@@ -308,7 +308,7 @@ async fn a_connection_id_serves_for_two_minutes() {
 async fn a_lost_packet_is_sent_again() {
     let tracker = ScriptedTracker::new().await;
     let upstream = tracker.upstream();
-    // Read before the first packet is sent: on a busy machine, that may arrive late.
+    // The clock is read before the first packet is sent, because on a busy machine that packet may arrive late.
     let start = Instant::now();
     let script = async {
         let (lost, _) = tracker.packet().await;

@@ -1,4 +1,4 @@
-//! The API of v1.0, which Chihaya serves to operators. It exists only if the tracker is configured by a Chihaya file.
+//! The operators' API of Chihaya v1.0. This tracker serves it only if a Chihaya file configures the tracker.
 
 use std::sync::Arc;
 

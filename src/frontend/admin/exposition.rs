@@ -61,9 +61,9 @@ pub(super) fn encode(registry: &Registry, format: Format) -> Result<String, fmt:
     }
 }
 
-/// Converts OpenMetrics to the classic format, whose `HELP` and `TYPE` lines name a counter with `_total` and an info with
-/// `_info`. Units and the trailer are left out. A metric of unknown type becomes a counter, because all metrics of that
-/// type are counters of the Go retracker.
+/// Converts OpenMetrics to the classic format, whose `HELP` and `TYPE` lines name a counter with `_total` and an info
+/// with `_info`. Units and the trailer are left out. A metric of unknown type becomes a counter, because all metrics of
+/// that type are counters of the Go retracker.
 fn classic(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help: Option<(&str, &str)> = None;

@@ -24,7 +24,7 @@ use crate::frontend::torrents;
 pub struct OverTls;
 
 /// Adds all routes except announces and scrapes. The operator's pages exist only if metrics are switched on. If
-/// operators have listeners of their own, only those serve these pages.
+/// operators have listeners of their own, only those listeners serve these pages.
 pub fn routes(context: &Arc<Context>, audience: Audience, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(Arc::clone(context))).route("/favicon.ico", get().to(pages::favicon));
     match audience {
@@ -101,7 +101,8 @@ async fn ready(context: web::Data<Context>) -> HttpResponse {
     readiness(&context, "ready\n")
 }
 
-/// The same under the name and with the body of Chihaya, whose users' load balancers request it.
+/// Answers as `/ready` does, but with the path and the body of Chihaya. Load balancers that are set up for Chihaya
+/// request this path.
 async fn check(context: web::Data<Context>) -> HttpResponse {
     readiness(&context, "STILL-ALIVE")
 }

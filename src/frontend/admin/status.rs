@@ -1,5 +1,5 @@
-//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: how the tracker does, as JSON for programs. No key is
-//! ever removed or renamed.
+//! `/api/v1/status`, `/api/v1/history` and `/api/v1/torrents`: the state of the tracker, as JSON for programs. No key
+//! is ever removed or renamed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};

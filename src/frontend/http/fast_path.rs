@@ -164,7 +164,7 @@ enum Next {
     Yield,
     /// The next reply is not ready yet.
     Wait { pending: PendingBody, framing: ReplyFraming },
-    /// The next request is for actix-web. `upload` gives the length of its body, if it is about shared blobs.
+    /// The next request is for actix-web. If the request is about shared blobs, `upload` has the length of its body.
     Page { request: Box<Request>, framing: ReplyFraming, upload: Option<Upload> },
     /// The connection ends.
     Close,
@@ -270,8 +270,8 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Answers a request. `None` if the turn can go on with another. `is_last`: no bytes after this request have been
-    /// read.
+    /// Answers a request. `None` if the turn can go on with another request. `is_last`: no bytes after this request
+    /// have been read.
     fn answer_one(
         &mut self,
         head: &Head<'_>,

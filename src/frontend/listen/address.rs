@@ -16,8 +16,8 @@ use super::purpose::{Audience, Purpose, Transport};
 pub struct Listen {
     /// The address.
     pub address: ListenAddr,
-    /// The audience of the address, and what comes before requests there. A prefix says the latter: `proxy+tcp://`,
-    /// `proxy+unix:` or `tls://`.
+    /// The audience of the address, and what comes before requests there (a PROXY protocol header or a TLS handshake,
+    /// by the prefix `proxy+tcp://`, `proxy+unix:` or `tls://`).
     pub purpose: Purpose,
 }
 
@@ -100,7 +100,7 @@ pub enum ListenAddr {
 /// The text is not a listen address. The caller names the setting and the syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotAListenAddr {
-    /// TLS is not possible at this address: it is a Unix socket, or for proxies.
+    /// TLS is not possible at this address, because it is a Unix socket or an address for proxies.
     #[error("not a listen address for TLS")]
     NotOverTls,
     /// The text is wrong in another way.

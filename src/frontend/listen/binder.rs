@@ -269,7 +269,8 @@ pub(in crate::frontend) fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(AF_NOT_SUPPORTED)
 }
 
-/// Whether a later try may succeed. An error of the name look-up has no error number of the system.
+/// Whether a later try may succeed: the host lacks the address, or the name look-up failed. An error of the look-up has
+/// no error number of the system.
 fn is_early(error: &io::Error) -> bool {
     is_absent(error) || error.raw_os_error().is_none() && error.kind() != ErrorKind::AddrInUse
 }

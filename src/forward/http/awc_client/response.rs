@@ -7,7 +7,7 @@ use super::stream_error::StreamError;
 /// The longest head of a reply, in bytes, with the interim replies before it.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The most bytes that one read passes on.
+/// The most bytes that awc gets at once.
 pub(super) const MAX_READ: usize = 16 * 1024;
 
 /// How many bytes one read requests while the head is incomplete. Most replies fit into one read.
@@ -18,7 +18,7 @@ pub(super) const HEAD_READ: usize = 4096;
 pub(super) enum UpstreamResponse {
     /// The head is incomplete.
     Head {
-        /// The bytes so far. The head does not end before `searched`.
+        /// The bytes of the head that have arrived. The head does not end before position `searched`.
         bytes: Vec<u8>,
         searched: usize,
         /// The length of the interim replies before this head.
@@ -26,7 +26,7 @@ pub(super) enum UpstreamResponse {
     },
     /// The head is complete.
     Body {
-        /// The head and what was read with it. The first `taken` bytes have been passed on.
+        /// The head, and what was read together with it. awc has got the first `taken` bytes.
         bytes: Vec<u8>,
         taken: usize,
         /// How many bytes of `Content-Length` have still to be read from the socket.
@@ -82,7 +82,7 @@ impl UpstreamResponse {
         Ok(())
     }
 
-    /// Passes on bytes that were read with the head. Returns false if none are left.
+    /// Gives awc bytes that were read together with the head. Returns false if none are left.
     pub(super) fn take(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Self::Body { bytes, taken, .. } = self else { return false };
         let rest = bytes.get(*taken..).unwrap_or_default();
@@ -140,7 +140,7 @@ fn head_length(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-/// What a complete head belongs to.
+/// The kind of reply that a complete head belongs to.
 #[derive(Debug, PartialEq, Eq)]
 enum HeadKind {
     /// An interim reply. Another head follows.
@@ -149,8 +149,8 @@ enum HeadKind {
     Final { content_length: Option<u64> },
 }
 
-/// Finds the length of the body in a complete head. If the body ends with the connection, the head becomes HTTP/1.0. A
-/// malformed head stays, and awc refuses it.
+/// Finds the length of the body in a complete head. A body without a length ends when the connection ends. awc reads
+/// such a body only in HTTP/1.0, so the head becomes HTTP/1.0. A malformed head stays as it is, and awc refuses it.
 fn rewrite(head: &mut [u8]) -> HeadKind {
     const UNTOUCHED: HeadKind = HeadKind::Final { content_length: None };
     let blank = head.len() - status_line(head).len();
@@ -203,7 +203,8 @@ fn header(line: &[u8]) -> (&[u8], &[u8]) {
     (name, parts.next().unwrap_or_default().trim_ascii())
 }
 
-/// Returns the length in a `Content-Length`, perhaps a list of equal values. `None` if malformed, or if they differ.
+/// Returns the length in the value of a `Content-Length`, which may be a list of equal lengths. `None` if a length is
+/// malformed, or if the lengths differ.
 fn one_length(value: &[u8]) -> Option<u64> {
     let mut lengths = value.split(|&byte| byte == b',').map(|length| {
         let length = length.trim_ascii();
@@ -228,7 +229,7 @@ fn keep_one_length(head: &mut [u8]) {
             let (length, rest) = line.split_at_mut(comma);
             let blanks = rest.len() - usize::from(rest.ends_with(b"\r"));
             rest.get_mut(..blanks).unwrap_or_default().fill(b' ');
-            // The blanks are moved before the number, where awc skips them.
+            // The blanks that replace the later values move to before the number, where awc skips blanks.
             if let Some(colon) = length.iter().position(|&byte| byte == b':') {
                 let end = comma + blanks;
                 line.get_mut(colon + 1..end).unwrap_or_default().rotate_right(blanks);

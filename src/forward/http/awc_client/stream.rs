@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use super::response::{HEAD_READ, MAX_READ, UpstreamResponse};
 use super::stream_error::StreamError;
 
-/// The most bytes that are read from a connection, with TLS records, heads and the framing of chunks.
+/// The most bytes that are read from a connection, including TLS records, heads and the framing of chunks.
 pub(in super::super) const MAX_RAW: usize = 3 * 1024 * 1024;
 
 /// A connection that fails after [`MAX_RAW`] bytes have been read.
@@ -128,8 +128,8 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// Reads from the connection. A reset, or an end without TLS `close_notify`, ends it too. The reply itself shows
-/// whether it is complete.
+/// Reads from the connection. A reset, or an end without TLS `close_notify`, counts as a normal end of the connection:
+/// the reply itself shows whether it is complete.
 fn poll_read_or_end(io: &mut Io, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     let read = match io {
         Io::Plain(io) => Pin::new(io).poll_read(cx, buf),

@@ -13,7 +13,7 @@ pub(super) enum StreamError {
     /// The proxy failed.
     #[error("{0}")]
     Proxy(String),
-    /// This host failed before the first packet.
+    /// This host could not make a socket, or could not send the first packet.
     #[error("{0}")]
     Local(String),
     /// More than `MAX_RAW` bytes were read.

@@ -31,9 +31,10 @@ impl Clients {
         }
     }
 
-    /// The client now announces to another instance, which has told the upstream trackers. So this instance forgets what
-    /// it has announced at the client's address: this client, its earlier port, and earlier clients at this port. A
-    /// `stopped` for one of them would remove the client at upstream trackers that compare only ids or only endpoints.
+    /// The client now announces to another instance, which has told the upstream trackers. So this instance forgets
+    /// what it has announced at the client's address: this client, its earlier port, and earlier clients at this port.
+    /// A `stopped` for one of them would remove the client at upstream trackers that compare only ids or only
+    /// endpoints.
     fn moved_elsewhere(
         &mut self,
         &ClientElsewhere { ip, peer_id, is_claim, .. }: &ClientElsewhere,
@@ -55,7 +56,8 @@ impl Clients {
         }
     }
 
-    /// The client has left. The instance that announced it upstream says so there.
+    /// Another instance has heard that the client left. This instance sends `stopped` to the upstream trackers to which
+    /// it has announced the client.
     fn left_elsewhere(
         &mut self,
         &ClientElsewhere { ip, peer_id, is_claim, .. }: &ClientElsewhere,

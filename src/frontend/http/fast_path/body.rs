@@ -19,8 +19,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl HttpConnection<'_> {
-    /// Reads the body of the request whose head was read last. It counts as part of an unfinished request, so all
-    /// bodies together are bounded.
+    /// Reads the body of the request whose head was read last. The body counts as part of an unfinished request, so the
+    /// size of all bodies together is bounded.
     ///
     /// # Errors
     /// The client is gone or too slow, or the connection was closed to make room.

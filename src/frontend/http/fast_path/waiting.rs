@@ -14,13 +14,14 @@ use crate::frontend::shutdown::StopReceiver;
 /// How long a connection may take to send its first request after the stop signal.
 pub(in crate::frontend) const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a connection may take to send another request after the stop signal. Its reply ends the connection.
+/// How long a connection may take to send another request after the stop signal. The reply to that request ends
+/// the connection.
 pub(super) const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The timeouts of a connection, and its end when the process stops.
 ///
 /// To save time, most waits check only a few flags. The alarms are set at the first wait and stay set. If the alarm
-/// goes off although requests were answered since, it is set again.
+/// goes off although a request was answered after the alarm was set, the alarm is set again.
 pub(super) struct Waiting<'a> {
     timeouts: &'a ConnectionTimeouts,
     /// Whether the next wait is a new one: the first, or the first after an answer.
@@ -60,8 +61,8 @@ impl<'a> Waiting<'a> {
         self.was_used = true;
     }
 
-    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise a client that sends a
-    /// request bit by bit would always be among the newest, which are closed last.
+    /// The present time, if a new wait begins. A part of a request begins no new wait. Otherwise the connection of a
+    /// client that sends a request bit by bit would always be among the newest connections, which are closed last.
     pub(super) fn since(&mut self) -> Option<Duration> {
         std::mem::take(&mut self.is_new).then(clock::coarse)
     }
