@@ -200,13 +200,13 @@ mod share {
 
     use super::store::{announcement, filled, info_hash, now};
 
-    /// What sharing adds to an announce that is not shared.
+    /// Measures the time that sharing adds to an announce that is not shared.
     #[divan::bench]
     fn pass_over_an_announce(bencher: Bencher<'_, '_>) {
         hear(bencher, None);
     }
 
-    /// What sharing adds to an announce that is shared, without writing the batch.
+    /// Measures the time that sharing adds to an announce that is shared, without the time to write the batch.
     #[divan::bench]
     fn share_an_announce(bencher: Bencher<'_, '_>) {
         hear(bencher, Some(PeerChange::Changed));

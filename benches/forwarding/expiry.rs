@@ -23,7 +23,8 @@ const CROWD: Crowd = Crowd::new(10_000, 1);
 /// Announces under way while the swarms are filled.
 const CONNECTIONS: usize = 128;
 
-/// The peer age in minutes and in seconds. It is longer than the swarms take to fill, so that all peers expire afterwards.
+/// The peer age in minutes and in seconds. It is longer than it takes to fill the swarms, so all peers expire
+/// afterwards.
 const AGE: &str = "1.5";
 const AGE_SECONDS: u64 = 90;
 
@@ -115,7 +116,8 @@ impl Probe {
                 expect: Expect::Anything,
                 ..HttpLoad::new(address, Duration::from_secs(1))
             };
-            // The outcome of this first load does not count, because its first announce waits for the upstream trackers.
+            // The outcome of this first load does not count, because its first announce waits for the upstream
+            // trackers.
             load.run(&mut requests).verdict()?;
             let mut all = LoadOutcome::empty();
             while !stopped.load(Relaxed) {

@@ -25,11 +25,11 @@ const ROUNDS: usize = 20;
 /// How long [`Subject::start`] may take.
 const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Longer than any announce waits for upstream trackers. The measurement begins after this time, when no announce from
-/// before the circuits opened still waits.
+/// Longer than any announce waits for upstream trackers. The measurement begins when this time has passed since the
+/// circuits opened. By then, every announce from before the circuits opened has its reply.
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 
-/// The goal for the 99th percentile, as a multiple of the one without forwarders.
+/// The goal for the 99th percentile, as a multiple of the 99th percentile without forwarders.
 const GOAL: f64 = 1.5;
 
 pub(crate) fn warm_announces() -> Result<Vec<Row>, String> {
@@ -63,7 +63,7 @@ struct Subject {
 
 impl Subject {
     /// Starts a retracker. Announces until the circuits of all `broken` forwarders are open and the good upstream has
-    /// given at least `lists` peer lists.
+    /// sent at least `lists` lists of peers.
     fn start(forwarders: &[(String, SocketAddr)], broken: &[&str], lists: u64) -> Result<Self, String> {
         let retracker = ForwardingRetracker::start(forwarders, &[]);
         let mut requests = PreparedRequests::announces(CROWD, &RequestStyle::new(retracker.address));

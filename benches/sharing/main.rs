@@ -1,14 +1,14 @@
-//! How far several instances with one swarm can grow: a simulation of up to 64 instances and millions of peers, which writes
-//! to a real Redis and reads from it.
+//! How far several instances with one swarm can grow: a simulation of up to 64 instances and millions of peers, which
+//! writes to a real Redis and reads from it.
 //!
 //! ```text
 //! cargo bench --bench sharing
 //! cargo bench --bench sharing -- --peers 1000000 --instances 2,8 --seconds 10
 //! ```
 //!
-//! Peers are simulated one by one, so they take no sockets and hardly any memory. The rule that decides what is shared, the
-//! batches, the Redis, and the store that applies the records are the real ones. Time is simulated. What others cost, and what a
-//! whole process costs, is measured by `cargo bench --bench speed -- sharing`.
+//! Peers are simulated one by one, so they take no sockets and hardly any memory. The rule that decides what is shared,
+//! the batches, the Redis, and the store that applies the records are the real ones. Time is simulated. To measure all
+//! other costs, and those of a whole process, use `cargo bench --bench speed -- sharing`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The peers, and which of their announces the gate shares.
+//! Simulates the announces of the peers. The real `ShareGate` decides which of them are shared.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
@@ -13,7 +13,8 @@ use tracker_protocol::{InfoHash, PeerId, Role};
 
 use super::scenario::{GrowthScenario, MOST_INSTANCES, PEER_AGE};
 
-/// What the clock of the Redis shows at the start of the simulation, in milliseconds. It is no multiple of anything.
+/// What the clock of the Redis shows at the start of the simulation, in milliseconds since 1970: an arbitrary
+/// time, which is no multiple of the peer age or of an interval.
 const ENGINE_START: u64 = 1_764_293_371_123;
 
 const THREADS: u64 = 2;
@@ -27,18 +28,18 @@ pub(crate) struct SharedAnnounce {
     pub(crate) peer: u64,
 }
 
-/// What happens within a window of time.
+/// The announces within a window of time.
 #[derive(Default)]
 pub(crate) struct AnnounceWindow {
-    /// How many announces there are.
+    /// How many announces there are, shared or not.
     pub(crate) announces: u64,
-    /// Those that are shared, in the order of time.
+    /// The announces that are shared, the earliest first.
     pub(crate) shared: Vec<SharedAnnounce>,
 }
 
 impl AnnounceWindow {
-    /// Simulates all peers. Before the window, all of them announce for so long that the beginning of the simulation
-    /// has no more effect: for a quarter of the peer age and an interval.
+    /// Simulates all peers. The window begins after a quarter of the peer age and the longest pause between two
+    /// announces of a peer. By then, the start of the simulation has no effect on what is shared.
     pub(crate) fn simulate(scenario: GrowthScenario, length: Duration) -> Self {
         let part = scenario.peers.div_ceil(THREADS);
         let parts = (0..THREADS).map(|n| n * part..((n + 1) * part).min(scenario.peers));
@@ -57,10 +58,10 @@ impl AnnounceWindow {
     }
 }
 
-/// The record that an instance writes of a peer.
+/// Returns the record that an instance writes about this announce.
 ///
-/// The count of downloads is used for something else here: it is the millisecond of the announce, so that the reader of
-/// the record can tell how late it is.
+/// The field `downloaded` does not count downloads here. It holds the time of the announce in milliseconds, so that the
+/// receiver can compute how late the record is.
 pub(crate) fn record(scenario: GrowthScenario, SharedAnnounce { at, peer, .. }: SharedAnnounce) -> SharedRecord {
     let swarm = scenario.swarm(peer);
     let crowd_peer = CrowdPeer { swarm, number: peer };
@@ -75,13 +76,14 @@ pub(crate) fn record(scenario: GrowthScenario, SharedAnnounce { at, peer, .. }: 
     SharedRecord { info_hash: InfoHash(info_hash(swarm)), zone: None, peer }
 }
 
-/// Where a peer listens. Even a thousand million peers have addresses of their own, all of them public.
+/// Returns the address and the port of a peer. Each of up to 1,000,000,000 peers has a public IP address of its own.
 fn endpoint(peer: u64) -> SocketAddr {
     let ip = Ipv4Addr::from_bits(0x1000_0000 + peer as u32);
     SocketAddr::new(ip.into(), 10_000 + (peer % 50_000) as u16)
 }
 
-/// Simulates peers one after the other. The gate knows nothing but the peer itself, so the others do not matter.
+/// Simulates peers one after the other. The gate decides by the announces of one peer, so peers do not affect each
+/// other.
 struct GrowingCrowd {
     scenario: GrowthScenario,
     gate: ShareGate,
@@ -114,12 +116,12 @@ impl GrowingCrowd {
         self.window
     }
 
-    /// Lets one peer announce until the end of the window. What is shared is known to all instances at once: the time
-    /// that it takes is far shorter than the pause until the next announce.
+    /// Lets one peer announce until the end of the window. The simulation assumes that all instances know a shared
+    /// announce at once. In a real fleet, its record arrives a little later, but long before the peer's next announce.
     fn announce_one(&mut self, peer: u64) {
         let endpoint = endpoint(peer);
         let mut random = Rng::with_seed(peer);
-        // When each instance has heard of the peer last.
+        // The time when each instance last heard of the peer.
         let mut seen = [None; MOST_INSTANCES];
         let seen = &mut seen[..self.scenario.instances];
         let mut now = random.u64(..self.interval);
@@ -147,7 +149,7 @@ impl GrowingCrowd {
         }
     }
 
-    /// The loss as it is known at this moment.
+    /// Returns the time when the Redis lost its records; `None` before that time, or without a loss.
     fn resync_at(&self, now: u64) -> Option<Timestamp> {
         self.resync.filter(|_| now >= self.begin)
     }

@@ -17,10 +17,10 @@ use super::scenario::{GrowthScenario, PEER_AGE};
 /// How often an instance writes and reads.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The most full batches that one exchange writes, and the most batches of one log that it reads.
+/// At most this many full batches are written in one exchange, and this many batches are read from each log.
 pub(crate) const MOST_BATCHES: usize = 32;
 
-/// What the window has cost.
+/// What it cost to share the announces of the window.
 pub(crate) struct GrowthCost {
     pub(crate) records: u64,
     pub(crate) batches: u64,
@@ -36,9 +36,9 @@ pub(crate) struct GrowthCost {
     pub(crate) instance_cpu: f64,
     /// The CPU time that an instance takes to apply a record.
     pub(crate) applying: Duration,
-    /// How late a record is for another instance, in milliseconds: the median, and the most.
+    /// Milliseconds from an announce until another instance has applied its record: the median, and the longest time.
     pub(crate) lag: (f64, f64),
-    /// Exchanges that left something to read. The next exchange follows at once.
+    /// Exchanges after which an instance still has something to read or to write. Its next exchange follows at once.
     pub(crate) behind: u64,
 }
 
@@ -48,9 +48,9 @@ pub(crate) struct SimulatedFleet {
     redis: RedisProcess,
     instances: Vec<SimulatedInstance>,
     receiver: MeasuredReceiver,
-    /// When the Redis has answered all that it was asked, in simulated time.
+    /// The simulated time when the Redis has answered all requests so far.
     redis_free: Duration,
-    /// The CPU time of the Redis when it answered last.
+    /// The CPU time that the Redis had used when it last answered.
     redis_cpu: Duration,
     batches: u64,
     bytes: u64,
@@ -72,7 +72,8 @@ impl SimulatedFleet {
         Ok(Self { scenario, redis, instances, receiver, redis_free, redis_cpu, batches: 0, bytes: 0, behind: 0 })
     }
 
-    /// Lets the instances share what they have heard within the window. Each of them has its own moments of the tick.
+    /// Lets the instances share what they have heard within the window. Their exchanges are spread evenly over each
+    /// tick.
     pub(crate) fn run(mut self, length: Duration) -> Result<GrowthCost, String> {
         let count = self.instances.len();
         let records = self.instances.iter().map(|instance| instance.announces.len() as u64).sum();
@@ -103,7 +104,7 @@ impl SimulatedFleet {
         })
     }
 
-    /// One instance writes and reads. Returns when it will do so again.
+    /// Lets one instance write and read. Returns the time of its next exchange.
     fn exchange(&mut self, number: usize, now: Duration) -> redis::RedisResult<Duration> {
         let scenario = self.scenario;
         let instance = &mut self.instances[number];
@@ -118,8 +119,8 @@ impl SimulatedFleet {
         let own = thread_cpu_time();
         let replies: Vec<Value> = commands.query(&mut instance.connection)?;
         let own = thread_cpu_time().saturating_sub(own);
-        // The Redis serves one instance after the other. Each instance reads the reply by itself. CPU time counts, because
-        // other programs on this computer would lengthen the waiting time.
+        // The Redis serves one instance after the other, but all instances can work at the same time. The CPU time is
+        // taken as the duration, because other programs on this machine would lengthen the elapsed time.
         let redis_cpu = main_thread_cpu_time(self.redis.pid());
         self.redis_free = self.redis_free.max(now) + redis_cpu.saturating_sub(self.redis_cpu);
         self.redis_cpu = redis_cpu;
@@ -129,7 +130,8 @@ impl SimulatedFleet {
             self.receiver.busy += own;
             done = self.receiver.receive(done, &news.batches);
         } else {
-            // All instances read the same, so it is enough that one of them applies it.
+            // All instances read much the same records, so only instance 0 applies them. The others count its average
+            // time.
             let records: usize = news.batches.iter().map(|batch| SimulatedInstance::records_in(batch)).sum();
             done += self.receiver.applying() * records as u32;
         }
@@ -142,13 +144,13 @@ impl SimulatedFleet {
         Partition::all().try_fold(0, |sum, partition| {
             let reply = self.redis.ask(&format!("MEMORY USAGE {} SAMPLES 0", key(partition)));
             let reply = reply.map_err(|error| error.to_string())?;
-            // A log without entries does not exist.
+            // A log without entries has no key, and so no size.
             Ok(sum + reply.trim().strip_prefix(':').and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0))
         })
     }
 }
 
-/// How long the logs keep what is written.
+/// How long the logs keep a record.
 pub(crate) fn retention(scenario: GrowthScenario) -> Duration {
     ShareGate::retention(PEER_AGE, scenario.interval)
 }
@@ -157,7 +159,7 @@ fn key(partition: Partition) -> String {
     format!("retracker:{{{}}}:log", partition.number())
 }
 
-/// Writes as the tracker does. The window is so short that nothing is trimmed.
+/// Writes a batch to its log as the tracker does. Trims no entries, because the window is short.
 fn write(commands: &mut Pipeline, partition: Partition, bytes: &[u8]) {
     commands.cmd("XADD").arg(key(partition)).arg("MINID").arg("~").arg(1).arg("*").arg("b").arg(bytes);
 }

@@ -1,4 +1,4 @@
-//! An instance: what it has heard and not written yet, and how far it has read.
+//! A simulated instance: the announces that it has heard and not written yet, and how far it has read each log.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use retracker::share::{
 use super::clients::SharedAnnounce;
 use super::fleet::MOST_BATCHES;
 
-/// The most batches of a log that are taken at once from what waits.
+/// The most batches for one log that are taken at once from the waiting records.
 const MOST_TAKEN: usize = 64;
 
-/// The bytes of a batch before its records, and of a record of an IPv4 peer.
+/// The bytes of a batch before its records.
 const HEAD: usize = 26;
+/// The bytes of the record of an IPv4 peer.
 const RECORD: usize = 51;
 
 /// The id of the last entry of a log that was read.
@@ -25,9 +26,9 @@ pub(crate) type LogPosition = Vec<u8>;
 /// An instance of the tracker.
 pub(crate) struct SimulatedInstance {
     pub(crate) connection: Connection,
-    /// What it will hear and must share.
+    /// The announces that the instance will hear and must share.
     pub(crate) announces: VecDeque<SharedAnnounce>,
-    /// How far it has read each log.
+    /// How far the instance has read each log.
     pub(crate) positions: [LogPosition; PARTITIONS],
     pub(crate) written_records: u64,
     number: u64,
@@ -41,7 +42,7 @@ pub(crate) struct SimulatedInstance {
 pub(crate) struct FleetNews {
     /// The batches of other instances.
     pub(crate) batches: Vec<Vec<u8>>,
-    /// Whether a log may have more.
+    /// Whether a log may have more batches to read.
     pub(crate) is_behind: bool,
 }
 
@@ -59,7 +60,7 @@ impl SimulatedInstance {
         }
     }
 
-    /// Hears all announces up to a moment.
+    /// Hears all announces up to `now`. `record` makes the record that is to be written.
     pub(crate) fn hear_until(&mut self, now: Duration, record: impl Fn(SharedAnnounce) -> SharedRecord) {
         while let Some(announce) = self.announces.pop_front_if(|next| Duration::from_millis(next.at.into()) <= now) {
             let heard = Timestamp::after(Duration::from_millis(announce.at.into()));
@@ -67,7 +68,7 @@ impl SimulatedInstance {
         }
     }
 
-    /// The batches that it writes now. It takes more from what waits only when all that it took before is written.
+    /// Returns the batches to write now. Takes more of the waiting records only when all earlier batches are written.
     pub(crate) fn take_batches(&mut self, now: Duration) -> Vec<(Partition, Vec<u8>)> {
         if self.unsent.is_empty() {
             for partition in Partition::all() {
@@ -92,7 +93,8 @@ impl SimulatedInstance {
         !self.unsent.is_empty()
     }
 
-    /// Takes note of the reply to `XREAD`. Leaves out what the instance has written itself.
+    /// Reads the reply to `XREAD`, and notes how far each log is read. Leaves out batches that this instance has
+    /// written.
     pub(crate) fn read(&mut self, reply: &Value) -> FleetNews {
         let mut news = FleetNews::default();
         for log in items(reply) {
@@ -114,7 +116,7 @@ impl SimulatedInstance {
         news
     }
 
-    /// How many records are in a batch.
+    /// Returns how many records a batch contains.
     pub(crate) fn records_in(batch: &[u8]) -> usize {
         batch.len().saturating_sub(HEAD) / RECORD
     }

@@ -66,8 +66,8 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The rows: each number of instances with the longest interval; then, with the most instances, the other ways to balance,
-/// the other intervals, and the time after a loss.
+/// Returns the rows of the table. First comes each number of instances, with the first interval. Then, with the most
+/// instances, come the other ways to balance, the other intervals, and the time after a loss.
 fn scenarios(arguments: &SharingArguments) -> Vec<GrowthScenario> {
     let SharingArguments { peers, instances, minutes, .. } = arguments;
     let intervals: Vec<_> = minutes.iter().map(|minutes| Duration::from_secs_f64(minutes * 60.0)).collect();
@@ -105,7 +105,7 @@ fn print_head() {
 
 fn print_row(scenario: GrowthScenario, length: Duration) -> Result<(), String> {
     let GrowthScenario { peers, instances, interval, balance, after_loss } = scenario;
-    // So that what is shared after a loss fits into memory.
+    // After a loss each peer is shared once more. A short window keeps these announces small enough for the memory.
     let length = if after_loss { length.min(AFTER_LOSS) } else { length };
     let window = AnnounceWindow::simulate(scenario, length);
     let cost = SimulatedFleet::start(scenario, &window)?.run(length)?;

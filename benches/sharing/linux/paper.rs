@@ -15,7 +15,7 @@ pub(crate) struct PaperFigures {
     pub(crate) memory: f64,
 }
 
-/// The numbers of instances of the design's table.
+/// The numbers of instances in the design's table.
 const INSTANCES: [usize; 3] = [2, 8, 64];
 
 const PAPER: [PaperFigures; 4] = [

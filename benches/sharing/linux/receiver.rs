@@ -1,4 +1,4 @@
-//! An instance that applies what the others have written.
+//! An instance that applies the records of the others, and is measured.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use retracker::topology::Topology;
 use super::clients::{self, SharedAnnounce};
 use super::scenario::{GrowthScenario, PEER_AGE};
 
-/// How many peers the store has from the start: so many that they do not fit into the caches of the CPU.
+/// How many peers the store has from the start. They do not fit into the caches of the CPU.
 const KNOWN: u64 = 1_000_000;
 
 /// How long the instance had been running when the window began.
 const UPTIME: Duration = Duration::from_hours(4);
 
-/// An instance that applies what the others have written, and measures how late that is and how long it takes.
+/// Applies the records of the other instances. Measures how late each record is, and the CPU time that it takes.
 pub(crate) struct MeasuredReceiver {
     store: Store,
     topology: Topology,
     records: u64,
-    /// CPU time of applying.
+    /// CPU time that was used to apply records.
     applied_in: Duration,
-    /// CPU time of the whole instance.
+    /// CPU time that the whole instance used.
     pub(crate) busy: Duration,
     /// How late each record was, in milliseconds.
     lags: Vec<f64>,
 }
 
 impl MeasuredReceiver {
-    /// An instance that knows the peers that will be shared, and more.
+    /// Makes an instance that already knows the peers of all shared announces, and the first [`KNOWN`] peers.
     pub(crate) fn new(scenario: GrowthScenario, shared: &[SharedAnnounce]) -> Self {
         let announce_interval = Duration::from_secs(30);
         let store = Store::new(StoreOptions { peer_age: PEER_AGE, announce_interval, max_peers: 1 << 30 }).shared();
@@ -47,7 +47,7 @@ impl MeasuredReceiver {
         receiver
     }
 
-    /// Applies batches, beginning at this time since the beginning of the window. Returns the time when that is done.
+    /// Applies batches. Begins at `now`, a time since the start of the window. Returns the time when all are applied.
     pub(crate) fn receive(&mut self, now: Duration, batches: &[Vec<u8>]) -> Duration {
         let start = thread_cpu_time();
         let mut heard = Vec::new();
@@ -71,12 +71,12 @@ impl MeasuredReceiver {
         assert_eq!(receipt.recorded + receipt.outdated, batch.records.len(), "{receipt:?}");
     }
 
-    /// The CPU time of applying a record.
+    /// Returns the average CPU time to apply one record.
     pub(crate) fn applying(&self) -> Duration {
         self.applied_in.checked_div(self.records as u32).unwrap_or_default()
     }
 
-    /// The median of the lags and the longest one, in milliseconds.
+    /// Returns the median lag and the longest lag, in milliseconds.
     pub(crate) fn lag(&self) -> (f64, f64) {
         if self.lags.is_empty() {
             return (0.0, 0.0);

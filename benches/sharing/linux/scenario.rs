@@ -34,7 +34,7 @@ pub(crate) enum Balance {
     Torrent,
     /// The announces of a peer go to all instances in turn.
     Turns,
-    /// Each announce goes to any instance.
+    /// Each announce goes to a random instance.
     Random,
 }
 
@@ -44,7 +44,7 @@ impl GrowthScenario {
         peer % (self.peers / SWARM).max(1)
     }
 
-    /// The instance that gets the announce with this number of a peer.
+    /// Returns the instance that gets this announce. `announce` is 0 for a peer's first announce.
     pub(crate) fn instance(self, peer: u64, announce: u64, random: &mut Rng) -> usize {
         let instances = self.instances as u64;
         let instance = match self.balance {

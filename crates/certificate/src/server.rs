@@ -47,7 +47,7 @@ impl TlsServer {
     pub fn new(certificate: Certificate) -> Result<Self, Error> {
         let current = Arc::new(CurrentCertificate(RwLock::new(certificate.0)));
         let resolver = Arc::clone(&current);
-        // Without this provider, rustls would have to choose between the two in the dependencies, and would panic.
+        // The provider is named, because rustls panics if a dependency adds a second provider and none is named.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -120,8 +120,8 @@ impl LogBuffer {
         }
     }
 
-    /// Subtracts the `written` bytes, and waits for more lines. Returns all queued lines, and how many lines were
-    /// dropped.
+    /// Subtracts the `written` bytes from the size of the queue, and waits for more lines. Returns all queued lines,
+    /// and how many lines were dropped.
     fn next(&self, written: usize) -> (Vec<u8>, u64) {
         let mut queue = self.queue.lock();
         queue.bytes -= written;

@@ -48,7 +48,7 @@ impl Reload {
     }
 }
 
-/// Runs all reloads at each signal, for ever. `nothing` tells the log why there are no reloads.
+/// Runs all reloads at each signal, for ever. If there are no reloads, the log gets `nothing` as the reason.
 pub async fn reload_on(mut signal: Signal, reloads: &[Reload], nothing: &str) {
     loop {
         signal.recv().await;

@@ -71,7 +71,7 @@ impl ProgramFailure {
 
 /// Runs the program to its end.
 pub fn run<D: Daemon>() -> ExitCode {
-    // Signals are caught first, because an earlier signal would end the process or be lost.
+    // This comes first, because a signal that is not caught yet would end the process or be lost.
     let (caught, output) = match (Signals::catch(), LogOutput::to_stderr()) {
         (Ok(caught), Ok(output)) => (caught, output),
         (Err(error), _) | (_, Err(error)) => {

@@ -65,7 +65,7 @@ impl Flag {
         Self { short: None, long, global: false }
     }
 
-    /// Makes a flag without a short form that commands take too.
+    /// Makes a flag without a short form. Commands take this flag too.
     pub const fn long_global(long: &'static str) -> Self {
         Self { short: None, long, global: true }
     }
@@ -75,7 +75,7 @@ impl Flag {
         Self { short: Some(short), long, global: false }
     }
 
-    /// Makes a flag with a short form that commands take too.
+    /// Makes a flag with a short form. Commands take this flag too.
     pub const fn global(short: char, long: &'static str) -> Self {
         Self { short: Some(short), long, global: true }
     }

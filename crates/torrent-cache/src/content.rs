@@ -92,8 +92,8 @@ impl ContentVerifier {
         Self { name: *name, hasher: DigestHasher::default(), object }
     }
 
-    /// Hashes the next bytes, and inflates those of a file object. Large inputs take long, so async code calls it in
-    /// `spawn_blocking`.
+    /// Hashes the next bytes, and inflates those of a file object. Large inputs take long, so async code calls this
+    /// function in `spawn_blocking`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         if let Some(object) = &mut self.object {

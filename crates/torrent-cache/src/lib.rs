@@ -23,7 +23,8 @@
 //! A module imports only modules below it in this list. Invariants:
 //!
 //! - A reply with wrong bytes is never complete, because its last byte is kept back until the whole blob is verified.
-//! - A client gets a cached file only if its upstream allows it. The upstream is asked on each hit: see [`authorization`].
+//! - A client gets a cached file only if its upstream allows it. The upstream is asked on each hit: see
+//!   [`authorization`].
 //! - If the disk is full or broken, hits are lost, but no pull fails.
 
 pub mod authorization;

@@ -147,8 +147,8 @@ pub struct CacheMetrics {
     pub connections: Gauge,
     /// Fetches of blobs that were begun or continued.
     pub fetches: Counter,
-    /// Bytes of blobs in replies. `sent` counts these bytes as well, and those of manifests and of replies that are passed
-    /// through.
+    /// Bytes of blobs in replies. `sent` counts these bytes as well, and those of manifests and of replies that are
+    /// passed through.
     blobs_sent: Counter,
     received: Family<ByteLabels, Counter>,
     sampled: Mutex<SampledMetrics>,

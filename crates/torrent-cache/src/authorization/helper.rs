@@ -52,7 +52,7 @@ async fn run(program: &OsStr, server: &str) -> Result<Option<DockerCredential>, 
     let mut command = Command::new(program);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut helper = command.spawn().map_err(|error| error.to_string())?;
-    // If the helper does not read its input, its output says what is wrong.
+    // An error is ignored: if the helper does not read its input, its output says what is wrong.
     if let Some(mut input) = helper.stdin.take() {
         let _ = input.write_all(server.as_bytes()).await;
     }

@@ -152,8 +152,8 @@ impl Authorization {
         self.kept.grant(speaker, subject, token_left, Instant::now());
     }
 
-    /// Sends a request with the speaker's credentials. They replace any `Authorization` in the headers. A token is for
-    /// `repository`.
+    /// Sends a request with the speaker's credentials. They replace any `Authorization` in the headers. A token that we
+    /// get with our own login is for `repository`.
     pub async fn send(&self, ask: Ask<'_>, speaker: &Speaker, repository: &str) -> Result<FetchReply, FetchError> {
         let with = |value: Option<HeaderValue>| ask.headers.clone().with_authorization(value);
         match (speaker, &self.own) {
@@ -235,7 +235,8 @@ enum PermissionProbe {
 }
 
 impl PermissionProbe {
-    /// Whether the reply grants the subject. The status must be a grant. If both lengths are known, they must be equal.
+    /// Whether the reply grants the subject. The status must be a grant. If both the reply and the subject have a
+    /// length, the lengths must be equal.
     fn is_yes(self, reply: &FetchReply, subject: &AccessSubject<'_>) -> bool {
         let told = match (self, reply.status.as_u16()) {
             // Some servers send a length of 0 in every reply to HEAD.
@@ -252,7 +253,7 @@ impl PermissionProbe {
     }
 }
 
-/// Whether a reply is an HTML page, such as one for a login.
+/// Whether a reply is an HTML page, such as a login page.
 fn is_page(reply: &FetchReply) -> bool {
     let media_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/html"))

@@ -23,8 +23,8 @@ const LOGIN_LIFETIME: Duration = Duration::from_mins(1);
 /// How long a failure is kept, so that many requests at once do not each repeat the attempt.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long a failure to read a login is kept. If a helper could take longer, a helper that hangs would run all the
-/// time.
+/// How long a failure to read a login is kept. This is longer than a helper may take. Otherwise a helper that hangs
+/// would run all the time.
 const LOGIN_FAILURE_LIFETIME: Duration = Duration::from_secs(30);
 
 /// A value or an error, and the time until which it counts.

@@ -133,7 +133,7 @@ async fn a_redirect_is_a_yes_if_it_leads_to_the_blob() {
 
 #[tokio::test]
 async fn lengths_are_compared_where_both_are_known() {
-    // The length in the cache, the header in the upstream's reply, and whether the client is granted.
+    // The length in the cache, the header in the upstream's reply, and whether the client may have the blob.
     for (here, told, granted) in [
         (Some(4), "Content-Length: 4\r\n", true),
         (Some(4), "Content-Length: 5\r\n", false),

@@ -29,7 +29,7 @@ impl AuthFile {
     /// Checks that the file can be read and is a JSON object. Blocks.
     ///
     /// # Errors
-    /// The file is missing or wrong. The sentence contains no secret.
+    /// The file is missing or wrong. The error contains no secret.
     pub fn check(&self) -> Result<(), CacheConfigError> {
         let wrong = |problem| CacheConfigError::File {
             origin: self.origin,

@@ -51,7 +51,7 @@ impl PemFiles {
     /// Reads and checks the files. Blocks.
     ///
     /// # Errors
-    /// A file cannot be read, or it is wrong. The sentence names the file.
+    /// A file cannot be read, or it is wrong. The error names the file.
     pub fn read(&self) -> Result<Certificate, CacheConfigError> {
         let (chain, key) = (self.certificate.read()?, self.key.read()?);
         Certificate::from_pem(&chain, &key).map_err(|wrong| match wrong {

@@ -38,7 +38,7 @@ pub(super) struct FetchContext {
     pub(super) fetches: Arc<Semaphore>,
 }
 
-/// Fetches the blob, unless the source may take it from the store. Returns the flight's last phase.
+/// Fetches the blob, unless the store has it and the source may use that copy. Returns the flight's last phase.
 pub(super) async fn fetch<S: BlobSource + Clone>(
     flight: &Flight<S::Error>,
     upstream: &str,
@@ -59,7 +59,7 @@ async fn fetch_into<S: BlobSource + Clone>(
 ) -> Result<FlightPhase<S::Error>, FlightFault<S::Error>> {
     let FetchContext { store, sharing, fetches } = context;
     let name = flight.name;
-    // Since the client looked into the store and joined, another flight may have stored the blob.
+    // Another flight may have stored the blob after the client looked into the store.
     if let Some(digest) = source.stored_digest(&name).await {
         let place = store.clone();
         let find = move || place.find(&digest).unwrap_or_default().filter(|stored| !discard_if_cut(stored));
@@ -73,7 +73,8 @@ async fn fetch_into<S: BlobSource + Clone>(
         }
     }
     let Ok(_fetch) = fetches.try_acquire() else { return Err(FlightFault::TooMany) };
-    // Held to the end, so that other hosts see the length: see `ShareStart::alone`.
+    // The lease is held to the end. Other hosts see the blob's length in it, so they do not wait: see
+    // `ShareStart::alone`.
     let _lease = match sharing {
         None => None,
         Some(sharing) => match transfer_shared(flight, sharing, upstream, store, source).await? {
@@ -117,14 +118,15 @@ async fn fetch_into<S: BlobSource + Clone>(
     end
 }
 
-/// Offers a blob to other hosts, if it was fetched without them.
+/// Offers a blob to other hosts. Called for a blob from the store, and for a blob that was fetched without other hosts.
 fn offer(sharing: Option<&Arc<Sharing>>, upstream: &str, digest: Digest, length: u64) {
     if let Some(sharing) = sharing {
         sharing.offer(ShareKey::new(upstream, digest), digest, length);
     }
 }
 
-/// Stores a complete blob. If the disk failed, or the fault is one client's, leaves the rest to each reader.
+/// Stores a complete blob. If the disk failed, or the fault concerns only one client, each reader fetches the rest
+/// itself.
 async fn end<S: BlobSource>(
     flight: &Flight<S::Error>,
     source: &S,
@@ -233,8 +235,8 @@ async fn write<E: SourceError>(
     Ok((incoming, Ok(())))
 }
 
-/// Verifies the blob, which gives readers the last byte, and then commits it to the store. Readers do not wait for the
-/// disk.
+/// Verifies the blob, so that readers get its last byte. Then commits the blob to the store. Readers do not wait for
+/// that.
 async fn store_blob<E: SourceError>(
     flight: &Flight<E>,
     incoming: IncomingBlob,

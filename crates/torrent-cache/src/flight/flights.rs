@@ -35,8 +35,8 @@ impl<E: SourceError> Flights<E> {
         Self { under_way: Arc::default(), context: FetchContext { store, sharing, fetches } }
     }
 
-    /// Joins the flight of this blob, or starts one with this source, and waits until there is something to read. Must be
-    /// called inside a `LocalSet`, as actix-web's handlers are.
+    /// Joins the flight of this blob, or starts a flight with this source. Waits until there is something to read. Must
+    /// be called inside a `LocalSet`, as actix-web's handlers are.
     ///
     /// The caller must check that the client may have the blob, before it reads. If the upstream refuses the client
     /// that started the flight, that client gets the error. The others try again, and the first of them starts a new
@@ -111,7 +111,7 @@ impl<E: SourceError> Flights<E> {
     }
 }
 
-/// Ends a flight when it is dropped, so even if the task is dropped or panics.
+/// Ends a flight on drop, and so even if the flight's task is dropped or panics.
 struct Landing<E> {
     under_way: Arc<UnderWayFlights<E>>,
     key: FlightKey,

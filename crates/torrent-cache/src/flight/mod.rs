@@ -6,11 +6,11 @@
 //! the store (the *spool*). Each client's [`FlightReader`] reads from the spool, which is in the page cache.
 //!
 //! - **The store is asked first.** If the store has the blob, the flight opens no source, unless
-//!   [`BlobSource::stored_digest`] forbids the store's copy. The first flight of a stored blob in a process verifies the
-//!   file while readers read (`stored.rs`).
-//! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the whole blob is verified. A
-//!   reply about a wrong blob is cut off. An empty reply has no last byte, so the flight of an empty blob opens only when
-//!   the blob is verified.
+//!   [`BlobSource::stored_digest`] forbids the store's copy. The first flight of a stored blob in a process verifies
+//!   the file while readers read (`stored.rs`).
+//! - **No complete reply is wrong.** Every reader keeps back the last byte of its reply until the whole blob is
+//!   verified. A reply about a wrong blob is cut off. An empty reply has no last byte, so the flight of an empty blob
+//!   opens only when the blob is verified.
 //! - **The task depends on no client.** It gives up only if the flight has no reader for a minute and less than half of
 //!   the blob is there. It always ends, because each wait for the upstream has a limit. If the task is dropped, its
 //!   readers get an error. At most 128 fetches run at once.

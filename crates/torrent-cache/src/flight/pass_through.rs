@@ -12,17 +12,17 @@ use crate::content::ContentVerifier;
 
 /// Wanted bytes of a blob. The last chunk of them is kept back until the whole blob is verified.
 pub(super) struct PassThrough<S: BlobSource> {
-    /// The blob's bytes, from the first byte that the verifier does not know.
+    /// The blob's bytes, from the first byte that the verifier does not have.
     body: ResumingBody<S>,
-    /// `None` while a thread uses it.
+    /// `None` while another thread verifies bytes.
     verifier: Option<ContentVerifier>,
     wanted: Range<u64>,
     held_back: Bytes,
 }
 
 impl<S: BlobSource> PassThrough<S> {
-    /// Opens nothing yet. `verifier` knows all bytes before the body. `held_back` are the wanted bytes before the body
-    /// that the client did not get yet.
+    /// Opens nothing yet. `verifier` has all bytes before the body. `held_back` is the part of these bytes that the
+    /// client wants and did not get yet.
     pub(super) fn new(body: ResumingBody<S>, verifier: ContentVerifier, wanted: Range<u64>, held_back: Bytes) -> Self {
         Self { body, verifier: Some(verifier), wanted, held_back }
     }

@@ -16,13 +16,13 @@ use super::resuming::ResumingBody;
 use super::source::{BlobSource, FlightFault};
 use super::state::{Flight, FlightState, ReaderStep, UncachedBlob};
 
-/// Bytes of a file that are next in a reply.
+/// The part of a file whose bytes are next in a reply.
 pub struct FilePart {
     /// The file.
     pub file: Arc<File>,
-    /// The place of their first byte in the file.
+    /// The place of the part's first byte in the file.
     pub from: u64,
-    /// How many bytes they are.
+    /// How many bytes the part has.
     pub length: u64,
 }
 
@@ -52,8 +52,8 @@ impl<S: BlobSource> FlightReader<S> {
     }
 
     /// Returns the next bytes: at least one, and at most 1 MiB if they are from the disk. `None`: the reply is complete
-    /// and the whole blob is verified. After an error the reply must be cut off. A future dropped early may lose bytes,
-    /// and the reader must not be used any more.
+    /// and the whole blob is verified. After an error the reply must be cut off. If the future is dropped early, bytes
+    /// may be lost, so the reader must not be used any more.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Arc<FlightFault<S::Error>>> {
         if let Some(pass_through) = &mut self.pass_through {
             return pass_through.next().await.map_err(Arc::new);
@@ -89,12 +89,13 @@ impl<S: BlobSource> FlightReader<S> {
         let step = self.changes.borrow_and_update().step(self.position, self.end);
         let Some(ReaderStep::Read { file, to }) = step else { return None };
         let length = (to - self.position).min(u64::from(CHUNK));
-        // The system reads ahead. So if the first and the last byte are in the page cache, the others most likely are, too.
+        // The system reads ahead. So if the first and the last byte are in the page cache, the others most likely are
+        // too.
         let is_there = is_in_memory(&file, self.position) && is_in_memory(&file, self.position + length - 1);
         is_there.then_some(FilePart { file, from: self.position, length })
     }
 
-    /// Moves on, because the caller has sent so many bytes of [`in_memory`](Self::in_memory).
+    /// Moves on by the number of bytes of [`in_memory`](Self::in_memory) that the caller has sent.
     pub fn skip(&mut self, sent: u64) {
         self.position += sent;
     }
@@ -111,7 +112,7 @@ impl<S: BlobSource> FlightReader<S> {
             let step = self.changes.borrow_and_update().step(self.position, self.end);
             match step {
                 Some(step) => return Ok(step),
-                // The sender lives as long as the flight.
+                // This does not fail, because the sender lives as long as the flight.
                 None => self.changes.changed().await.map_err(|_| FlightFault::Abandoned)?,
             }
         }

@@ -7,19 +7,19 @@ use tokio::time::{sleep, timeout};
 
 use super::source::{BlobBody, BlobSource, FlightFault, OpenedBody};
 
-/// The most attempts to continue without a new byte.
+/// The most attempts to continue, if none of them brings a new byte.
 pub(super) const ATTEMPTS: u32 = 5;
 /// The pause before the first attempt. It doubles with each further attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The bytes of a blob from one place to its end, from as many replies as it takes.
+/// The bytes of a blob from one place to the blob's end. If a reply breaks off, the bytes come from several replies.
 pub(super) struct ResumingBody<S: BlobSource> {
     source: S,
     body: Option<S::Body>,
     length: Option<u64>,
-    /// The place in the blob of the next byte.
+    /// The place of the next byte in the blob.
     position: u64,
-    /// Bytes of the body that are before this place.
+    /// How many bytes of the body come before `position`. They are dropped.
     skip: u64,
     ignores_ranges: bool,
     /// Attempts since the last new byte.
@@ -29,7 +29,7 @@ pub(super) struct ResumingBody<S: BlobSource> {
 type SourceFault<S> = FlightFault<<S as BlobSource>::Error>;
 
 impl<S: BlobSource> ResumingBody<S> {
-    /// Opens nothing yet. `length` is the whole blob's, if it is known.
+    /// Opens nothing yet. `length` is the length of the whole blob, if it is known.
     pub(super) fn new(source: S, position: u64, length: Option<u64>) -> Self {
         Self { source, body: None, length, position, skip: 0, ignores_ranges: false, attempts: 0 }
     }
@@ -42,7 +42,7 @@ impl<S: BlobSource> ResumingBody<S> {
         self.position
     }
 
-    /// Gives the source back what was opened, before anything of it is read.
+    /// Gives an opened body back to the source. Nothing of the body may have been read.
     pub(super) fn give_back(self) {
         if let Some(body) = self.body {
             let unread = OpenedBody { offset: self.position - self.skip, length: self.length, body };
@@ -60,7 +60,7 @@ impl<S: BlobSource> ResumingBody<S> {
         self.ignores_ranges
     }
 
-    /// One attempt to open the body.
+    /// Tries once to open the body.
     pub(super) async fn open(&mut self) -> Result<(), SourceFault<S>> {
         let opened = timeout(self.source.longest_silence(), self.source.open(self.position)).await;
         let OpenedBody { offset, length, body } =
@@ -78,7 +78,7 @@ impl<S: BlobSource> ResumingBody<S> {
         Ok(())
     }
 
-    /// The next bytes, never empty; `None` at the blob's end.
+    /// Returns the next bytes, at least one; `None` at the blob's end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         while self.length != Some(self.position) {
             match self.attempt().await {
@@ -99,7 +99,7 @@ impl<S: BlobSource> ResumingBody<S> {
         Ok(None)
     }
 
-    /// `None`: nothing new this time.
+    /// Opens the body, or reads from it once. Returns `None` if this brought no new bytes.
     async fn attempt(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         let Some(body) = &mut self.body else {
             self.open().await?;
@@ -120,7 +120,8 @@ impl<S: BlobSource> ResumingBody<S> {
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// Without a length, the blob ends where the body ends, once it was read up to its place.
+    /// Decides whether the blob ends where the body has ended. This is so if the blob's length is unknown, and the body
+    /// has reached `position`.
     fn end_of_body(&mut self) -> Result<Option<Bytes>, SourceFault<S>> {
         match self.length {
             Some(length) => Err(FlightFault::TooShort { length, got: self.position }),

@@ -22,13 +22,13 @@ use crate::swarm_tracker::{SHARED_PIECE_LENGTH, ShareKey};
 
 /// How often a host asks the tracker for the length of a blob that another host has begun to fetch.
 const SIZE_POLL: Duration = Duration::from_millis(50);
-/// How long the host goes on asking.
+/// How long the host asks the tracker for the length.
 const FOR_SIZE: Duration = Duration::from_secs(3);
-/// How long bytes are gathered from a slow upstream or swarm, because each step costs changes of threads.
+/// How long a step waits for more bytes from a slow upstream or swarm, because each step costs changes of threads.
 const GATHER: Duration = Duration::from_millis(12);
-/// Reading and dropping so many bytes takes less time than another request.
+/// The most bytes that are read and dropped to get to a later place. This takes less time than another request.
 const FEW_PIECES: u64 = 2 * SHARED_PIECE_LENGTH as u64;
-/// An upstream counts as slow if it brings fewer bytes at a time.
+/// An upstream counts as slow if it sends fewer bytes than this at a time.
 const FEW: usize = 128 * 1024;
 
 /// The outcome of fetching a blob with other hosts.
@@ -55,7 +55,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     if start.length().is_none() {
         body.open().await?;
     } else if !source.is_admitted(&flight.name).await {
-        // Fetched alone, so that the client gets the refusal of the upstream itself.
+        // The blob is fetched without other hosts, so that the client gets the upstream's own refusal.
         return Ok(SharedTransfer::Alone(None));
     }
     let Some(length) = body.length().filter(|length| *length >= SMALLEST) else {
@@ -104,7 +104,7 @@ pub(super) async fn transfer_shared<S: BlobSource + Clone>(
     Ok(SharedTransfer::Shared(Box::new((Transferred { incoming, received: fetched, written }, session))))
 }
 
-/// Asks the tracker how the blob is shared, until its length is known or this host leads. `None`: fetch it alone.
+/// Asks the tracker how the blob is shared, until the blob's length is known or this host leads. `None`: fetch alone.
 async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
     let begun = Instant::now();
     while begun.elapsed() < FOR_SIZE {
@@ -112,7 +112,7 @@ async fn start(sharing: &Arc<Sharing>, key: &ShareKey) -> Option<ShareStart> {
         if start.length().is_some() || matches!(start, ShareStart::Lead(_)) {
             return Some(start);
         }
-        // The leader waits for the upstream's reply.
+        // The leader does not know the length yet, because it waits for the upstream's reply.
         sleep(SIZE_POLL).await;
     }
     None
@@ -155,7 +155,8 @@ async fn adopt<E: SourceError>(
                 return Ok((incoming, adopted));
             }
             flight.spooled(incoming.written());
-            // The first bytes are adopted at once, because a client waits for them; later ones many at a time.
+            // The first bytes are adopted at once, because a client waits for them. Later bytes are adopted many at a
+            // time.
             if incoming.written() > u64::from(CHUNK) && progress.borrow().prefix < content.shape().length {
                 sleep(GATHER).await;
             }
@@ -173,9 +174,9 @@ struct UpstreamFeeder<S: BlobSource> {
     source: S,
     content: Arc<SharedContent>,
     body: ResumingBody<S>,
-    /// Bytes of the body that belong to the next piece.
+    /// Bytes that were read from the body, and that no piece has taken yet.
     rest: Bytes,
-    /// How many bytes the last read of the body brought.
+    /// How many bytes the last call of `next` read from the body.
     gathered: usize,
     /// The failure of the body, which is reported after the bytes that came before it.
     fault: Option<FlightFault<S::Error>>,
@@ -211,7 +212,7 @@ impl<S: BlobSource + Clone> UpstreamFeeder<S> {
                 Err(error) => {
                     log::warn!("a piece from the upstream could not be written: {error}");
                     self.content.fail();
-                    // Waits to be dropped: the fetch ends because the content has failed.
+                    // Waits until this future is dropped. The fetch ends because the content has failed.
                     pending::<()>().await;
                 }
             }

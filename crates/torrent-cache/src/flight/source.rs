@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::content::{ContentName, WrongContent};
 use crate::digest::Digest;
 
-/// Longer than the deadlines of most sources.
+/// The default of [`BlobSource::longest_silence`]. It is longer than the deadlines of most sources.
 pub const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
 /// Where a blob comes from: a request to the upstream, with the credentials of one client.
@@ -35,7 +35,8 @@ pub trait BlobSource: 'static {
         ready(name.digest())
     }
 
-    /// Returns whether the upstream lets this client have the content. The flight asks before it fetches from other hosts.
+    /// Returns whether the upstream lets this client have the content. The flight calls this before it fetches from
+    /// other hosts.
     fn is_admitted(&self, _name: &ContentName) -> impl Future<Output = bool> {
         ready(true)
     }
@@ -45,8 +46,8 @@ pub trait BlobSource: 'static {
     fn take_back(&self, _unread: OpenedBody<Self::Body>) {}
 
     /// Learns how the flight with this source has ended: with verified content, or with a fault. Not called if the
-    /// store has no room. Until it returns, clients still join the flight. After a fault, readers may go on with their
-    /// own sources.
+    /// store has no room or its disk fails. Until this call returns, clients still join the flight. After a fault,
+    /// readers may go on with their own sources.
     fn landed(&self, _end: Result<LandedContent, &FlightFault<Self::Error>>) -> impl Future<Output = ()> {
         ready(())
     }
@@ -57,7 +58,7 @@ pub trait BlobSource: 'static {
 pub struct LandedContent {
     /// The SHA-256 of its bytes.
     pub digest: Digest,
-    /// Bytes.
+    /// The length in bytes.
     pub length: u64,
     /// Bytes that other hosts of the network delivered; `None` if they were not asked.
     pub from_peers: Option<u64>,
@@ -138,7 +139,7 @@ pub enum FlightFault<E> {
     /// The store's file of the blob was damaged, and is removed. The next request fetches the blob.
     #[error("the file in the storage was damaged")]
     Damaged,
-    /// As many fetches are under way as are allowed at once.
+    /// The limit of fetches at the same time is reached.
     #[error("too many fetches at once")]
     TooMany,
     /// The fetch had no reader for a minute, and less than half of the blob was there.
@@ -155,12 +156,12 @@ impl<E: SourceError> FlightFault<E> {
         matches!(self, Self::Source(error) if error.is_refusal())
     }
 
-    /// Returns whether the upstream has other content than it was asked for.
+    /// Returns whether the upstream has content that differs from what it was asked for.
     pub fn is_other_content(&self) -> bool {
         matches!(self, Self::Wrong(_) | Self::TooLong { .. } | Self::TooShort { .. } | Self::LengthChanged { .. })
     }
 
-    /// Returns whether the fault concerns only the client whose source the flight has. Other readers go on with theirs.
+    /// Returns whether the fault concerns only the client whose source the flight uses. Others use their own sources.
     pub(super) fn concerns_one_client(&self) -> bool {
         self.is_refusal() || matches!(self, Self::Unwanted)
     }

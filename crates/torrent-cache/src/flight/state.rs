@@ -39,7 +39,7 @@ pub(super) struct FlightState<E> {
 }
 
 pub(super) enum FlightPhase<E> {
-    /// The upstream was asked.
+    /// Readers cannot read yet, for example because the upstream has not replied.
     Opening,
     /// Bytes arrive, or the store's file is being verified. Readers can read the first `available` bytes.
     Spooling { spool: Arc<File>, available: u64 },
@@ -132,10 +132,10 @@ impl<E> Flight<E> {
 }
 
 impl<E: SourceError> Flight<E> {
-    /// Waits until bytes can be read. Returns the fault if the flight fails before.
+    /// Waits until bytes can be read. Returns the fault if the flight fails before that.
     pub(super) async fn opened(&self) -> Result<(), Arc<FlightFault<E>>> {
         let mut changes = self.state.subscribe();
-        // The sender lives as long as `self`.
+        // This does not fail, because the sender lives as long as `self`.
         let state = changes.wait_for(|state| !matches!(state.phase, FlightPhase::Opening)).await;
         match state.map_err(|_| Arc::new(FlightFault::Abandoned))?.phase {
             FlightPhase::Failed(ref fault) => Err(Arc::clone(fault)),
@@ -145,12 +145,12 @@ impl<E: SourceError> Flight<E> {
 }
 
 impl<E> FlightState<E> {
-    /// Returns what a reader of the bytes from `position` to `end` does next; `None`: it waits. `end` can be absent or
-    /// too large if the length was unknown when the reader began.
+    /// Returns what a reader of the bytes from `position` to `end` does next; `None`: the reader waits. `end` can be
+    /// absent or too large if the length was unknown when the reader began.
     pub(super) fn step(&self, position: u64, end: Option<u64>) -> Option<ReaderStep<E>> {
         let end = end.unwrap_or(u64::MAX).min(self.length.unwrap_or(u64::MAX));
-        // Before the blob is verified, a reader gets neither the last byte that it wants, nor the last byte that is
-        // there, which may be the blob's last.
+        // Before the blob is verified, a reader gets neither the last byte that it wants, nor the last byte that has
+        // arrived. That byte may be the blob's last.
         let read = |file: &Arc<File>, available: u64| {
             let to = available.min(end).saturating_sub(1);
             (position < to).then(|| ReaderStep::Read { file: Arc::clone(file), to })
@@ -158,8 +158,8 @@ impl<E> FlightState<E> {
         match &self.phase {
             FlightPhase::Opening => None,
             FlightPhase::Spooling { spool, available } => {
-                // If the length is known and the reader wants more than is there, the last byte there is not the
-                // blob's.
+                // If the length is known and the reader wants more than has arrived, the last byte that has arrived
+                // is not the blob's last byte.
                 let is_known = self.length.is_some();
                 read(spool, available.saturating_add(u64::from(is_known && *available < end)))
             }

@@ -1,5 +1,5 @@
-//! A flight of a blob that the store has. The first flight of a blob in a process verifies the file, because disks damage
-//! files.
+//! A flight of a blob that the store has. The first flight of a blob in a process verifies the file, because disks
+//! damage files.
 //!
 //! Readers read while the file is verified, as they do while a blob arrives. The last byte of each reply waits for the
 //! digest of the whole file, even if the reply is about a part.
@@ -19,7 +19,7 @@ pub(super) async fn serve_stored<E: SourceError>(
 ) -> Result<FlightPhase<E>, FlightFault<E>> {
     let (file, digest, length) = (Arc::clone(stored.file()), stored.digest(), stored.length());
     let _ = flight.stored.set(stored.clone());
-    // An empty reply is complete at once. The caller has made sure already that an empty file is right.
+    // An empty reply is complete at once. The caller has already made sure that an empty file is right.
     if !stored.is_verified() && length > 0 {
         flight.state.send_modify(|state| {
             state.length = Some(length);

@@ -56,12 +56,12 @@ impl FlightSummary {
         }
     }
 
-    /// Returns how many bytes are there.
+    /// Returns how many bytes of the blob this host has.
     pub fn have(&self) -> u64 {
         self.from_disk.saturating_add(self.from_peers).saturating_add(self.from_upstream)
     }
 
-    /// Returns how much is there, in per cent, rounded down; `None` if the length is not known.
+    /// Returns how much of the blob this host has, in per cent, rounded down; `None` if the length is not known.
     pub fn percent(&self) -> Option<u8> {
         let length = u128::from(self.length?);
         let percent = (u128::from(self.have()) * 100).checked_div(length).unwrap_or(100);

@@ -322,7 +322,7 @@ fn the_last_byte_of_every_reply_waits_for_the_digest() {
                 opened(0, with_length.then_some(&script), steps)
             });
             let flight = cache.join(&blob, &source).await.unwrap();
-            // Without a length, the last byte there may be the blob's last, so readers do not get it yet.
+            // Without a length, the last byte in the spool may be the blob's last, so readers do not get it yet.
             let readable = if with_length { 9990 } else { 9989 };
             let ranges = [
                 (0, None, readable),
@@ -386,7 +386,8 @@ fn a_broken_fetch_goes_on_where_it_stopped() {
     run(async {
         let (cache, blob) = (Cache::new(1 << 20), blob(10_000));
         let script = blob.clone();
-        // There are more breaks than `ATTEMPTS`, but each attempt makes progress. A body that ends early counts as a break.
+        // There are more breaks than `ATTEMPTS`, but each attempt makes progress. A body that ends early counts as a
+        // break.
         let source = FakeSource::new(move |attempt, offset| {
             let end = [BodyStep::Reset].into_iter().take(attempt % 2);
             opened(offset, Some(&script), [send(&script, offset..offset + 500)].into_iter().chain(end))
@@ -629,7 +630,7 @@ fn a_fetch_that_nobody_reads_is_given_up_unless_it_is_half_done() {
             });
             let flight = cache.join(&blob, &source).await.unwrap();
             let mut reader = FlightReader::new(&flight, 0, None, source.clone());
-            // Without a length, the last byte there may be the blob's last, so readers do not get it yet.
+            // Without a length, the last byte in the spool may be the blob's last, so readers do not get it yet.
             expect(&mut reader, &blob[..usize::try_from(sent).unwrap() - usize::from(!with_length)]).await;
             // While a client reads, the fetch goes on.
             sleep(GRACE * 9 / 10).await;
