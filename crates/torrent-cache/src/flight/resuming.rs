@@ -42,7 +42,7 @@ impl<S: BlobSource> ResumingBody<S> {
         self.position
     }
 
-    /// Gives the source back what was opened, before anything of it is read.
+    /// Gives the opened body back to the source. Only for a body of which nothing was read.
     pub(super) fn give_back(self) {
         if let Some(body) = self.body {
             let unread = OpenedBody { offset: self.position - self.skip, length: self.length, body };
