@@ -15,7 +15,7 @@ use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
 use crate::digest::Digest;
 
-/// A use is written to the disk only if the last use on the disk is at least so old.
+/// A use is written to the disk only if the last use on the disk is at least this old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
 
 /// What the store holds.

@@ -57,8 +57,7 @@ pub(super) struct NewTorrent {
     pub(super) status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
 }
 
-/// Identifies a membership. One torrent can have several memberships in turn, so the info-hash alone does not identify
-/// one.
+/// Identifies a membership. One torrent can have several memberships in turn, so the info-hash alone is not enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MembershipKey {
     pub(super) info_hash: InfoHash,
