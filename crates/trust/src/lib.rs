@@ -70,8 +70,7 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> 
 }
 
 fn config(roots: RootCertStore, pinned: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, String> {
-    // The dependencies contain two providers. If none were named here, rustls would have to choose between the two, and
-    // would panic.
+    // rustls panics if it has to choose a provider and the dependencies contain two. So this one is named.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let verifier = Verifier { webpki: webpki.map_err(|error| error.to_string())?, pinned: pinned.to_vec() };

@@ -52,7 +52,8 @@ pub enum FilezFault {
     Checksum,
 }
 
-/// Verifies one object. It holds at most one header, or one inflater with its buffer. A clone goes on at the same byte.
+/// Verifies one object. The verifier holds at most one header, or one inflater with its buffer. A clone continues at
+/// the same byte.
 #[derive(Clone, Debug)]
 pub struct FilezVerifier {
     expected: ObjectChecksum,

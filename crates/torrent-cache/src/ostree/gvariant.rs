@@ -9,7 +9,7 @@
 /// Reads the members of a tuple in order. Call the method for the kind of each member.
 pub(super) struct TupleMembers<'a> {
     bytes: &'a [u8],
-    /// Where the next member begins, before its alignment.
+    /// Where the member that was read last ends. Padding can follow before the next member.
     at: usize,
     /// Where the unread framing offsets end. The offsets are in reverse order.
     offsets_end: usize,

@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-/// The length of a delta's name before its slash, and after the slash, for a delta from nothing and from a commit.
+/// How many characters a delta's name has before its slash, and after the slash: first for a delta from nothing, then
+/// for a delta from a commit.
 const NAME_START: usize = 2;
 const NAME_FROM_NOTHING: usize = 41;
 const NAME_FROM_COMMIT: usize = 41 + 1 + 43;

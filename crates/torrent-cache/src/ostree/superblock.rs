@@ -44,7 +44,7 @@ pub struct FallbackObject {
     pub length: Option<u64>,
 }
 
-/// The bytes are not a superblock that this reader understands. Its parts can be passed on, but not cached.
+/// The bytes are not a superblock that this reader understands. The delta's parts can be passed on, but not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not the superblock of a static delta in GVariant's normal form, of at most 16 MiB")]
 pub struct NotASuperblock;
@@ -82,7 +82,8 @@ fn signed_content(bytes: &[u8]) -> Option<&[u8]> {
     Some(content)
 }
 
-/// The byte order of a superblock's numbers: that of the machine that wrote it, by an old mistake in OSTree.
+/// The byte order of a superblock's numbers. By an old mistake, OSTree uses the byte order of the machine that writes
+/// the superblock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ByteOrder {
     Little,
@@ -146,7 +147,7 @@ impl DeltaMetadata {
     }
 }
 
-/// Reads a part's index from this key of the metadata, the part's path `deltas/…/N`.
+/// Reads a part's index from a key of the metadata. The key is the part's path, `deltas/…/N`.
 fn inline_part(key: &[u8]) -> Option<u32> {
     let path = std::str::from_utf8(key).ok()?.strip_prefix("deltas/")?;
     path.rsplit_once('/')?.1.parse().ok()

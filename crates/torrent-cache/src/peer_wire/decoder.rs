@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::message::{BlockRequest, PeerMessage, id};
 use super::piece_set::{BitfieldFault, PieceSet};
 
-/// The most bytes of a message after its length: a piece with 32 KiB of data. Only a bitfield can be longer, in a torrent
-/// with many pieces.
+/// The most bytes of a message after its length: a piece with 32 KiB of data. Only a bitfield can be longer, in a
+/// torrent with many pieces.
 const MAX_LENGTH: u32 = 32 * 1024 + 9;
 
 /// Reads the messages of a peer about one torrent.
@@ -61,8 +61,8 @@ impl PeerMessageDecoder {
     /// Takes the next message from the beginning of `buffer`. Returns `None` if more bytes are needed. The data of a
     /// piece and the payload of an extension message are not copied, but share the memory of the buffer.
     ///
-    /// Messages of an unknown kind are skipped, because clients send some that the handshake has not offered: the port of
-    /// the DHT (BEP 5), the Fast extension (BEP 6).
+    /// Messages of an unknown kind are skipped, because clients send some that the handshake has not offered: the port
+    /// of the DHT (BEP 5), the Fast extension (BEP 6).
     ///
     /// # Errors
     /// A message breaks the protocol. A wrong length is an error as soon as the length and the kind have come, so

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::piece_set::PieceSet;
 
-/// The most bytes of one block. Clients close a connection that requests longer blocks.
+/// The most bytes of one block. Clients close the connection of a peer that requests longer blocks.
 pub const MAX_BLOCK: u32 = 16 * 1024;
 
 /// The bytes of a [`PeerMessage::Piece`] before its data.
@@ -29,7 +29,8 @@ pub(super) mod id {
 pub enum PeerMessage {
     /// Carries nothing, but keeps the connection from being idle. Clients send it every two minutes.
     KeepAlive,
-    /// The sender answers no requests until it sends [`Self::Unchoke`]. It forgets the requests that it has not answered.
+    /// The sender answers no requests until it sends [`Self::Unchoke`]. It forgets the requests that it has not
+    /// answered.
     Choke,
     /// The sender answers requests.
     Unchoke,
@@ -39,8 +40,8 @@ pub enum PeerMessage {
     NotInterested,
     /// The sender has the piece of this index now.
     Have(u32),
-    /// The pieces that the sender has. A bitfield comes before the sender's first [`Self::Have`]. A sender without pieces
-    /// can leave the bitfield out.
+    /// The pieces that the sender has. A bitfield comes before the sender's first [`Self::Have`]. A sender without
+    /// pieces can leave the bitfield out.
     Bitfield(PieceSet),
     /// Requests a block.
     Request(BlockRequest),
@@ -57,8 +58,8 @@ pub enum PeerMessage {
     },
     /// A message of an extension (BEP 10).
     Extended {
-        /// Which extension: the number that the receiver chose in its [`ExtensionHandshake`](super::ExtensionHandshake),
-        /// or 0 for an extension handshake.
+        /// Which extension: the number that the receiver chose in its
+        /// [`ExtensionHandshake`](super::ExtensionHandshake), or 0 for an extension handshake.
         id: u8,
         /// The bytes that the extension defines.
         payload: Bytes,
@@ -84,7 +85,7 @@ impl BlockRequest {
     }
 
     /// Returns the head of the [`PeerMessage::Piece`] that answers this request. The data are not part of the head, so
-    /// that the sender can write them from where they are. The data must have `length` bytes.
+    /// that the sender need not copy them. The data must have `length` bytes.
     pub fn piece_head(&self) -> [u8; PIECE_HEAD_LENGTH] {
         let mut head = [0; PIECE_HEAD_LENGTH];
         let mut out = &mut head[..];

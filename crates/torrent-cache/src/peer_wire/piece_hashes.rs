@@ -1,5 +1,5 @@
-//! The message by which a host that fetches a blob sends piece hashes to other hosts: our extension `retracker_hash`. Its
-//! payload is the bencoded dictionary `{"first": index of a piece, "hashes": SHA-1s of this piece and those after it}`.
+//! The message by which a host that fetches a blob sends piece hashes to other hosts: our extension `retracker_hash`.
+//! Its payload is the bencoded dictionary `{"first": index of a piece, "hashes": SHA-1s from this piece on}`.
 
 use bytes::Bytes;
 use thiserror::Error;

@@ -61,8 +61,8 @@ impl RegistryErrorKind {
         }
     }
 
-    /// Returns the code in the body. For ranges and upstream errors the specification has no codes, so these are those
-    /// of Docker's registry.
+    /// Returns the code in the body. The specification has no codes for ranges and upstream errors, so these have the
+    /// codes that Docker's registry uses.
     pub fn code(self) -> &'static str {
         match self {
             Self::Unauthorized => "UNAUTHORIZED",

@@ -25,7 +25,7 @@ pub struct RegistryRequest<U> {
 /// What a read request asks of a registry. `Display` writes the path and the query that go upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryPath {
-    /// `/v2/`: whether this is a registry, and whether the client is authorised.
+    /// `/v2/`: asks whether this is a registry, and whether the client is authorised.
     Ping,
     /// `/v2/NAME/blobs/DIGEST`.
     Blob {
@@ -52,7 +52,7 @@ pub enum RegistryPath {
     Referrers {
         /// The repository.
         repository: RepositoryName,
-        /// The manifest that others refer to.
+        /// The manifest whose referrers the client wants.
         digest: ContentDigest,
         /// `artifactType`.
         query: PassedQuery,

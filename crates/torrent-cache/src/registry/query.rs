@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-/// The longest query, in bytes. An artifact type has at most 255.
+/// The longest query, in bytes. An artifact type has at most 255 bytes.
 const MAX_QUERY: usize = 2048;
 
 /// A query, split into the parameter for this cache and the parameters for the registry.

@@ -31,9 +31,9 @@ const OCTET_STREAM: &str = "application/octet-stream";
 
 /// Answers a request for a blob, or for the file of a file object.
 ///
-/// The upstream authorises a client before the client gets bytes from disk or from another client's fetch. A client's
-/// own fetch authorises it. A blob that only another upstream has delivered is fetched again from this upstream: see
-/// the module `store`.
+/// The upstream authorises a client before the client gets bytes from disk or from another client's fetch. If the fetch
+/// is the client's own, the upstream's reply to the fetch authorises the client. A blob that only another upstream has
+/// delivered is fetched again from this upstream: see the module `store`.
 pub(super) async fn serve(
     context: &Arc<CacheContext>,
     request: &ClientRequest,
@@ -64,14 +64,16 @@ pub(super) async fn serve(
     let flight = context.flights.join(&key, &source).await;
     let flight = flight.map_err(|fault| RequestFailure::of_flight(at, fault))?;
     if !is_admitted && !source.is_opened() {
-        // A length that comes from another host of the network is not proved, so it is not compared.
+        // A length that comes from another host of the network is not proved, so the upstream's reply is not compared
+        // with it.
         let length = flight.length().filter(|_| !flight.is_shared());
         admit(context, request, at, &identity, length).await?;
     }
     from_flight(context, request, at, &flight, source, digest.as_ref(), stored.is_some())
 }
 
-/// Returns the complete content from the store, if this upstream has delivered it. Returns `None` if the disk fails.
+/// Returns the complete content from the store. Returns `None` if the store lacks it, if this upstream has not
+/// delivered it, or if the disk fails.
 async fn find(context: &CacheContext, at: &UpstreamPath, name: ContentName) -> Option<StoredBlob> {
     let at = at.clone();
     let find = move |store: &BlobStore| match at.delivered(store, &name)? {
@@ -161,7 +163,7 @@ fn from_flight(
 /// The bytes of a reply about a blob.
 struct BlobChunks {
     reader: FlightReader<UpstreamBlob>,
-    /// Sends bytes that the system has in memory by sendfile; `None` if the connection cannot do this.
+    /// Sends by sendfile the bytes that the system has in memory; `None` if the connection cannot do this.
     files: Option<FileSender>,
     context: Arc<CacheContext>,
     at: UpstreamPath,
@@ -176,7 +178,8 @@ impl BodyChunks for BlobChunks {
         }
         let next = self.reader.next().await;
         if next.as_ref().is_err_and(|fault| fault.is_other_content()) {
-            // A newer superblock may list these bytes. The next request fetches the superblock again.
+            // A newer superblock may have the digest of these bytes. So the known superblock is forgotten, and the next
+            // request fetches it again.
             self.context.superblocks.doubt(&self.at.origin, &self.at.path);
         }
         if let Ok(Some(bytes)) = &next {

@@ -49,7 +49,7 @@ pub enum ServeError {
     /// The folder cannot be used.
     #[error("STORAGE: {0}")]
     Storage(#[from] StoreFault),
-    /// The system refuses something.
+    /// The system refuses something that the server needs.
     #[error("{0}")]
     System(String),
 }

@@ -21,7 +21,7 @@ use crate::upstream::{Ask, AskHeaders, AskMethod, FetchError, FetchReply, Redire
 pub(super) struct ClientRequest {
     pub(super) is_head: bool,
     pub(super) headers: AskHeaders,
-    /// Whose credentials the request has upstream.
+    /// Whose credentials are sent upstream with the request.
     pub(super) speaker: Speaker,
     /// Sends parts of files to the client; `None` if the connection cannot do this.
     pub(super) files: Option<FileSender>,
@@ -73,7 +73,8 @@ impl UpstreamPath {
         format!("{} {} {}", self.origin, self.place(), checksum.key())
     }
 
-    /// Returns the content of this identity as the subject of an authorisation. `length` is `None` if it is not known.
+    /// Returns the content that a client wants, as the subject of an authorisation. `digest` identifies the content.
+    /// `length` is `None` if it is not known.
     pub(super) fn subject<'a>(&'a self, digest: &'a Digest, length: Option<u64>) -> AccessSubject<'a> {
         AccessSubject { origin: &self.origin, repository: &self.repository, path: &self.path, digest, length }
     }
@@ -125,7 +126,8 @@ impl ClientRequest {
         self.if_none_match.iter().any(|line| none_match_has(line, digest))
     }
 
-    /// Returns which bytes of a blob the client wants. With `If-Range`, these are all if no digest is known.
+    /// Returns which bytes of a blob the client wants. If the request has `If-Range` and no digest is known, these are
+    /// all bytes.
     pub(super) fn range(&self, digest: Option<&Digest>) -> RequestedRange {
         let range = self.range.as_deref().map_or(RequestedRange::Whole, RequestedRange::parse);
         match (digest, self.if_range.as_deref()) {

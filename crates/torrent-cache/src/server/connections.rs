@@ -37,7 +37,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The connection ends after this many keepalive probes without an answer.
 const KEEPALIVE_COUNT: u32 = 4;
 
-/// The congestion control of connections from this host, which every Linux has and every process may choose. The
+/// The congestion control of connections from this host. Every Linux has reno, and every process may choose it. The
 /// default can be BBR, whose timers cost half a CPU second for a GiB, more than the rest of the transfer. Loopback
 /// cannot be congested.
 const LOCAL_CONGESTION_CONTROL: &str = "reno";

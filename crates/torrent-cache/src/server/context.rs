@@ -28,7 +28,8 @@ pub(super) struct CacheContext {
     pub(super) superblocks: Superblocks,
     pub(super) metrics: CacheMetrics,
     pub(super) tag_stale: Duration,
-    /// How long a fetch can wait for its upstream within its deadlines. A fetch that is silent for longer is ended.
+    /// The longest time for which a fetch's own timeouts let the upstream be silent. A fetch that is silent for longer
+    /// is ended.
     pub(super) longest_silence: Duration,
     /// True once the process is stopping.
     pub(super) stop: watch::Receiver<bool>,

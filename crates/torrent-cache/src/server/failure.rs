@@ -29,7 +29,7 @@ pub(super) enum RequestFailure {
     Fetch(FetchError),
     /// The fetch of a blob fails.
     Flight(Arc<FlightFault<UpstreamFault>>),
-    /// The upstream sent a manifest with another digest.
+    /// The upstream sent a manifest with another digest than the client asked for. The text names both digests.
     WrongManifest(String),
     /// The range is outside the blob.
     OutsideBlob { length: u64 },

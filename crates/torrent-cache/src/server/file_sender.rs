@@ -26,7 +26,7 @@ enum HandedOver {
     Nothing,
     /// The body waits until the rest of this part is sent.
     Part { part: FilePart, sent: u64, body: Waker },
-    /// This many bytes were sent; an error if not even one byte was.
+    /// This many bytes were sent; an error if not even one byte was sent.
     Done(io::Result<u64>),
 }
 

@@ -45,7 +45,7 @@ type SharedFetch = Shared<BoxFuture<'static, ManifestResult>>;
 pub(super) struct ManifestFetches(Mutex<HashMap<ManifestAsk, WeakShared<BoxFuture<'static, ManifestResult>>>>);
 
 impl ManifestFetches {
-    /// Joins the fetch of clients that sent the same request, or begins one. Waits until the fetch ends.
+    /// Joins the fetch of clients that sent the same request, or begins a fetch. Waits until the fetch ends.
     pub(super) async fn join<F>(&self, ask: ManifestAsk, begin: impl FnOnce() -> F) -> ManifestResult
     where
         F: Future<Output = ManifestResult> + Send + 'static,

@@ -12,14 +12,14 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The header in which browsers say what a request is for, such as `navigate` for a link.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether a request comes from a program, not from a web page. No page can send the absolute form, so only other
-/// requests need a `Host` that names this host.
+/// Whether a request comes from a program, not from a web page. Such a request has neither `Origin` nor
+/// `Sec-Fetch-Site`. It also has the absolute form, which no page can send, or a `Host` that names this host.
 pub(super) fn is_of_a_program(request: &Request) -> bool {
     let names_us = || request.uri().authority().is_some() || names_this_host(request.headers());
     !request.headers().contains_key(ORIGIN) && !request.headers().contains_key(SEC_FETCH_SITE) && names_us()
 }
 
-/// Whether web pages of other sites cannot read the reply. This is so if `Host` names this host and no script of
+/// Whether the reply is safe from web pages of other sites. It is safe if `Host` names this host and no script of
 /// another site sent the request.
 pub(super) fn is_unreadable_for_other_sites(request: &Request) -> bool {
     let site = request.headers().get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);

@@ -16,8 +16,8 @@ pub(super) fn certificate(tls: Arc<TlsServer>, files: PemFiles) -> Reload {
     Reload::new("certificate", move || tls.reload(&files, files.read()))
 }
 
-/// Makes the reload of our own logins, which forgets them, so that the next request reads the file. Without the signal,
-/// a login is read again after a minute.
+/// Makes the reload of our own logins. The reload forgets the logins, so that the next request reads the file. Without
+/// SIGHUP, a login is read again after a minute.
 pub(super) fn logins(context: Arc<CacheContext>, file: AuthFile) -> Reload {
     Reload::new("logins", move || match file.check() {
         Ok(()) => {

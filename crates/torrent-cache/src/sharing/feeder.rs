@@ -7,6 +7,7 @@ pub trait PieceFeeder {
     /// How the upstream fails.
     type Fault;
 
-    /// Fetches the pieces that [`SwarmMembership::claim`] returns, until it returns none. `anything` is passed to `claim`.
+    /// Fetches the pieces that [`SwarmMembership::claim`] returns, until it returns none. With `anything`, which is
+    /// passed to `claim`, also fetches pieces that peers have.
     fn feed(&mut self, swarm: &SwarmMembership, anything: bool) -> impl Future<Output = Result<(), Self::Fault>>;
 }

@@ -11,7 +11,7 @@ use super::tasks::SeedingTask;
 use crate::swarm::SharedContent;
 use crate::swarm_tracker::{LeaseRenewal, ShareKey};
 
-/// How often a lease is renewed. The tracker passes a lease on after three seconds without a renewal.
+/// How often a lease is renewed. After three seconds without a renewal, the tracker gives the lease to another host.
 const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A lease of this host. When this value is dropped, the lease is released.
@@ -27,7 +27,8 @@ impl OwnLease {
         Self { sharing: Arc::clone(sharing), key, generation }
     }
 
-    /// Tells the tracker the length of the blob, or 0 if it is not known. So other hosts do not wait for it.
+    /// Tells the tracker the length of the blob, or 0 if it is not known. The tracker shows the length to other hosts,
+    /// so that they do not wait for a blob that is not shared.
     pub(super) async fn tell(&self, length: Option<u64>) {
         if let Err(error) = self.sharing.tracker.renew(&self.key, self.generation, 0, length.or(Some(0))).await {
             log::debug!("{}: cannot tell the tracker the blob's length: {error}", self.key);

@@ -5,15 +5,15 @@
 //! it fetches the blob from the upstream, and passes on each piece with its hash as soon as the piece is there. The
 //! other hosts *follow*, in a swarm whose info-hash comes from the blob's key.
 //!
-//! - **As long as the swarm works, only the leader asks the upstream**, and only for pieces that no peer has. If the leader
-//!   is gone, another host claims the lease, and fetches the pieces that no host has.
-//! - **No pull is slower than without the swarm.** A host that gets nothing from the swarm asks the upstream itself, with
-//!   or without the lease (`patience.rs`). Without a tracker, each host fetches everything from the upstream.
-//! - **Hashes of pieces prove nothing**, because the leader sends them. The flight verifies the digest of the whole blob,
-//!   and calls [`ShareSession::was_wrong`] if the digest differs.
-//! - **A thread of its own offers complete blobs to other hosts** (`seeding.rs`). It announces every blob, and
-//!   registers all again when the tracker has restarted. The tracker's replies also tell which blobs other hosts have.
-//!   The store evicts those blobs first.
+//! - **As long as the swarm works, only the leader asks the upstream**, and only for pieces that no peer has. If the
+//!   leader is gone, another host claims the lease, and fetches the pieces that no host has.
+//! - **No pull is slower than without the swarm.** A host that gets nothing from the swarm asks the upstream itself,
+//!   with or without the lease (`patience.rs`). Without a tracker, each host fetches everything from the upstream.
+//! - **Hashes of pieces prove nothing**, because the leader sends them. The flight verifies the digest of the whole
+//!   blob, and calls [`ShareSession::was_wrong`] if the digest differs.
+//! - **A thread of its own offers complete blobs to other hosts** (`seeding.rs`). It announces every blob. When the
+//!   tracker has restarted, the thread announces all blobs again, and registers those whose torrent files the tracker
+//!   lacks. The tracker's replies also tell which blobs other hosts have. The store evicts those blobs first.
 
 mod feeder;
 mod lease;
@@ -83,8 +83,8 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` makes the client of the tracker;
-    /// it gets this port.
+    /// Binds a port for peers, and begins to share the blobs of the store. `tracker` is called with the port, and makes
+    /// the client of the tracker.
     pub fn start(
         options: SharingOptions,
         store: &BlobStore,
@@ -95,7 +95,8 @@ impl Sharing {
         let tracker = Arc::new(tracker(swarm.port())?);
         let health = Arc::<TrackerWatch>::default();
         let seeding = seeding::start(&tracker, &seeds, &options, &health)?;
-        // Downgraded, because the store outlives this value. The thread ends when this value is dropped.
+        // The hook holds a weak sender, because the store outlives this value. The thread ends when this value is
+        // dropped.
         let evicted = seeding.downgrade();
         store.on_removal(move |digest| {
             if let Some(seeding) = evicted.upgrade() {
@@ -122,7 +123,7 @@ impl Sharing {
         self.seeds.count()
     }
 
-    /// Returns whether the tracker answered when this host asked it last, a few seconds ago.
+    /// Returns whether the tracker answered this host's last question. This host asks every few seconds.
     pub fn tracker_health(&self) -> TrackerHealth {
         self.health.health()
     }
@@ -156,7 +157,8 @@ impl Sharing {
         distrusted.contains_key(key)
     }
 
-    /// Gives a task to the thread. On an error the thread has ended, and the task is not needed any more.
+    /// Gives a task to the thread that announces and registers blobs. On an error the thread has ended, and the task is
+    /// not needed any more.
     fn tell(&self, task: SeedingTask) {
         let _ = self.seeding.send(task);
     }

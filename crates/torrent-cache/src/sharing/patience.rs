@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use crate::swarm::{ContentProgress, SwarmStatus};
 
-/// How long a host with a torrent file waits for a first peer with pieces. Peers of one network answer within milliseconds.
+/// How long a host with a torrent file waits for a first peer with pieces. Peers of one network answer within
+/// milliseconds.
 const FIRST_SOURCE: Duration = Duration::from_millis(200);
 /// How long a host without a torrent file waits for the leader, which may have begun at this moment.
 const FIRST_LEADER: Duration = Duration::from_millis(800);
@@ -15,11 +16,11 @@ const FROM_SOURCE: Duration = Duration::from_secs(1);
 /// How long a host waits for bytes of a connected leader. Then it claims the lease, and gets it if the leader is
 /// silent.
 const FROM_LEADER: Duration = Duration::from_secs(3);
-/// How long a host claims the lease of a leader that is gone. The tracker passes the lease on after three silent
-/// seconds.
+/// For how long a host repeats its claim of the lease after the leader is gone. The tracker passes the lease on after
+/// three seconds without a renewal.
 const FOR_LEASE: Duration = Duration::from_secs(4);
-/// How long a host claims the lease of a connected leader that brings nothing, because its upstream is slow. The
-/// tracker passes the lease on after ten seconds without progress.
+/// For how long a host repeats its claim of the lease while a connected leader brings nothing, because the leader's
+/// upstream is slow. The tracker passes the lease on after ten seconds without progress.
 const FOR_SLOW_LEADER: Duration = Duration::from_secs(11);
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
 /// Bytes a second. If a swarm with a torrent file and a source is slower, the upstream helps.
@@ -71,7 +72,7 @@ impl Patience {
         let limit = self.limit(swarm);
         let for_lease = match () {
             () if swarm.has_leader => FOR_SLOW_LEADER,
-            // No piece has come during the first wait, and there is no leader. So no wait for the lease follows.
+            // No piece has come since the wait began, and there is no leader. So this host claims the lease only once.
             () if self.is_first() && (self.has_file || swarm.sources == 0) => Duration::ZERO,
             () => FOR_LEASE,
         };
@@ -98,8 +99,9 @@ impl Patience {
         }
     }
 
-    /// Measures the swarm's speed once in each [`SPEED_WINDOW`]. Returns `Help` if it is below [`SLOW`] and there is a
-    /// torrent file. Without one, the pieces come from the leader, which is no faster than its upstream.
+    /// Measures the swarm's speed once in each [`SPEED_WINDOW`]. Returns `Help` if the speed is below [`SLOW`] and
+    /// there is a torrent file. Without a torrent file, the pieces come from the leader, which is no faster than its
+    /// upstream.
     fn speed(&mut self, swarm: SwarmStatus, piece_length: u32, now: Instant) -> Verdict {
         let (begun, before) = self.window;
         let seconds = now.duration_since(begun);
@@ -149,8 +151,8 @@ mod tests {
         assert_eq!(first(false, LEADER, PIECE, |millis| u32::try_from(millis / 2500).unwrap()), None);
     }
 
-    /// The verdicts for a host without a torrent file. A look is the milliseconds since the start, the pieces so far, and
-    /// the swarm.
+    /// The verdicts for a host without a torrent file. A look is the milliseconds since the start, the pieces so far,
+    /// and the swarm.
     fn verdicts<const N: usize>(looks: [(u64, u32, SwarmStatus); N]) -> [Verdict; N] {
         let start = Instant::now();
         let mut patience = Patience::new(false, with(0), start);

@@ -3,8 +3,9 @@
 use crate::swarm_tracker::{PortReach, SwarmTracker, TrackerFault};
 
 /// Has the tracker connect to this host's port, and logs the result. The connection fails, for example, if a container
-/// publishes the port under another number, because the tracker only knows the number inside. Success does not prove
-/// that `PEER_NETWORKS` is right, because this host accepts every connection before it looks at the networks.
+/// publishes the port under another number, because the tracker only knows the number inside the container. Success
+/// does not prove that `PEER_NETWORKS` is right, because this host accepts every connection before it looks at the
+/// networks.
 pub(super) async fn log_reachability(tracker: &SwarmTracker) {
     match tracker.reach().await {
         Ok(PortReach { address, reached: true }) => log::info!("other hosts reach this one at {address}"),

@@ -1,4 +1,4 @@
-//! The torrent files of this host's blobs at the tracker.
+//! Registers the torrent files of this host's blobs with the tracker.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,12 +12,12 @@ use tracker_protocol::Event;
 use super::seeding::{CALLS, Seeding};
 use crate::swarm_tracker::{MetainfoPut, ShareKey};
 
-/// How many blobs the tracker is asked about at once. They are registered before the next question, because other hosts
-/// may register some of the rest meanwhile.
+/// How many blobs one request asks the tracker about. The blobs that the tracker lacks are registered before the next
+/// request, because other hosts may register some of the rest meanwhile.
 const REGISTERED_AT_ONCE: usize = 500;
 
 impl Seeding {
-    /// Announces all blobs at a restarted tracker, and registers those whose torrent files it lacks. A blob is
+    /// Announces all blobs to a restarted tracker, and registers those whose torrent files the tracker lacks. A blob is
     /// announced first, because a host that finds the torrent file must find a peer as well.
     pub(super) async fn register(&self) {
         for blobs in self.seeds.all().chunks(REGISTERED_AT_ONCE) {

@@ -42,7 +42,7 @@ const INTERVAL: Duration = Duration::from_mins(30);
 const SHORTEST_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause after an announce that failed.
 const RETRY: Duration = Duration::from_secs(15);
-/// This host leaves the swarm of a fetch after so long without a peer, or after [`LINGER_AT_MOST`].
+/// After a fetch, this host leaves the swarm once it has had no peer for this time, or after [`LINGER_AT_MOST`].
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_MOST: Duration = Duration::from_mins(10);
 
@@ -53,10 +53,10 @@ pub(super) struct Seeding {
     secret: Option<ClusterSecret>,
     is_expected: bool,
     has_warned: Cell<bool>,
-    /// Whether the log says already if other hosts can reach this host.
+    /// Whether the tracker was already asked to connect to this host's port. The log gets the result once.
     has_checked_port: Cell<bool>,
     pub(super) calls: Semaphore,
-    /// Blobs whose announce or registration has failed. This host tries again.
+    /// Blobs whose announce or registration has failed. This host announces and registers them again.
     pub(super) unregistered: RefCell<HashSet<ShareKey>>,
     /// Complaints, and the calls that tell the tracker that a lease or a swarm has ended. The process waits for them
     /// before it ends.
@@ -161,8 +161,8 @@ impl Seeding {
         }
     }
 
-    /// Does the queued tasks, and waits until the tracker has been told. The caller has cancelled the tasks of
-    /// `shares`, and each lease of theirs has queued a `Release`.
+    /// Does the queued tasks, and waits until the tracker knows which leases and swarms have ended. The caller has
+    /// cancelled the tasks of `shares`. Each lease that these tasks held has queued a `Release`.
     async fn end(self: &Rc<Self>, mut tasks: UnboundedReceiver<SeedingTask>, shares: &mut JoinSet<()>) {
         while let Ok(task) = tasks.try_recv() {
             match task {
@@ -238,7 +238,8 @@ impl Seeding {
         }
     }
 
-    /// Announces a complete blob, registers it, and stays in its swarm until the other hosts there are done.
+    /// Announces a complete blob and registers it. Then stays in the swarm of the fetch until all peers there have
+    /// left, but at most for [`LINGER_AT_MOST`].
     async fn stored(self: &Rc<Self>, share: StoredShare) {
         let StoredShare { key, digest, metainfo, swarm } = share;
         let blob = OfferedBlob { key, digest, length: metainfo.length() };

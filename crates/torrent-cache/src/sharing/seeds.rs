@@ -55,8 +55,9 @@ impl SeedIndex {
         self.seeds.lock().get(&info_hash).map(|seed| seed.blob)
     }
 
-    /// Notes how many hosts, including this host, have the whole torrent; 0 means that the tracker does not know. A blob
-    /// can be in several torrents. The store is told that another host has the blob only if each of them has another host.
+    /// Notes how many hosts, including this host, have the whole torrent; 0 means that the tracker does not know. A
+    /// blob can be in several torrents. The store is told that another host has the blob only if more than one host has
+    /// each of these torrents.
     pub(super) fn counted(&self, info_hash: InfoHash, hosts: u32) {
         let mut seeds = self.seeds.lock();
         let Some(seed) = seeds.get_mut(&info_hash) else { return };
@@ -121,8 +122,8 @@ impl SeedIndex {
         Ok(self.store.torrent(&key.to_string())?.map(|torrent| torrent.file))
     }
 
-    /// Offers all blobs of the store that have a torrent file. Removes a file for which `read` returns `None`, because
-    /// it is not one of this key, and a file whose blob is gone. Blocks.
+    /// Offers all blobs of the store that have a torrent file. Removes a torrent file that `read` does not accept for
+    /// its key, and a torrent file whose blob is gone. Blocks.
     pub(super) fn load(&self, read: impl Fn(&ShareKey, &[u8]) -> Option<SharedMetainfo>) -> io::Result<()> {
         self.store.torrents(|torrent| {
             let Some((key, metainfo)) = key_of(&torrent.file).and_then(|key| Some((key, read(&key, &torrent.file)?)))

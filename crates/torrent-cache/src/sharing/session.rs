@@ -51,7 +51,7 @@ pub struct ShareSession {
     leaders: Mutex<HashSet<SocketAddr>>,
     /// Whether the length comes from other hosts.
     is_length_told: bool,
-    /// Held and renewed until the torrent file is registered, so that no other host begins to fetch before.
+    /// Held and renewed until the torrent file is registered, so that no other host begins to fetch before then.
     lease: Mutex<Option<Arc<OwnLease>>>,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for ShareRole {
 }
 
 impl ShareSession {
-    /// Joins the swarm of a blob. Returns `None` if the swarm has ended.
+    /// Joins the swarm of a blob. Returns `None` if the thread of the swarms has ended.
     pub async fn begin(
         sharing: &Arc<Sharing>,
         key: ShareKey,
@@ -121,7 +121,8 @@ impl ShareSession {
         })
     }
 
-    /// Fetches until all pieces are there, or the content cannot be written. `start` comes from [`Self::begin`].
+    /// Fetches until all pieces are there, or the content cannot be written. `start` is the same value that
+    /// [`Self::begin`] got.
     ///
     /// # Errors
     /// The upstream fails while no peer has any piece, or it has failed too often since the last piece came.
@@ -234,7 +235,8 @@ impl ShareSession {
         }
     }
 
-    /// Waits until no host holds the lease, and claims it. A host that gets it first becomes the leader here.
+    /// Waits until no host holds the lease, and claims it. While another host holds the lease, this host follows that
+    /// host.
     async fn watch_lease(&self) -> ShareRole {
         if self.has_file {
             // With a torrent file any peer can help. Only a host without a peer needs the lease.

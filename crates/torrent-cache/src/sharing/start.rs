@@ -42,8 +42,9 @@ impl ShareStart {
         }
     }
 
-    /// Notes that this host fetches the blob for itself, because it is too small or its length is not known. Returns
-    /// the lease if this host holds it. Other hosts see the length in the lease, so they do not wait.
+    /// Notes that this host fetches the blob for itself, because the blob is too small or its length is not known.
+    /// Returns the lease if this host holds it. Other hosts see the length in the lease, so they do not wait for this
+    /// host.
     pub async fn alone(self, length: Option<u64>) -> Option<OwnLease> {
         let Self::Lead(lease) = self else { return None };
         lease.tell(length).await;
@@ -58,8 +59,8 @@ impl Sharing {
         if self.is_distrusted(key) || !self.health.is_up() {
             return None;
         }
-        // A task of its own, which goes on after the timeout and drops a lease that is granted too late. So other hosts
-        // do not wait for it.
+        // A task of its own, which goes on after the timeout. It drops a lease that is granted too late, so that other
+        // hosts do not wait for this host.
         let (sharing, key) = (Arc::clone(self), *key);
         let asked = tokio::spawn(async move { sharing.ask(&key).await });
         match timeout(PATIENCE, asked)

@@ -8,7 +8,7 @@ use super::seeds::OfferedBlob;
 use crate::digest::Digest;
 use crate::swarm_tracker::{ShareKey, SharedMetainfo};
 
-/// A task of this thread.
+/// A task of the thread that announces and registers blobs.
 pub(super) enum SeedingTask {
     /// A blob is complete and stored.
     Stored(Box<StoredShare>),

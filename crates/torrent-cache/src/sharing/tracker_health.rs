@@ -37,7 +37,7 @@ impl TrackerWatch {
         let _answers = health.wait_for(|health| *health == TrackerHealth::Answers).await;
     }
 
-    /// Notes the outcome of a question. Returns whether the tracker answered the one before.
+    /// Notes the outcome of a question. Returns whether the tracker answered the question before it.
     pub(super) fn note(&self, checked: &Result<(), TrackerError>) -> bool {
         let was_up = self.is_up();
         self.0.send_if_modified(|health| {

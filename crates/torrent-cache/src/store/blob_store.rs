@@ -15,7 +15,8 @@ use super::space::{Space, StoreUsage, StoredBlob};
 use crate::content::ContentName;
 use crate::digest::Digest;
 
-/// Blobs and records in a folder that only this process uses. Cheap to clone. The rules are in the module's documentation.
+/// Blobs and records in a folder that only this process uses. Cheap to clone. The rules are in the module's
+/// documentation.
 #[derive(Clone)]
 pub struct BlobStore {
     pub(super) space: Arc<Space>,

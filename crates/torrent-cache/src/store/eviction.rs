@@ -13,7 +13,7 @@ use super::space::Space;
 use super::taken::TakenSpace;
 use crate::digest::Digest;
 
-/// How many files to evict one walk through the folder finds.
+/// The most files that one walk through the folder chooses for eviction.
 const CANDIDATES: usize = 1024;
 
 impl Space {
@@ -47,8 +47,8 @@ impl Space {
     pub(super) fn discard(&self, name: FileName) -> io::Result<()> {
         let path = self.folder.path(name);
         let gone = {
-            // Under the lock, because another thread can store the blob anew. The length must be that of the removed
-            // file.
+            // Under the lock, because another thread can store the blob anew, and `length` must be the length of the
+            // file that is removed.
             let mut taken = self.taken.lock();
             let length = fs::metadata(&path)?.len();
             let gone = self.take_away(&path)?;
@@ -59,7 +59,8 @@ impl Space {
         fs::remove_file(gone)
     }
 
-    /// Renames a file out of its place. The caller removes it later: a large file takes too long for the lock.
+    /// Renames a file out of its place. The caller removes the file after it has released the lock, because removing a
+    /// large file takes long.
     fn take_away(&self, path: &Path) -> io::Result<PathBuf> {
         let gone = self.folder.new_incoming();
         fs::rename(path, &gone)?;
@@ -87,10 +88,11 @@ impl Space {
         }
     }
 
-    /// Evicts the next candidate, after a walk for new ones if there is none. Returns `false` if that finds none.
+    /// Evicts the next candidate. If there is no candidate, walks through the folder for new ones. Returns `false` if
+    /// the walk finds none.
     pub(super) fn evict_one(&self) -> io::Result<bool> {
         let mut candidates = self.candidates.lock();
-        // A blob that another host has got since the walk must go before those of the group `Last`. So walk again.
+        // A blob that another host has got since the walk must go before the files of the group `Last`. So walk again.
         if candidates.last().is_some_and(|next| next.group == EvictionGroup::Last) && self.taken.lock().elsewhere_grew {
             candidates.clear();
         }
@@ -104,8 +106,8 @@ impl Space {
         Ok(!candidates.is_empty())
     }
 
-    /// Evicts a candidate, unless it is in use, was used since the walk, or is a last copy now. Returns whether it was
-    /// evicted.
+    /// Evicts a candidate, unless it is in use, was used since the walk, or has moved to the group `Last` since the
+    /// walk. Returns whether it was evicted.
     fn evict(&self, candidate: &EvictionCandidate) -> io::Result<bool> {
         let FoundFile { name, length, used_at } = candidate.file;
         let path = self.folder.path(name);

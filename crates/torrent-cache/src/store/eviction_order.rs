@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::layout::{FileKind, FileName, FoundFile};
 use crate::digest::Digest;
 
-/// A file that was not used for so long goes first, even if no other host has it.
+/// A file that was not used for this time goes first, even if no other host has it.
 const LONG_UNUSED: Duration = Duration::from_hours(30 * 24);
 
 /// The function that is called with a blob that was removed.

@@ -31,7 +31,8 @@ pub(super) struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Creates the file, and makes room for the first step of its `length` bytes. Fails without room for all of them.
+    /// Creates the file, and makes room for the first step of its `length` bytes. Fails if even
+    /// evictions cannot make room for the whole file.
     pub(super) fn create(space: &Arc<Space>, length: u64) -> io::Result<Self> {
         let announced = in_blocks(length);
         space.check_room(announced)?;
@@ -159,7 +160,7 @@ impl IncomingBlob {
         self.file.written
     }
 
-    /// Returns the verifier, which knows exactly the first [`Self::written`] bytes.
+    /// Returns the verifier, which has read exactly the first [`Self::written`] bytes.
     pub fn verifier(&self) -> &ContentVerifier {
         &self.verifier
     }
@@ -192,7 +193,7 @@ impl VerifiedBlob {
         self.digest
     }
 
-    /// Bytes.
+    /// Returns the length of the blob in bytes.
     pub fn length(&self) -> u64 {
         self.file.written
     }
@@ -200,7 +201,7 @@ impl VerifiedBlob {
     /// Moves the blob to its place in the store. After this call the store has the blob, even after a loss of power.
     pub fn commit(self) -> io::Result<StoredBlob> {
         let (file, length) = (self.file(), self.length());
-        // In use before it is in its place, so that it is not evicted in between.
+        // The blob counts as in use before it is in its place, so that it is not evicted in between.
         let stored = self.file.space.placed_blob(self.digest, file, length);
         self.file.place(FileName { kind: FileKind::Blob, digest: self.digest })?;
         Ok(stored)

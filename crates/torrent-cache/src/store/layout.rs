@@ -105,7 +105,7 @@ impl StoreFolder {
         make_folders(&self.incoming())
     }
 
-    /// Returns a folder that other users of this host can look into, such as one of an older version.
+    /// Returns a folder that other users of this host can look into, such as a folder that an older version made.
     pub(super) fn open_to_others(&self) -> io::Result<Option<PathBuf>> {
         let is_open = |path: &Path| Ok::<_, io::Error>(fs::metadata(path)?.permissions().mode() & OTHERS != 0);
         if !is_open(&self.0)? {
@@ -180,7 +180,7 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
 
-/// Calls `visit` with the path and the name of each entry of a folder. A name that is not UTF-8 is given as empty.
+/// Calls `visit` with the path and the name of each entry of a folder. The name is empty if it is not UTF-8.
 fn each_entry(folder: &Path, mut visit: impl FnMut(PathBuf, &str, &fs::DirEntry) -> io::Result<()>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

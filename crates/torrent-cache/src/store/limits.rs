@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Room for a file is made in steps of so many bytes. So a sender that only announces a length evicts little.
+/// Room for a file is made in steps of this many bytes. So a sender that announces a large file, but sends nothing,
+/// evicts little.
 pub(super) const STEP: u64 = 64 << 20;
 
 /// Bytes, or a share of the file system.

@@ -13,14 +13,15 @@
 //! ```
 //!
 //! - The file system holds the whole state. A file's name is a digest, and its time of modification is when it was last
-//!   used, to the hour. Memory holds only sums, and the few files that are evicted next.
+//!   used, to the hour. Memory holds only what a new process finds out again: sums, sets of digests, and the few files
+//!   that are evicted next.
 //! - A file is written below `incoming/`, checked, synced, and only then renamed to its place. A process that dies
 //!   leaves files in `incoming/` only, and the next process removes them.
 //! - A blob is verified when it comes. Each process verifies it again before its first use, because disks damage files.
 //!   A damaged blob is removed. See the module `flight`.
-//! - A stored file does not show that an upstream has it. A file from one upstream is given out as another upstream's
-//!   only after that one has delivered it too ([`Delivery`]). Asking the other upstream is not enough: digests are no
-//!   secret, and an upstream may say yes to any digest.
+//! - A stored file does not show that an upstream has it. A file from one upstream is served as a file of another
+//!   upstream only after the other upstream has delivered it too ([`Delivery`]). Asking the other upstream is not
+//!   enough: digests are no secret, and an upstream may say yes to any digest.
 //! - Text from a client (a tag, a repository, a URL, `Accept`) is hashed, so that it never becomes part of a path.
 //! - The quota counts every file in blocks of 4 KiB, files that are being written as well. `eviction_order.rs` says
 //!   what is evicted first. A blob that is being read ([`StoredBlob`]) is not evicted.

@@ -54,8 +54,8 @@ pub struct TagKey<'a> {
     pub accept: &'a str,
 }
 
-/// How many `Accept` values of a tag keep a manifest, the last used ones. A file for each value would let clients fill
-/// the disk.
+/// For how many `Accept` values the store remembers the manifest of a tag. The values that were stored last are kept.
+/// Without a limit, clients could fill the disk.
 const ACCEPTS: usize = 16;
 
 /// The manifest that a tag meant when the upstream was asked last.

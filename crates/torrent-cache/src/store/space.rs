@@ -15,7 +15,7 @@ use super::limits::{STEP, StoreLimits};
 use super::taken::{BlobUsers, TakenSpace};
 use crate::digest::Digest;
 
-/// A use is written to the disk only if the last use on the disk is at least so old.
+/// A use is written to the disk only if the last use on the disk is at least this old.
 const USE_GRANULARITY: Duration = Duration::from_hours(1);
 
 /// What the store holds.
@@ -31,7 +31,7 @@ pub struct StoreUsage {
     pub free: u64,
 }
 
-/// A complete blob that is being read. It is not evicted before this is dropped.
+/// A complete blob that is being read. The blob is not evicted before this value is dropped.
 #[derive(Clone, Debug)]
 pub struct StoredBlob {
     file: Arc<File>,
@@ -50,7 +50,7 @@ impl StoredBlob {
         self.in_use.digest
     }
 
-    /// Bytes.
+    /// Returns the length of the blob in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -65,8 +65,8 @@ impl StoredBlob {
         self.in_use.space.taken.lock().verified.insert(self.in_use.digest);
     }
 
-    /// Returns whether the bytes are right. Reads all of them, unless this process has verified them before. Removes a blob
-    /// that is damaged or cannot be read. Blocks.
+    /// Returns whether the bytes are right. Reads all of them, unless this process has verified them before. Removes a
+    /// blob that is damaged or cannot be read. Blocks.
     pub fn is_right(&self) -> io::Result<bool> {
         if self.is_verified() {
             return Ok(true);
@@ -146,14 +146,14 @@ struct MeasuredDisk {
 }
 
 impl MeasuredDisk {
-    /// Returns whether files came or went since. If so, the disk may have more room than was measured.
+    /// Returns whether files came or went since the measurement. If so, the disk may have more room than was measured.
     fn is_outdated(&self, taken: &TakenSpace) -> bool {
         self.changes != taken.changes
     }
 }
 
-/// Decides whether there is room for `bytes` more. The measured free room does not know what was written since, so
-/// those bytes are subtracted too.
+/// Decides whether there is room for `bytes` more. The measured free room still contains the bytes that were written
+/// since the measurement, so they are subtracted too.
 fn room(limits: StoreLimits, taken: &TakenSpace, measured: &MeasuredDisk, bytes: u64) -> Room {
     let MeasuredDisk { disk, written, .. } = measured;
     let quota = limits.quota.of(disk.total);
@@ -252,8 +252,8 @@ impl Space {
         }
     }
 
-    /// Refuses a file larger than half of the quota, which would evict too much else. In a very small store it may have
-    /// up to 64 MiB.
+    /// Refuses a file larger than half of the quota, which would evict too much else. In a very small store, a file may
+    /// have up to 64 MiB.
     pub(super) fn check_share(&self, bytes: u64) -> io::Result<()> {
         let quota = self.limits.quota.of(Disk::of(self.folder.root())?.total);
         if bytes > (quota / 2).max(STEP) {
@@ -298,7 +298,7 @@ impl Space {
         taken.written += bytes;
     }
 
-    /// Gives back the bytes that were reserved for a file. `written` of them are on the disk.
+    /// Ends the reservation of bytes for a file. `written` of the reserved bytes are on the disk.
     pub(super) fn release(&self, reserved: u64, written: u64) {
         let mut taken = self.taken.lock();
         taken.reserved -= reserved;
@@ -317,7 +317,8 @@ impl Space {
             }
         }
         {
-            // Under the lock: two threads can store one blob at once, and the sums must lose the file that is replaced.
+            // Under the lock: two threads can store one blob at once, and the replaced file must be subtracted from the
+            // sums.
             let mut taken = self.taken.lock();
             let replaced = fs::metadata(&path).ok().map(|metadata| metadata.len());
             fs::rename(from, &path)?;

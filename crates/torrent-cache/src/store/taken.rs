@@ -23,7 +23,7 @@ pub(super) struct TakenSpace {
     pub(super) reserved: u64,
     /// The part of `reserved` that is not on the disk yet.
     pub(super) unwritten: u64,
-    /// Bytes written since the store was opened. The difference to an earlier value is what was written since then.
+    /// Bytes written since the store was opened. The difference from an earlier value is what was written since then.
     pub(super) written: u64,
     pub(super) in_use: HashMap<Digest, BlobUsers>,
     /// The blobs that this process has verified. Those of an earlier process do not count, because disks damage files.

@@ -759,7 +759,7 @@ fn one_blob_does_not_get_more_than_half_of_the_quota() {
     let digest = Digest::of(b"large");
     assert!(store.begin(&digest.into(), Some(100 << 20)).is_ok());
     assert_eq!(store.begin(&digest.into(), Some((100 << 20) + 1)).err().unwrap().kind(), io::ErrorKind::StorageFull);
-    // Without an announced length, the blob gets no more than that either.
+    // Without an announced length, the blob gets no more than half of the quota either.
     let mut incoming = store.begin(&digest.into(), None).unwrap();
     let piece = vec![0; 50 << 20];
     incoming.append(&piece).unwrap();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// The most addresses that are kept for one torrent.
 const MAX_CANDIDATES: usize = 200;
-/// The pause before an address is dialled again after its first failure. Each further failure doubles it.
+/// The pause before an address is dialled again after its first failure. Each further failure doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause before an address is dialled again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -25,8 +25,8 @@ struct Candidate {
 }
 
 impl PeerCandidates {
-    /// Adds an address that the tracker named. A longer pause falls back to the first one, because the tracker says
-    /// that the peer is there.
+    /// Adds an address that the tracker named. An address that would wait for longer is dialled after [`FIRST_PAUSE`],
+    /// because the tracker says that the peer is there.
     pub(super) fn add(&mut self, address: SocketAddr, now: Instant) {
         if self.0.len() < MAX_CANDIDATES || self.0.contains_key(&address) {
             let candidate = self.0.entry(address).or_insert(Candidate { failures: 0, due: Some(now) });
@@ -35,7 +35,7 @@ impl PeerCandidates {
         }
     }
 
-    /// Takes up to `count` addresses that are due. They are not due again before [`Self::ended`].
+    /// Takes up to `count` addresses that are due. An address is not due again before [`Self::ended`] is called.
     pub(super) fn take_due(&mut self, count: usize, now: Instant) -> Vec<SocketAddr> {
         let due = self.0.iter_mut().filter(|(_, candidate)| candidate.due.is_some_and(|due| due <= now));
         due.take(count)

@@ -20,7 +20,7 @@ use crate::peer_wire::{HANDSHAKE_LENGTH, NotAPeerHandshake, PeerHandshake, PeerM
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for opening a TCP connection. Hosts of one network answer within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that the system may buffer for sending. In more, messages would wait behind many blocks.
+/// Bytes that the system may buffer for sending. In a larger buffer, messages would wait behind many blocks.
 const SEND_BUFFER: usize = 256 * 1024;
 /// The room for one read, in bytes.
 const READ: usize = 128 * 1024;

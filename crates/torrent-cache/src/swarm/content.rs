@@ -1,8 +1,8 @@
 //! The content of a torrent while it is put together: a file, and which of its pieces are there.
 //!
-//! Peers and the upstream put pieces into the file. Peers deliver whole pieces in any order, and each piece is checked by its
-//! SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes, so that no
-//! peer is asked for it.
+//! Peers and the upstream put pieces into the file. Peers deliver whole pieces in any order, and each piece is checked
+//! by its SHA-1. The upstream delivers bytes in order. A piece is claimed for the upstream before its first byte comes,
+//! so that no peer is asked for it.
 //!
 //! The *prefix* is the file up to the first gap. The owner reads and hashes the prefix while it grows, so its bytes
 //! must not change. Therefore a piece that is there is never written again. A piece that the upstream has begun keeps
@@ -108,8 +108,8 @@ pub enum PieceFault {
 }
 
 impl PieceShape {
-    /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if the
-    /// pieces outnumber 32-bit numbers, which peers use.
+    /// Divides a blob of `length` bytes into pieces of `piece_length` bytes, which must not be 0. Returns `None` if
+    /// there are more pieces than the 32-bit indices of the protocol can number.
     pub fn new(length: u64, piece_length: u32) -> Option<Self> {
         let count = u32::try_from(length.checked_add(u64::from(piece_length) - 1)?.checked_div(piece_length.into())?);
         Some(Self { length, piece_length, count: count.ok()? })
@@ -120,7 +120,7 @@ impl PieceShape {
         u64::from(piece) * u64::from(self.piece_length)
     }
 
-    /// Returns the bytes of a piece, or 0 if there is no such piece.
+    /// Returns how many bytes a piece has, or 0 if there is no such piece.
     pub fn length_of(&self, piece: u32) -> u32 {
         let rest = self.length.saturating_sub(self.start(piece));
         u32::try_from(rest.min(self.piece_length.into())).unwrap_or(self.piece_length)
@@ -141,7 +141,7 @@ impl SharedContent {
         Self::with(file, shape, PieceSet::empty(shape.count), known, progress)
     }
 
-    /// Makes the content of a complete, verified file. It holds `keeps`, which keeps the file on disk.
+    /// Makes the content of a complete, verified file. The content holds `keeps`, which keeps the file on disk.
     pub fn complete(file: Arc<File>, shape: PieceShape, keeps: impl Send + Sync + 'static) -> Self {
         let progress = ContentProgress { prefix: shape.length, pieces: shape.count, ..ContentProgress::default() };
         Self { _keeps: Box::new(keeps), ..Self::with(file, shape, PieceSet::full(shape.count), Vec::new(), progress) }
@@ -183,7 +183,7 @@ impl SharedContent {
         &self.file
     }
 
-    /// Returns a receiver of the progress, which notices each change.
+    /// Returns a receiver that is told of each change of the progress.
     pub fn progress(&self) -> watch::Receiver<ContentProgress> {
         self.progress.subscribe()
     }
@@ -208,7 +208,7 @@ impl SharedContent {
         self.state.lock().have.contains(piece)
     }
 
-    /// Returns the pieces that are there. With the number, [`Self::since`] returns only later ones.
+    /// Returns the pieces that are there, and their number. With this number, [`Self::since`] returns the later ones.
     pub fn have(&self) -> (PieceSet, usize) {
         let state = self.state.lock();
         (state.have.clone(), state.log.len())
@@ -242,7 +242,7 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Forgets the hash of a piece, because the upstream has sent other bytes. No peer is asked for it any more.
+    /// Forgets the hash of a piece, because the upstream has sent other bytes. No peer is asked for the piece any more.
     pub fn distrust(&self, piece: u32) {
         let mut state = self.state.lock();
         if let Some(hash) = state.hashes.get_mut(piece as usize)
@@ -260,15 +260,15 @@ impl SharedContent {
         self.report(&state);
     }
 
-    /// Calls `choose` with a function that tells whether peers may be asked for a piece, and with whether a piece is
-    /// claimed for the upstream. Peers may be asked for a missing, unclaimed piece with a known hash.
+    /// Calls `choose` with two arguments: a function that tells whether peers may be asked for a piece, and whether a
+    /// piece is claimed for the upstream. Peers may be asked for a missing, unclaimed piece with a known hash.
     pub fn choose<T>(&self, choose: impl FnOnce(&dyn Fn(u32) -> bool, bool) -> T) -> T {
         let state = self.state.lock();
         let may = |piece| !state.have.contains(piece) && state.claimed != Some(piece) && state.hash_of(piece).is_some();
         choose(&may, state.claimed.is_some())
     }
 
-    /// Verifies and writes a whole piece from a peer. Returns `false` if the piece was there already. Blocks on the disk.
+    /// Verifies and writes a whole piece from a peer. Returns `false` if the piece was there. Blocks on the disk.
     pub fn put(&self, piece: u32, bytes: &[u8]) -> Result<bool, PieceFault> {
         let hash: PieceHash = Sha1::digest(bytes).into();
         let _writing = self.writing.lock();

@@ -41,7 +41,7 @@ pub(super) enum SwarmCommand {
     Remove(MembershipKey),
     Peers(MembershipKey, Vec<SocketAddr>),
     Leader(MembershipKey, Option<SocketAddr>),
-    /// `offset` gets an error if the membership has ended.
+    /// `offset` receives the reply: an error if the membership has ended.
     Claim {
         key: MembershipKey,
         anything: bool,
@@ -57,7 +57,7 @@ pub(super) struct NewTorrent {
     pub(super) status: oneshot::Sender<watch::Receiver<SwarmStatus>>,
 }
 
-/// Identifies a membership. One torrent can have several in turn, so the info-hash alone does not.
+/// Identifies a membership. One torrent can have several memberships in turn, so the info-hash alone is not enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MembershipKey {
     pub(super) info_hash: InfoHash,
@@ -177,7 +177,8 @@ impl SwarmEngine {
         before.inspect(|before| before.torrent.close());
     }
 
-    /// Returns the torrent of a membership, or `None` if the membership has ended or another has replaced it.
+    /// Returns the torrent of a membership, or `None` if the membership has ended or another membership has replaced
+    /// it.
     fn member(&self, key: MembershipKey) -> Option<Rc<SwarmTorrent>> {
         let torrents = self.torrents.borrow();
         let kept = torrents.get(&key.info_hash).filter(|kept| kept.membership == Some(key));
@@ -232,8 +233,8 @@ impl SwarmEngine {
 
     /// Opens a blob that is on disk, because a peer asks for its torrent.
     async fn open_seed(&self, info_hash: InfoHash) -> Option<Rc<SwarmTorrent>> {
-        // A first opening may read the whole blob, so other peers that ask for it wait here. Few blobs are opened at
-        // once, so that the disk threads can serve other torrents too.
+        // A first opening may read the whole blob, so other peers that ask for the blob wait here. Few blobs are opened
+        // at once, so that the disk threads can serve other torrents too.
         while self.opening.borrow().contains(&info_hash) || self.opening.borrow().len() >= MAX_OPENING {
             self.opened.notified().await;
         }

@@ -190,15 +190,15 @@ impl SwarmTorrent {
         self.fill_all(&mut state);
     }
 
-    /// Handles a wrong piece. If one host sent it whole, bans or doubts the host and ends its connections. Unless a
-    /// host was banned, one peer alone is asked for the piece next time.
+    /// Handles a wrong piece. If one host sent the whole piece, bans or doubts the host and ends its connections.
+    /// Unless a host was banned, one peer alone is asked for the piece next time.
     fn wrong(&self, state: &mut TorrentState, piece: u32, givers: &[IpAddr], fault: &PieceFault) {
         self.host.counters.wrong();
         state.is_wary = true;
         let leader = state.leader.map(|leader| leader.ip());
         match givers {
-            // The leader's hash can be wrong instead of the bytes. So the host is only refused until the leader
-            // changes.
+            // The leader's hash can be wrong instead of the host's bytes. So the host is not banned, but only refused
+            // until the leader changes.
             [giver] if self.is_forming && leader != Some(*giver) => {
                 state.picker.suspect(piece);
                 state.picker.discard(*giver);
@@ -284,7 +284,8 @@ impl SwarmTorrent {
         }
         let is_complete = self.content.is_complete();
         for (piece, _) in &new {
-            // No peer has the piece, so it came from the upstream. One peer gets the turn for it.
+            // No peer has the piece, so it came from the upstream. The piece is offered to one peer first: see
+            // `turns.rs`.
             if !is_complete && state.picker.availability(*piece) == 0 {
                 let peers = state.peers.values().filter(|peer| !peer.is_slow).map(|peer| peer.number);
                 state.turns.choose(*piece, peers, now);
@@ -331,8 +332,8 @@ impl TorrentState {
         }
     }
 
-    /// Returns whether the peer has given no right piece yet, but a proven peer can give this piece. Before any peer
-    /// has sent wrong bytes, or nothing in time, no peer is a stranger.
+    /// Returns whether the peer has given no right piece yet, but a proven peer can give this piece. No peer is a
+    /// stranger until some peer has sent wrong bytes, or an unproven peer was too slow.
     fn is_stranger(&self, number: PeerNumber, piece: u32) -> bool {
         let gives = |peer: &ConnectedPeer| peer.has.contains(piece) && !peer.is_choking && !peer.is_slow;
         self.is_wary
@@ -340,9 +341,9 @@ impl TorrentState {
             && self.peers.iter().any(|(number, peer)| self.picker.is_proven(*number) && gives(peer))
     }
 
-    /// Returns the piece that a client waits for, if it comes before rarer pieces. It does if it is the blob's first
-    /// piece, if several peers have it, or if it is late. If it always came first, all hosts would ask one peer for the
-    /// same piece, and would have nothing to swap.
+    /// Returns the piece that a client waits for, if this piece is to be requested before rarer pieces: it is the
+    /// blob's first piece, several peers have it, or it is late. If the piece that a client waits for always came
+    /// first, all hosts would ask one peer for the same piece, and would have nothing to swap.
     fn head(&mut self, piece: u32, now: Instant) -> Option<u32> {
         if self.head.0 != piece {
             self.head = (piece, now);
@@ -352,7 +353,7 @@ impl TorrentState {
     }
 }
 
-/// Returns how much noise a message is. `has` holds the pieces that the peer has announced.
+/// Returns for how much noise a message counts. `has` holds the pieces that the peer has announced.
 fn noise(message: &PeerMessage, has: &PieceSet) -> u32 {
     match message {
         PeerMessage::Have(piece) if !has.contains(*piece) => 0,

@@ -94,7 +94,7 @@ fn another_name_is_wrong() {
 
 #[test]
 fn no_flipped_bit_is_taken_for_right_unless_the_content_is() {
-    // Without the largest files, because inflating them once for each bit takes minutes.
+    // The largest files are left out, because inflating them once for each bit takes minutes.
     let objects = objects("filez");
     let small = objects.iter().filter(|(_, object)| content(object).is_none_or(|(_, content)| content.len() < 10_000));
     for (name, object) in small {

@@ -23,7 +23,7 @@ pub(super) struct CacheStatus {
 
 /// How blobs are shared.
 pub(super) struct SharingStatus {
-    /// The port for other hosts.
+    /// The port to which other hosts connect.
     pub(super) port: u16,
     pub(super) swarm: SwarmSample,
     /// The number of blobs that this host offers.
