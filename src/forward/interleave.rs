@@ -38,8 +38,9 @@ impl<A: Ip> Interleaved<A> {
         Self { even: even.min(peers.len()), public: lists.iter().all(|list| list.public), peers: peers.into() }
     }
 
-    /// Returns all peers, for a client that takes the first `room`. If there are more than `room`, a random peer comes
-    /// first, so that each client gets a different part.
+    /// Returns all peers, for a client that takes the first `room`. If there are more than `room`, they are rotated by a
+    /// random number, so that each client gets a different part. The first `even` peers stay first if they fit into
+    /// `room`: then only those behind them are rotated.
     pub fn part(&self, room: usize) -> impl Iterator<Item = &Endpoint<A>> {
         let (even, rest) = self.peers.split_at_checked(self.even).unwrap_or_default();
         let is_enough = even.len() > room;

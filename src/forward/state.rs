@@ -47,7 +47,7 @@ pub(super) struct ForwardState {
 }
 
 impl ForwardState {
-    /// Returns a state without forwarders. The engine receives each forwarder that is started through the receiver.
+    /// Returns a state without forwarders, and a receiver from which the engine gets each new forwarder.
     pub(super) fn new(
         options: &ForwardOptions,
         metrics: &Metrics,

@@ -257,7 +257,7 @@ impl Seeding {
             Ok(true) => {}
             // The blob was evicted before this host began to offer it.
             Ok(false) => self.forget(digest),
-            Err(error) => log::warn!("{key}: a restart ends its sharing, because the store failed: {error}"),
+            Err(error) => log::warn!("{key}: shared only until the next restart, because the store failed: {error}"),
         }
         let Some(swarm) = swarm else { return };
         swarm.end_lease();

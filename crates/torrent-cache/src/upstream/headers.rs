@@ -148,7 +148,8 @@ fn is_empty_basic(value: &HeaderValue) -> bool {
     scheme.eq_ignore_ascii_case("basic") && matches!(login.trim(), "" | "Og==" | "Og")
 }
 
-/// Returns the headers of a reply that a client gets. These headers pass even if `Connection` names them.
+/// Returns those headers of an upstream's reply that are passed to the client: the ones in [`ANSWERED`]. They are passed
+/// even if `Connection` names them.
 pub(super) fn answered(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for name in &ANSWERED {
