@@ -8,10 +8,14 @@ use super::entry::{Entry, PeerKey, PeerState, Provenance};
 use super::peers::Peers;
 use super::record::{Hearing, PeerChange};
 use super::time::Pace;
+use crate::topology::MOST_SHARING;
 use tracker_protocol::{Ip, Role};
 
 /// One in this many announces, on average, searches a long list for endpoints that have fallen silent.
 const RARELY: u8 = 16;
+
+/// The most clients at one address that are counted: one more than the detector of shared addresses remembers.
+const MOST_OTHERS: usize = MOST_SHARING + 1;
 
 /// A peer that announces.
 #[derive(Clone, Copy)]
@@ -21,6 +25,8 @@ pub(super) struct Arriving<'a> {
     pub(super) role: Role,
     /// The number of the claimant, if the address is claimed.
     pub(super) claim: Option<u8>,
+    /// Whether the client says that it has just finished its download.
+    pub(super) completed: bool,
 }
 
 /// The effect of an arrival.
@@ -30,6 +36,8 @@ pub(super) struct Arrival {
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
+    /// Whether the client was a seed before at its first address. Only for an announce of `completed`.
+    pub(super) was_seed: bool,
     /// Whether the lists have changed, apart from the times in them.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
@@ -108,6 +116,7 @@ impl Arriving<'_> {
         let &Self { context, id, claim, .. } = self;
         let mut arrival = Arrival { is_recorded: true, ..Arrival::default() };
         let known = own.at(key);
+        arrival.was_seed = self.completed && self.is_seed(known, own, other.as_deref());
         if let Some((at, old)) = known {
             if claim.is_some() && !old.is_claimed() && !context.life.is_over(context.now.since(old.seen())) {
                 return Arrival::default();
@@ -135,9 +144,23 @@ impl Arriving<'_> {
         arrival.changed = true;
         self.settle(key, None, own, other, change, &mut arrival);
         if known.is_none() && claim.is_none() && !self.is_told() {
-            arrival.others_at_address = own.others_at(key, id, context.now, context.rhythm);
+            arrival.others_at_address = own.others_at(key, id, context.now, context.rhythm, MOST_OTHERS);
         }
         arrival
+    }
+
+    /// Returns whether the client is a seed at its first address. `known` is the entry at the announced endpoint: usually
+    /// this is the client's first address.
+    fn is_seed<A: Ip, B: Ip>(
+        &self,
+        known: Option<(usize, Entry<A>)>,
+        own: &Peers<A>,
+        other: Option<&Peers<B>>,
+    ) -> bool {
+        let is_first = |(_, entry): &(usize, Entry<A>)| entry.is_of(self.id) && !entry.is_second();
+        let here = known.filter(is_first).or_else(|| own.first_of(self.id)).map(|(_, first)| first.kind().role());
+        let there = || other.and_then(|other| other.first_of(self.id)).map(|(_, first)| first.kind().role());
+        here.or_else(there) == Some(Role::Seed)
     }
 
     fn is_told(&self) -> bool {
@@ -164,12 +187,11 @@ impl Arriving<'_> {
         let has_moved = own.replace(at, old, entry);
         let is_other_claim = entry.is_claimed() && old.provenance() != entry.provenance();
         if has_moved || old.is_claimed() != entry.is_claimed() || is_other_claim {
-            change.gone(old);
-            change.joined(&entry);
+            change.replaced(old, &entry);
             arrival.changed = true;
         }
         if pace > old.pace() && self.claim.is_none() && !self.is_told() {
-            arrival.others_at_address = own.others_at(old.key(), self.id, now, rhythm);
+            arrival.others_at_address = own.others_at(old.key(), self.id, now, rhythm, MOST_OTHERS);
         }
     }
 

@@ -41,6 +41,16 @@ impl<'a> CountDelta<'a> {
         self.tally(peer, -1);
     }
 
+    /// Records that a peer has another state.
+    pub(super) fn replaced<A: Ip>(&mut self, old: &Entry<A>, new: &Entry<A>) {
+        if old.source() != new.source() {
+            self.weights.remove(old.source());
+            self.weights.add(new.source());
+        }
+        self.tally(old, -1);
+        self.tally(new, 1);
+    }
+
     fn tally<A: Ip>(&mut self, peer: &Entry<A>, more: i64) {
         let [v4, v6] = &mut self.peer_counts;
         let [seeds, others] = if A::VERSION == 4 { v4 } else { v6 };

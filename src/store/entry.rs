@@ -53,6 +53,11 @@ impl PeerState {
     pub(super) fn is_second(self) -> bool {
         self > Self::SEEDS
     }
+
+    /// Returns the position of the state in [`Self::ALL`].
+    pub(super) fn number(self) -> usize {
+        self.0.into()
+    }
 }
 
 /// How a peer's address is known.
@@ -104,6 +109,12 @@ impl<A: Ip> Entry<A> {
 
     pub(super) fn id(&self) -> ClientId {
         ClientId::new(self.tag() & PREFIX, self.rest)
+    }
+
+    /// Returns some byte of the entry.
+    pub(super) fn any_byte(&self) -> u8 {
+        let [.., last] = self.rest;
+        last
     }
 
     pub(super) fn is_of(&self, id: ClientId) -> bool {
@@ -181,6 +192,11 @@ impl<A: Ip> Entry<A> {
             Provenance::Claim(by) => Source::Claim(by),
         }
     }
+}
+
+/// Returns where the entries of this state end, in a list that is sorted by state.
+pub(super) fn end_of<A: Ip>(entries: &[Entry<A>], state: PeerState) -> usize {
+    entries.partition_point(|entry| entry.kind() <= state)
 }
 
 #[cfg(test)]

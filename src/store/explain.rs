@@ -133,7 +133,7 @@ impl PeerQuery<'_> {
             let verdict = match self.judge(entry, now) {
                 Ok(_) if !self.announcement.role.downloads() && role != Role::Leecher => Err(HiddenPeer::BothSeeds),
                 Ok(_) if !is_own_family && !topology.mixes_families() => Err(HiddenPeer::OtherFamily),
-                Ok(peer) => Ok(peer.endpoint.into()),
+                Ok(endpoint) => Ok(endpoint.into()),
                 Err(hidden) => Err(hidden),
             };
             let verdict = verdict.map_or_else(PeerVerdict::Hidden, PeerVerdict::Given);

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 
 use super::client_id::ClientId;
-use super::entry::{Entry, PeerKey};
+use super::entry::{Entry, PeerKey, PeerState, end_of};
 use crate::hash::SEED;
 use tracker_protocol::Ip;
 
@@ -15,6 +15,8 @@ pub(super) struct Index {
     by_key: HashTable<u32>,
     /// The position of each client's first address.
     by_client: HashTable<u32>,
+    /// Where the entries of each [`PeerState`] end. A binary search of a long list would wait for memory.
+    ends: [usize; PeerState::ALL.len()],
     /// The position up to which the list has been swept for expired peers.
     pub(super) swept: usize,
 }
@@ -39,7 +41,8 @@ fn narrow(at: usize) -> u32 {
 impl Index {
     pub(super) fn of<A: Ip>(entries: &[Entry<A>]) -> Self {
         let table = || HashTable::with_capacity(entries.len());
-        let mut index = Self { by_key: table(), by_client: table(), swept: 0 };
+        let ends = PeerState::ALL.map(|state| end_of(entries, state));
+        let mut index = Self { by_key: table(), by_client: table(), ends, swept: 0 };
         (0..entries.len()).for_each(|at| index.note(entries, at));
         index
     }
@@ -53,6 +56,21 @@ impl Index {
     pub(super) fn find_client<A: Ip>(&self, entries: &[Entry<A>], id: ClientId) -> Option<usize> {
         let is_it = |&at: &u32| entries.get(at as usize).is_some_and(|entry| entry.is_of(id));
         self.by_client.find(SEED.hash_one(id), is_it).map(|&at| at as usize)
+    }
+
+    /// Returns where the entries of this state end.
+    pub(super) fn end_of(&self, state: PeerState) -> usize {
+        self.ends.get(state.number()).copied().unwrap_or_default()
+    }
+
+    /// Notes that a state has one more entry.
+    pub(super) fn grow(&mut self, state: PeerState) {
+        self.ends.iter_mut().skip(state.number()).for_each(|end| *end += 1);
+    }
+
+    /// Notes that a state has one entry less.
+    pub(super) fn lessen(&mut self, state: PeerState) {
+        self.ends.iter_mut().skip(state.number()).for_each(|end| *end -= 1);
     }
 
     /// Adds the entry at `at`.

@@ -1,9 +1,11 @@
 //! The peers of one address family in one swarm: a dense list for random picks, with an index if it is long.
 
+mod order;
+
 use thin_vec::ThinVec;
 
 use super::client_id::ClientId;
-use super::entry::{Entry, PeerKey, PeerState};
+use super::entry::{Entry, PeerKey, PeerState, end_of};
 use super::index::Index;
 use super::time::{Rhythm, Tick, TtlTicks};
 use tracker_protocol::Ip;
@@ -11,9 +13,12 @@ use tracker_protocol::Ip;
 /// A shorter list has no index: a scan is as fast, and an index in every swarm costs memory.
 const SCAN: usize = 64;
 
-/// How many entries are searched for second addresses and for clients at the same address. A longer search would hold
-/// the lock too long.
+/// How many entries are searched for second addresses. A longer search would hold the lock too long.
 const SEARCH: usize = 1_000;
+
+/// How many entries are searched for clients at the same address. If most clients have one address, a few entries show
+/// it.
+const NEIGHBOURS: usize = 128;
 
 /// How many random peers of a long list are checked to estimate how many have expired.
 const SAMPLE: usize = 256;
@@ -55,44 +60,44 @@ impl<A: Ip> Peers<A> {
 
     /// Returns the numbers of first addresses by role: leechers, partial seeds and seeds.
     pub(super) fn counts(&self) -> [usize; 3] {
-        let firsts = self.firsts();
-        let leechers = end_of(firsts, PeerState::LEECHERS);
-        let others = end_of(firsts, PeerState::PARTIAL_SEEDS);
-        [leechers, others - leechers, firsts.len() - others]
+        let states = [PeerState::LEECHERS, PeerState::PARTIAL_SEEDS, PeerState::SEEDS];
+        let [leechers, others, all] = states.map(|state| self.end_of(state));
+        [leechers, others - leechers, all - others]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<A>> {
         self.entries.iter()
     }
 
-    /// Returns the first addresses of clients.
-    pub(super) fn firsts(&self) -> &[Entry<A>] {
-        self.entries.get(..self.seconds_start()).unwrap_or_default()
-    }
-
-    /// Returns the second addresses of clients. A first address may be in the list of the other family.
-    pub(super) fn seconds(&self) -> &[Entry<A>] {
-        self.entries.get(self.seconds_start()..).unwrap_or_default()
-    }
-
     pub(super) fn has_seconds(&self) -> bool {
-        self.entries.last().is_some_and(Entry::is_second)
+        match &self.index {
+            None => self.entries.last().is_some_and(Entry::is_second),
+            Some(index) => index.end_of(PeerState::SEEDS) < self.entries.len(),
+        }
     }
 
     fn seconds_start(&self) -> usize {
-        if self.has_seconds() { end_of(&self.entries, PeerState::SEEDS) } else { self.entries.len() }
+        self.end_of(PeerState::SEEDS)
+    }
+
+    /// Returns the position after the last peer of this state.
+    fn end_of(&self, state: PeerState) -> usize {
+        match &self.index {
+            None => end_of(&self.entries, state),
+            Some(index) => index.end_of(state),
+        }
     }
 
     /// Returns the peers that a client may get: of all roles if `all`, otherwise leechers; second addresses if
     /// `second`, otherwise first ones.
     pub(super) fn eligible(&self, all: bool, second: bool) -> &[Entry<A>] {
-        let (entries, range) = match (second, all) {
-            (false, true) => (self.firsts(), 0..usize::MAX),
-            (false, false) => (self.firsts(), 0..end_of(self.firsts(), PeerState::LEECHERS)),
-            (true, true) => (self.seconds(), 0..usize::MAX),
-            (true, false) => (self.seconds(), end_of(self.seconds(), PeerState::SECOND_OTHERS)..usize::MAX),
+        let range = match (second, all) {
+            (false, true) => 0..self.seconds_start(),
+            (false, false) => 0..self.end_of(PeerState::LEECHERS),
+            (true, true) => self.seconds_start()..self.len(),
+            (true, false) => self.end_of(PeerState::SECOND_OTHERS)..self.len(),
         };
-        entries.get(range.start..range.end.min(entries.len())).unwrap_or_default()
+        self.entries.get(range).unwrap_or_default()
     }
 
     pub(super) fn at(&self, key: PeerKey<A>) -> Option<(usize, Entry<A>)> {
@@ -109,17 +114,21 @@ impl<A: Ip> Peers<A> {
         Some((at, *self.entries.get(at)?))
     }
 
-    /// Replaces an entry. If the state or the id has changed, moves the entry and returns true.
-    pub(super) fn replace(&mut self, at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
-        if old.kind() != entry.kind() || old.id() != entry.id() {
+    /// Replaces an entry by one with the same key and id. If the state has changed, moves the entry and returns true.
+    pub(super) fn replace(&mut self, mut at: usize, old: &Entry<A>, entry: Entry<A>) -> bool {
+        if old.is_second() != entry.is_second() {
+            // The index knows a client by its first address.
             self.remove_at(at);
             self.push(entry);
             return true;
         }
+        if old.kind() != entry.kind() {
+            at = self.move_to(at, old.kind(), entry.kind());
+        }
         if let Some(place) = self.entries.get_mut(at) {
             *place = entry;
         }
-        false
+        old.kind() != entry.kind()
     }
 
     /// Makes the peer with this key a first or a second address.
@@ -292,13 +301,13 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    /// Returns how many other clients announce from this address. The first [`SEARCH`] peers suffice to notice many.
-    /// Claimed and silent entries do not count: a client that restarts after a crash has a new id and port, and its old
+    /// Returns how many of the first [`NEIGHBOURS`] peers are other clients that announce from this address: at most
+    /// `most`. Claimed and silent entries do not count: a client that restarts after a crash has a new id and port, and its old
     /// entry is still there.
-    pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm) -> usize {
+    pub(super) fn others_at(&self, key: PeerKey<A>, id: ClientId, now: Tick, rhythm: Rhythm, most: usize) -> usize {
         let is_other = |entry: &&Entry<A>| entry.is_beside(key) && !entry.is_of(id) && !entry.is_claimed();
         let is_there = |entry: &&Entry<A>| rhythm.is_there(entry.pace(), now.since(entry.seen()));
-        self.entries.iter().take(SEARCH).filter(is_other).filter(is_there).count()
+        self.entries.iter().take(NEIGHBOURS).filter(is_other).filter(is_there).take(most).count()
     }
 
     fn find(&self, key: PeerKey<A>) -> Option<usize> {
@@ -308,76 +317,11 @@ impl<A: Ip> Peers<A> {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry<A>) {
-        if self.entries.len() == self.entries.capacity() {
-            // Growth by an eighth instead of doubling saves memory.
-            self.entries.reserve_exact((self.entries.len() / 8).max(1));
-        }
-        let mut at = self.entries.len();
-        self.entries.push(entry);
-        if let Some(index) = &mut self.index {
-            index.note(&self.entries, at);
-        }
-        // One swap for each state that the entry passes on its way from the end.
-        for kind in PeerState::ALL.into_iter().rev().skip(1).filter(|&kind| entry.kind() <= kind) {
-            let last = at.checked_sub(1).and_then(|last| self.entries.get(last));
-            if last.is_none_or(|last| last.kind() <= entry.kind()) {
-                break;
-            }
-            // All entries before `at` are in order.
-            let others = self.entries.get(..at).unwrap_or_default();
-            let start = others.partition_point(|other| other.kind() <= kind);
-            self.swap(start, at);
-            at = start;
-        }
-        self.make_index();
-    }
-
     fn make_index(&mut self) {
         if self.index.is_none() && self.entries.len() > SCAN {
             self.index = Some(Box::new(Index::of(&self.entries)));
         }
     }
-
-    pub(super) fn remove_at(&mut self, mut at: usize) -> Option<Entry<A>> {
-        let removed = *self.entries.get(at)?;
-        // Moves the entry to the end of its state, then of each later state. The list stays in order.
-        for kind in PeerState::ALL.into_iter().filter(|&kind| kind >= removed.kind()) {
-            if at + 1 == self.entries.len() {
-                break;
-            }
-            let end = self.end_behind(at, kind);
-            self.swap(at, end - 1);
-            at = end - 1;
-        }
-        if let Some(index) = &mut self.index {
-            index.forget(&self.entries, at);
-        }
-        self.entries.pop();
-        Some(removed)
-    }
-
-    /// Returns the position after the last peer of a state, among the peers behind `at`. The entry at `at` is being
-    /// moved.
-    fn end_behind(&self, at: usize, kind: PeerState) -> usize {
-        let behind = self.entries.get(at + 1..).unwrap_or_default();
-        at + 1 + behind.partition_point(|entry| entry.kind() <= kind)
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        if a == b {
-            return;
-        }
-        if let Some(index) = &mut self.index {
-            index.swap(&self.entries, a, b);
-        }
-        self.entries.swap(a, b);
-    }
-}
-
-/// Returns the position after the last peer of this state.
-fn end_of<A: Ip>(entries: &[Entry<A>], kind: PeerState) -> usize {
-    entries.partition_point(|entry| entry.kind() <= kind)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Which peers of a swarm a client gets.
 
 use fastrand::Rng;
+use smallvec::SmallVec;
 use std::cell::Cell;
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
-use tracker_protocol::{Ip, Peer};
+use tracker_protocol::{Endpoint, Ip, Peer, PeerId};
 
 use super::announcement::Announcement;
 use super::client_id::{ClientId, Prefixes};
@@ -18,6 +21,12 @@ use crate::topology::{Nearness, ZonedIp};
 
 /// The most peers of a long list that are tried. A longer search would hold the lock too long.
 const SEARCH: usize = 1_000;
+
+/// How many neighbours in a long list are picked together. A pick from elsewhere in the list waits for memory.
+pub(super) const RUN: usize = 4;
+
+/// How many runs are read at once.
+const RUNS: usize = 8;
 
 /// How many peers of a long list are searched for near ones. The search may miss some, but each announce searches
 /// another part of the list.
@@ -36,31 +45,32 @@ pub(super) struct PeerQuery<'a> {
 impl PeerQuery<'_> {
     /// Adds peers of one list. Returns how many peers were added.
     pub(super) fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
-        let &Announcement { place, role, .. } = self.announcement;
+        let &Announcement { place, role, ids, .. } = self.announcement;
         let (own, zone, now) = (A::of(place.ip), place.zone, self.context.now);
         let nearness = |entry: &Entry<A>| Nearness::of(own, zone, entry.ip, entry.zone);
         let nearest = Nearness::nearest(own, zone);
         let eligible = peers.eligible(role.downloads(), is_second);
         let visible = |entry: &Entry<A>| self.visible(entry, now);
+        let id = |entry: &Entry<A>| if ids { self.prefixes.restore(entry.id()) } else { None };
         if is_second {
             let mut more = Vec::new();
             // Several peers behind one NAT may have the same external address and port.
-            let is_new = |peer: &Peer<A>| !out.iter().any(|other| other.endpoint == peer.endpoint);
+            let is_new = |endpoint: &Endpoint<A>| !out.iter().any(|other| other.endpoint == *endpoint);
             let visible = |entry: &Entry<A>| self.visible(entry, now).filter(is_new);
-            pick_from(eligible, nearest, nearness, visible, &mut Ranked::without_repeats(&mut more, want));
+            pick_from(eligible, nearest, nearness, visible, id, &mut Ranked::without_repeats(&mut more, want));
             let visible = more.len();
             out.append(&mut more);
             return visible;
         }
         out.reserve_exact(want.min(eligible.len()));
-        pick_from(eligible, nearest, nearness, visible, &mut Ranked::new(out, want));
+        pick_from(eligible, nearest, nearness, visible, id, &mut Ranked::new(out, want));
         out.len()
     }
 
-    /// Returns the peer as the client gets it. `None` if the client does not get the peer.
-    pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Peer<A>> {
+    /// Returns the endpoint at which the client gets the peer. `None` if the client does not get the peer.
+    pub(super) fn visible<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Option<Endpoint<A>> {
         match self.judge(entry, now) {
-            Ok(peer) => Some(peer),
+            Ok(endpoint) => Some(endpoint),
             Err(HiddenPeer::Expired) => {
                 self.found_expired.set(true);
                 None
@@ -69,9 +79,9 @@ impl PeerQuery<'_> {
         }
     }
 
-    /// Returns the peer as the client gets it, or why the client does not get the peer.
-    pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Peer<A>, HiddenPeer> {
-        let &Announcement { place, port, ids, .. } = self.announcement;
+    /// Returns the endpoint at which the client gets the peer, or why the client does not get the peer.
+    pub(super) fn judge<A: Ip>(&self, entry: &Entry<A>, now: Tick) -> Result<Endpoint<A>, HiddenPeer> {
+        let &Announcement { place, port, .. } = self.announcement;
         if self.context.life.is_over(now.since(entry.seen())) {
             return Err(HiddenPeer::Expired);
         }
@@ -85,7 +95,7 @@ impl PeerQuery<'_> {
         }
         let visible = self.context.topology.visible_address(place, peer).and_then(A::of);
         endpoint.ip = visible.ok_or(HiddenPeer::Unreachable)?;
-        Ok(Peer { endpoint, id: if ids { self.prefixes.restore(entry.id()) } else { None } })
+        Ok(endpoint)
     }
 
     /// Returns whether the client can reach the first address of a peer. If so, the client does not need `outside`, the
@@ -101,30 +111,41 @@ impl PeerQuery<'_> {
 }
 
 /// Fills `out` with the nearest of the eligible peers that it looks at, in random order. `nearest` is the best result
-/// of `nearness`. `visible` returns the peer as the client gets it, or none.
+/// of `nearness`. `visible` returns the endpoint at which the client gets a peer, or
+/// none.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,
     nearness: impl Fn(&Entry<A>) -> Nearness,
-    visible: impl Fn(&Entry<A>) -> Option<Peer<A>>,
+    visible: impl Fn(&Entry<A>) -> Option<Endpoint<A>>,
+    id: impl Fn(&Entry<A>) -> Option<PeerId>,
     out: &mut Ranked<'_, A>,
 ) {
     let offer = |entry, may_be_there: bool, out: &mut Ranked<'_, A>| {
         let nearness = nearness(entry);
-        let peer = if out.wants(nearness) { visible(entry) } else { None };
-        if let Some(peer) = peer.filter(|peer| !may_be_there || !out.has(peer.endpoint)) {
-            out.put(peer, nearness, peer.endpoint != entry.endpoint());
+        let endpoint = if out.wants(nearness) { visible(entry) } else { None };
+        if let Some(endpoint) = endpoint.filter(|&endpoint| !may_be_there || !out.has(endpoint)) {
+            out.put(endpoint, || id(entry), nearness, endpoint != entry.endpoint());
         }
     };
     if eligible.len() <= out.want() {
         eligible.iter().for_each(|entry| offer(entry, false, out));
         return;
     }
-    for entry in spread(eligible, out.want() + 1).take(SEARCH) {
-        if out.is_full() {
-            break;
+    let mut looked = 0;
+    let mut runs = spread(eligible, out.want() / RUN + 1);
+    while !out.is_full() && looked < SEARCH && looked < eligible.len() {
+        let some: SmallVec<[[&[Entry<A>]; 2]; RUNS]> = runs.by_ref().take(RUNS).collect();
+        // If some bytes of all these runs are read first, the processor fetches their memory at once.
+        let ends = some.iter().flatten().flat_map(|run| run.first().into_iter().chain(run.last()));
+        black_box(ends.fold(0, |bytes, entry| bytes ^ entry.any_byte()));
+        for run in some.iter().flatten() {
+            looked += run.len();
+            run.iter().for_each(|entry| offer(entry, false, out));
         }
-        offer(entry, false, out);
+    }
+    if !out.wants(nearest) {
+        return;
     }
     // Near peers are searched by a scan of consecutive entries: it takes a nanosecond per entry, and a random draw
     // takes many.
@@ -138,23 +159,27 @@ pub(super) fn pick_from<A: Ip>(
     }
 }
 
-/// Yields all entries in an order that is random enough, without a copy. The list is divided into `strata` equal
-/// stretches. A round yields one entry of each stretch. The first stretch of a round and the first place in each
-/// stretch are random. Later rounds take the next entries, which are already in the processor's cache.
-pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = &T> {
+/// Yields all entries, a few neighbours at a time, in an order that is random enough. The list is divided into `strata`
+/// equal stretches. A round yields the next [`RUN`] entries of each. The first stretch of a round and the first place in
+/// each stretch are random. A run that goes over the end of its stretch continues at the beginning, in a second part.
+pub(super) fn spread<T>(entries: &[T], strata: usize) -> impl Iterator<Item = [&[T]; 2]> {
     // The first stretches have one more entry if the division has a remainder.
     let (length, longer) = (entries.len() / strata, entries.len() % strata);
     let first = fastrand::usize(..strata);
     let seed = fastrand::u64(..);
-    (0..=length).flat_map(move |round| {
-        (first..strata).chain(0..first).filter_map(move |stratum| {
+    (0..=length / RUN).flat_map(move |round| {
+        (first..strata).chain(0..first).map(move |stratum| {
             let start = stratum * length + stratum.min(longer);
             let length = length + usize::from(stratum < longer);
-            if round >= length {
-                return None;
-            }
-            let offset = round + Rng::with_seed(seed.wrapping_add(stratum as u64)).usize(..length);
-            entries.get(start + if offset < length { offset } else { offset - length })
+            let place = Rng::with_seed(seed.wrapping_add(stratum as u64)).usize(..length.max(1));
+            let stretch = entries.get(start..start + length).unwrap_or_default();
+            let (beginning, end) = stretch.split_at_checked(place).unwrap_or_default();
+            let run = |part: usize| (round * RUN).saturating_sub(part)..((round + 1) * RUN).saturating_sub(part);
+            [within(end, run(0)), within(beginning, run(end.len()))]
         })
     })
+}
+
+fn within<T>(entries: &[T], places: Range<usize>) -> &[T] {
+    entries.get(places.start.min(entries.len())..places.end.min(entries.len())).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Keeps the nearest of the peers that are offered.
 
 use crate::topology::Nearness;
-use tracker_protocol::{Endpoint, Ip, Peer};
+use tracker_protocol::{Endpoint, Ip, Peer, PeerId};
 
 /// Up to `want` peers, the nearest first.
 #[derive(Debug)]
@@ -47,9 +47,15 @@ impl<'a, A: Ip> Ranked<'a, A> {
     /// Adds a wanted peer. A full list drops one of the farthest. `is_translated`: the reply has the peer at another
     /// address than its own. From the first translated peer on, peers whose endpoints are already in the list are
     /// skipped: peers behind one NAT may share an external address and port, and the NAT forwards the port to only one.
-    pub(super) fn put(&mut self, peer: Peer<A>, nearness: Nearness, is_translated: bool) {
+    pub(super) fn put(
+        &mut self,
+        endpoint: Endpoint<A>,
+        id: impl FnOnce() -> Option<PeerId>,
+        nearness: Nearness,
+        is_translated: bool,
+    ) {
         self.translated |= is_translated;
-        if self.translated && self.has(peer.endpoint) {
+        if self.translated && self.has(endpoint) {
             return;
         }
         if self.is_full() {
@@ -57,12 +63,15 @@ impl<'a, A: Ip> Ranked<'a, A> {
             self.ends = self.ends.map(|end| end.min(self.peers.len()));
         }
         let mut at = self.peers.len();
-        self.peers.push(peer);
+        self.peers.push(Peer { endpoint, id: id() });
         let [zone, subnet] = &mut self.ends;
         // Moves the peer in front of all farther ones. Equally near peers have no order.
         for (end, last) in [(subnet, Nearness::Prefix), (zone, Nearness::Zone)] {
             if nearness <= last {
-                self.peers.swap(*end, at);
+                // Usually all peers are equally near, and stay where they are.
+                if *end < at {
+                    self.peers.swap(*end, at);
+                }
                 at = *end;
                 *end += 1;
             }
@@ -99,7 +108,7 @@ mod tests {
             for (n, &nearness) in (1..).zip(&all) {
                 let ip = Ipv4Addr::from([10, 0, 0, n]);
                 if ranked.wants(nearness) {
-                    ranked.put(Peer { endpoint: Endpoint { ip, port: NonZeroU16::MIN }, id: None }, nearness, false);
+                    ranked.put(Endpoint { ip, port: NonZeroU16::MIN }, || None, nearness, false);
                 }
             }
             let mut expected = all.clone();

@@ -205,9 +205,9 @@ impl Swarm {
     ) -> Effect {
         let &Announcement { place, port, role, is_claim, outside, source, peer_id, .. } = announcement;
         let Some(port) = port else { return Effect::default() };
-        let was_seed = completed && self.is_seed(id);
         let claimant = Source::claimant;
-        let arriving = Arriving { context, id, role, claim: is_claim.then(|| claimant(source)) };
+        let claim = is_claim.then(|| claimant(source));
+        let arriving = Arriving { context, id, role, claim, completed };
         let arrival = self.arrive(&arriving, place, port, change);
         if let Some(outside) = outside.filter(|_| !is_claim) {
             // The first address's zone decides which clients get the second address.
@@ -216,7 +216,7 @@ impl Swarm {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
             }
         }
-        let is_first_time = completed && arrival.is_recorded && !was_seed && arrival.before != Some(Role::Seed);
+        let is_first_time = completed && arrival.is_recorded && !arrival.was_seed && arrival.before != Some(Role::Seed);
         // A client that repeats `completed` counts once.
         let is_counted = is_first_time && (completions.insert(self.info_hash, peer_id) || self.counts.downloaded == 0);
         if is_counted {
@@ -246,13 +246,6 @@ impl Swarm {
                 arriving.join(key, self.v6.get_or_insert_default(), Some(&mut self.v4), change)
             }
         }
-    }
-
-    /// Returns whether a client is a seed at its first address.
-    fn is_seed(&self, id: ClientId) -> bool {
-        let v4 = self.v4.first_of(id).map(|(_, first)| first.kind().role());
-        let v6 = || self.v6.as_ref().and_then(|v6| v6.first_of(id)).map(|(_, first)| first.kind().role());
-        v4.or_else(v6) == Some(Role::Seed)
     }
 
     /// Returns whether a peer announces from this endpoint. No claim may replace such a peer.

@@ -13,6 +13,7 @@ mod zones;
 
 pub use claims::{Addresses, IpParam, NotAnIpParam};
 pub use nearness::Nearness;
+pub(crate) use shared_address::MOST_SHARING;
 pub use shared_address::{SharedAddressDetector, Sighting};
 pub use visibility::Topology;
 pub use zones::{ExternalAddress, Zone, ZoneId, ZonedIp};

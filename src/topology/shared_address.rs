@@ -22,7 +22,7 @@ use tracker_protocol::{InfoHash, PeerId};
 const MANY: usize = 5;
 
 /// The most clients of one address that are remembered until [`MANY`] overlap in time.
-const MOST_CLIENTS: usize = 16;
+pub(crate) const MOST_SHARING: usize = 16;
 
 /// The most addresses in each of the two lists: the shared addresses, and the addresses that may be shared. Usually
 /// there are few. When a list is full, the address that would be forgotten first makes room for a new one.
@@ -190,7 +190,7 @@ impl Suspect {
         } else {
             self.until = until;
             let stay = Stay { client, first: self.seen, last: self.seen };
-            push_to(&mut self.stays, MOST_CLIENTS, stay, |stay| stay.last);
+            push_to(&mut self.stays, MOST_SHARING, stay, |stay| stay.last);
         }
         self.at_once() >= MANY
     }

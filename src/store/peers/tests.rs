@@ -1,6 +1,6 @@
 use super::super::client_id::Prefixes;
 use super::super::entry::Provenance;
-use super::super::pick::{pick_from, spread};
+use super::super::pick::{RUN, pick_from, spread};
 use super::super::ranked::Ranked;
 use super::super::time::Pace;
 use super::*;
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
-use tracker_protocol::{Endpoint, Peer, PeerId, Role};
+use tracker_protocol::{Endpoint, PeerId, Role};
 
 /// Returns the key of the nth peer. Each peer is in a subnet of its own.
 fn key(n: u16) -> PeerKey<Ipv4Addr> {
@@ -50,8 +50,9 @@ fn picked(
     is_visible: impl Fn(&Entry<Ipv4Addr>) -> bool,
 ) -> Vec<Ipv4Addr> {
     let mut out = Vec::new();
-    let visible = |entry: &Entry<_>| is_visible(entry).then(|| Peer { endpoint: entry.endpoint(), id: None });
-    pick_from(peers.eligible(all, false), Nearness::Zone, nearness, visible, &mut Ranked::new(&mut out, want));
+    let visible = |entry: &Entry<_>| is_visible(entry).then(|| entry.endpoint());
+    let eligible = peers.eligible(all, false);
+    pick_from(eligible, Nearness::Zone, nearness, visible, |_| None, &mut Ranked::new(&mut out, want));
     out.iter().map(|peer| peer.endpoint.ip).collect()
 }
 
@@ -166,9 +167,9 @@ proptest! {
     #[test]
     fn a_spread_yields_every_entry_once(length in 0..300_usize, strata in 1..80_usize) {
         let all: Vec<_> = (0..length).collect();
-        let mut met: Vec<_> = spread(&all, strata).copied().collect();
+        let mut met: Vec<_> = spread(&all, strata).flatten().flatten().copied().collect();
         let stretch = length / strata + 1;
-        let first: std::collections::HashSet<_> = met.iter().take(strata).map(|n| n / stretch).collect();
+        let first: std::collections::HashSet<_> = met.iter().take(strata * RUN).map(|n| n / stretch).collect();
         prop_assert!(length < strata || first.len() * 2 >= strata, "{} of {}", first.len(), strata);
         met.sort_unstable();
         prop_assert_eq!(met, all);
