@@ -1,5 +1,5 @@
-//! Which addresses an upstream may redirect us to, or list as peers: never this process, and no address that the
-//! upstream cannot know.
+//! Which addresses an upstream may redirect us to, or list as peers. It may never name this process. An upstream on the
+//! internet may not name addresses of private networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;

@@ -243,8 +243,8 @@ impl Torrent {
         next
     }
 
-    /// Begins and returns `stopped` for each client that has been silent for `age`, and for each client that a
-    /// forwarder should no longer list. Drops expired lists.
+    /// Returns the exchanges that announce `stopped`: for each client that has been silent for `age`, and for each client
+    /// that a forwarder should no longer list. The exchanges count as begun. Drops expired lists.
     pub(super) fn sweep(&mut self, age: Duration, now: Instant) -> Vec<Exchange> {
         let exchanges = self.clients.expire(age, now);
         self.lists.count_begun(&exchanges);

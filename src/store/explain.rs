@@ -1,7 +1,6 @@
 //! Shows the operator the peers of a swarm, and why a client gets some of them. Nothing changes, except that expired
 //! peers may be dropped.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::announcement::{Action, Announcement};
@@ -50,8 +49,7 @@ impl Swarm {
             announcement.peer_id = id.unwrap_or(announcement.peer_id);
         }
         let id = prefixes.shorten(announcement.peer_id, context.now, false);
-        let found_expired = Cell::new(false);
-        let query = PeerQuery { announcement: &announcement, context, id, prefixes, found_expired };
+        let query = PeerQuery::new(&announcement, context, id, prefixes);
         let mut peers = Vec::new();
         let is_v4 = announcement.place.ip.is_ipv4();
         if !is_v4 {

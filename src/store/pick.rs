@@ -17,6 +17,7 @@ use super::explanation::HiddenPeer;
 use super::peers::Peers;
 use super::ranked::Ranked;
 use super::time::Tick;
+use crate::topology::reach::Reach;
 use crate::topology::{Nearness, ZonedIp};
 
 /// The most peers of a long list that are tried. A longer search would hold the lock too long.
@@ -38,11 +39,24 @@ pub(super) struct PeerQuery<'a> {
     pub(super) context: StoreContext<'a>,
     pub(super) id: ClientId,
     pub(super) prefixes: &'a Prefixes,
+    /// Whether the client reaches all first addresses in its own subnet and zone, so that no rule need be asked.
+    reaches_subnet: bool,
     /// Whether expired peers were found.
     pub(super) found_expired: Cell<bool>,
 }
 
-impl PeerQuery<'_> {
+impl<'a> PeerQuery<'a> {
+    pub(super) fn new(
+        announcement: &'a Announcement,
+        context: StoreContext<'a>,
+        id: ClientId,
+        prefixes: &'a Prefixes,
+    ) -> Self {
+        // At addresses of one kind and zone, hosts reach each other.
+        let reaches_subnet = Reach::of_subnet(announcement.place.ip).is_some_and(|reach| reach != Reach::Nowhere);
+        Self { announcement, context, id, prefixes, reaches_subnet, found_expired: Cell::new(false) }
+    }
+
     /// Adds peers of one list. Returns how many peers were added.
     pub(super) fn pick<A: Ip>(&self, peers: &Peers<A>, is_second: bool, want: usize, out: &mut Vec<Peer<A>>) -> usize {
         let &Announcement { place, role, ids, .. } = self.announcement;
@@ -89,6 +103,10 @@ impl PeerQuery<'_> {
         let peer = ZonedIp { ip: endpoint.ip.into(), zone: entry.zone };
         if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
             return Err(HiddenPeer::Itself);
+        }
+        let is_near = entry.zone == place.zone && A::of(place.ip).is_some_and(|own| own.subnet() == entry.ip.subnet());
+        if is_near && self.reaches_subnet && !entry.is_second() {
+            return Ok(endpoint);
         }
         if entry.is_outside() && self.reaches_the_first_of(peer) {
             return Err(HiddenPeer::FirstAddressServes);

@@ -1,6 +1,5 @@
 //! One torrent's peers.
 
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
@@ -94,7 +93,7 @@ impl Swarm {
         };
         let mut peers = PeerLists::default();
         if announcement.want > 0 {
-            let query = PeerQuery { announcement, context, id, prefixes, found_expired: Cell::new(false) };
+            let query = PeerQuery::new(announcement, context, id, prefixes);
             peers = self.pick(&query);
             if query.found_expired.get() && peers.is_empty() {
                 // Most peers of a long list have expired, and the search found no peer that has not.

@@ -29,6 +29,20 @@ impl Reach {
         }
     }
 
+    /// Returns from where all addresses of the subnet of `ip` can be reached: its /24 of IPv4, or its /64 of IPv6. `None`
+    /// if the subnet has addresses of several kinds.
+    pub fn of_subnet(ip: IpAddr) -> Option<Self> {
+        let is_mixed = match ip {
+            IpAddr::V4(ip) => matches!(ip.octets(), [192, 0, 0, _]),
+            // Loopback and embedded IPv4, NAT64, Teredo, and anycast of PCP, TURN and DNS-SD.
+            IpAddr::V6(ip) => matches!(
+                ip.segments(),
+                [0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, ..] | [0x2001, 0, ..] | [0x2001, 1, 0, 0, ..]
+            ),
+        };
+        (!is_mixed).then(|| Self::of(ip))
+    }
+
     fn of_v4(ip: Ipv4Addr) -> Self {
         match ip.octets() {
             [127, ..] => Self::Host,
@@ -179,6 +193,30 @@ mod tests {
             prop_assert_eq!(is_public(ip), Reach::of(ip) == Reach::Everywhere);
             // An address from which claims count is on this host, on a link or in a private network.
             prop_assert!(!is_local(ip) || matches!(Reach::of(ip), Reach::Host | Reach::Link | Reach::Site));
+        }
+
+        #[test]
+        fn the_addresses_of_a_subnet_are_of_one_kind(
+            v4 in prop_oneof![any::<[u8; 3]>(), proptest::sample::select(vec![[192, 0, 0], [192, 0, 2], [192, 88, 99], [0; 3]])],
+            v4_hosts: [u8; 2],
+            v6 in prop_oneof![
+                any::<[u16; 4]>(),
+                proptest::sample::select(vec![
+                    [0; 4], [0x64, 0xff9b, 0, 0], [0x2001, 0, 0x808, 0x808], [0x2001, 1, 0, 0], [0x2001, 2, 0, 0],
+                    [0x2001, 4, 0x112, 0], [0x2002, 0x808, 0x808, 0], [0xfe80, 0, 0, 0], [0xfd00, 0, 0, 0], [0x2600, 0, 0, 0],
+                ]),
+            ],
+            v6_hosts in [prop_oneof![any::<[u16; 4]>(), any::<u16>().prop_map(|n| [0, 0, 0, n % 8])],
+                prop_oneof![any::<[u16; 4]>(), any::<u32>().prop_map(|n| [0, 0xffff, (n >> 16) as u16, n as u16])]],
+        ) {
+            let [a, b, c] = v4;
+            let v4 = v4_hosts.map(|host| IpAddr::from([a, b, c, host]));
+            let v6 = v6_hosts.map(|host| IpAddr::from([v6[0], v6[1], v6[2], v6[3], host[0], host[1], host[2], host[3]]));
+            for [one, other] in [v4, v6] {
+                let of_all = Reach::of_subnet(one);
+                prop_assert_eq!(of_all, Reach::of_subnet(other));
+                prop_assert!(of_all.is_none_or(|reach| reach == Reach::of(other)), "{} {}", one, other);
+            }
         }
 
         #[test]

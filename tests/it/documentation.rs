@@ -227,7 +227,8 @@ fn check_command(place: &str, command: &str, words: &[&str]) {
         ["retracker" | "target/release/retracker", ref arguments @ ..] => check_arguments(place, arguments),
         ["cargo", ref arguments @ ..] => check_cargo(place, arguments),
         // Not checked here. Other tests run the curl commands. tests/networks.sh and tests/clients.sh run nginx with
-        // contrib/. The tests of torrent-cache parse its commands. The rest involves neither program.
+        // contrib/. The tests of torrent-cache parse its commands. The other commands
+        // run neither retracker nor torrent-cache.
         ["torrent-cache", ..]
         | ["curl", "-s", _, "|", "cat", "-v"]
         | ["curl", "-s", _, "|", "jq", _]

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use load::crowd::Crowd;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use load::crowd::{Crowd, Network};
 use load::http::HttpLoad;
 use load::http::reply::Expect;
 use load::http::requests::{EachOnce, PreparedRequests, RequestStyle};
@@ -76,9 +77,23 @@ pub(super) struct LoadArguments {
     peers: u64,
     #[arg(long, default_value_t = 30)]
     numwant: u32,
+    /// Where the peers are: each at an address of its own, or all in one /24 or one /64.
+    #[arg(long, default_value = "many", value_parser = network())]
+    network: Network,
+    /// Make peer ids random from the first byte on.
+    #[arg(long)]
+    random_ids: bool,
     /// Send scrapes instead of announces; each scrape is for this many swarms.
     #[arg(long)]
     scrape: Option<u64>,
+}
+
+fn network() -> impl TypedValueParser<Value = Network> {
+    PossibleValuesParser::new(["many", "one-v4", "one-v6"]).map(|name| match name.as_str() {
+        "one-v4" => Network::OneV4,
+        "one-v6" => Network::OneV6,
+        _ => Network::Many,
+    })
 }
 
 impl LoadArguments {
@@ -98,8 +113,13 @@ impl LoadArguments {
         )
     }
 
+    fn crowd(&self) -> Crowd {
+        let Self { network, random_ids, .. } = *self;
+        Crowd { network, random_ids, ..Crowd::new(self.swarms, self.peers) }
+    }
+
     fn load_http(&self, target: SocketAddr) -> Result<(), String> {
-        let crowd = Crowd::new(self.swarms, self.peers);
+        let crowd = self.crowd();
         let style = RequestStyle::new(target).path(self.url.path());
         HttpLoad::filling(target).run_all(&mut EachOnce::new(crowd, style.clone()))?;
         let style = style.close(self.close).numwant(self.numwant);
@@ -115,7 +135,7 @@ impl LoadArguments {
     }
 
     fn load_udp(&self, target: SocketAddr) -> Result<(), String> {
-        let crowd = Crowd::new(self.swarms, self.peers);
+        let crowd = self.crowd();
         udp::fill(target, crowd)?;
         let (sockets, window, may_be_empty) = (self.connections.unwrap_or(16), self.window, self.numwant == 0);
         let load = UdpLoad { sockets, window, may_be_empty, ..UdpLoad::new(target, self.length().min(MAX_LENGTH)) };

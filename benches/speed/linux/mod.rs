@@ -1,8 +1,10 @@
 //! The parts of the benchmark. They need Linux.
 
 mod announces;
+mod aquatic;
 mod arguments;
 mod bench;
+mod cells;
 mod cores;
 mod expiry;
 mod forwarders;
@@ -33,6 +35,7 @@ const PARTS: &[Part] = &[
     ("latency", "latency under the same load", announces::latency),
     ("scrape", "scrapes of 64 swarms", announces::scrape),
     ("udp", "announces over UDP", udp::announces),
+    ("udp-aquatic", "announces over UDP of aquatic's load generator", aquatic::announces),
     ("memory", "memory per peer", memory::per_peer),
     ("cores", "two cores against one", cores::two),
     ("forwarders", "announces with forwarders", forwarders::warm),

@@ -1,7 +1,7 @@
 //! The trackers that are measured, each as a process.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -42,8 +42,7 @@ impl Program {
 
     /// Returns opentracker, or `None` if it is not installed.
     pub(crate) fn opentracker() -> Option<Self> {
-        let command = named("OPENTRACKER").or_else(|| on_path("opentracker"))?;
-        Some(Self { kind: ProgramKind::Opentracker, command })
+        installed("OPENTRACKER", "opentracker").map(|command| Self { kind: ProgramKind::Opentracker, command })
     }
 
     /// Returns the Go retracker, or `None` if it is not installed.
@@ -53,7 +52,7 @@ impl Program {
 
     /// Returns `aquatic_udp`, or `None` if it is not installed.
     pub(crate) fn aquatic_udp() -> Option<Self> {
-        named("AQUATIC_UDP").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
+        installed("AQUATIC_UDP", "aquatic_udp").map(|command| Self { kind: ProgramKind::AquaticUdp, command })
     }
 
     /// Starts the tracker on these cores. Adds the arguments that every start needs.
@@ -71,19 +70,27 @@ impl Program {
         server
     }
 
-    /// Starts the tracker on the core for trackers, with UDP on the same port as HTTP.
-    pub(crate) fn start_udp(&self, cores: &Cores, args: &[&str]) -> Result<TrackerProcess, String> {
-        let address = free_address();
-        let mut command = self.command(address);
+    /// Starts the tracker on these cores, with UDP on the same port as HTTP. With `is_v6`, UDP is on an IPv6 address.
+    pub(crate) fn start_udp(
+        &self,
+        cores: &Cores,
+        place: Placement,
+        is_v6: bool,
+        args: &[&str],
+    ) -> Result<TrackerProcess, String> {
+        let http = free_address();
+        let mut command = self.command(http);
         command.args(args);
-        let config = self.config(address)?;
+        let config = self.config(http, if place == Placement::Both { 2 } else { 1 })?;
+        let ip: IpAddr = if is_v6 { Ipv6Addr::LOCALHOST.into() } else { http.ip() };
+        let address = SocketAddr::from((ip, http.port()));
         match self.kind {
             ProgramKind::Retracker => command.arg("-u").arg(address.to_string()),
-            ProgramKind::Opentracker => command.arg("-P").arg(address.port().to_string()),
+            ProgramKind::Opentracker => command.args(["-i", &ip.to_string(), "-P", &address.port().to_string()]),
             ProgramKind::AquaticUdp => command.arg("-c").arg(config.path()),
             ProgramKind::GoRetracker => return Err("the Go retracker has no UDP".to_owned()),
         };
-        let server = self.spawn(cores, Placement::Server, command, address);
+        let server = self.spawn(cores, place, command, address);
         udp::wait_for(server.address, START_TIMEOUT).map_err(|why| format!("{}: {why}", server.name))?;
         Ok(server)
     }
@@ -101,12 +108,16 @@ impl Program {
         command
     }
 
-    /// Writes the default configuration that `aquatic_udp` prints, with another port. The file is empty for other trackers.
-    fn config(&self, address: SocketAddr) -> Result<NamedTempFile, String> {
+    /// Writes the default configuration that `aquatic_udp` prints, with another port, this number of workers, and as many
+    /// peers in a reply as a client wants. The file is empty for other trackers.
+    fn config(&self, address: SocketAddr, workers: usize) -> Result<NamedTempFile, String> {
         let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
         if self.kind == ProgramKind::AquaticUdp {
             let output = Command::new(&self.command).arg("-p").output().map_err(|error| error.to_string())?;
-            let text = String::from_utf8_lossy(&output.stdout).replace(":3000", &format!(":{}", address.port()));
+            let text = String::from_utf8_lossy(&output.stdout)
+                .replace(":3000", &format!(":{}", address.port()))
+                .replace("socket_workers = 1", &format!("socket_workers = {workers}"))
+                .replace("max_response_peers = 30", "max_response_peers = 200");
             file.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
         }
         Ok(file)
@@ -148,11 +159,18 @@ impl Program {
 
 /// Returns an error message for the first variable that names a missing program.
 pub(crate) fn missing() -> Option<String> {
-    ["RETRACKER", "OPENTRACKER", "GO_RETRACKER", "AQUATIC_UDP"].into_iter().find_map(|variable| {
-        let program = named(variable)?;
-        let is_there = Path::new(&program).is_file() || on_path(&program).is_some();
-        (!is_there).then(|| format!("{variable} is {program}, but there is no such program"))
-    })
+    ["RETRACKER", "OPENTRACKER", "GO_RETRACKER", "AQUATIC_UDP", "AQUATIC_UDP_LOAD_TEST"].into_iter().find_map(
+        |variable| {
+            let program = named(variable)?;
+            let is_there = Path::new(&program).is_file() || on_path(&program).is_some();
+            (!is_there).then(|| format!("{variable} is {program}, but there is no such program"))
+        },
+    )
+}
+
+/// Returns the program that the variable names, or else the program in `PATH`. `None` if neither exists.
+pub(crate) fn installed(variable: &str, name: &str) -> Option<String> {
+    named(variable).or_else(|| on_path(name))
 }
 
 fn named(variable: &str) -> Option<String> {

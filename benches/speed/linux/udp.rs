@@ -1,47 +1,65 @@
 //! The CPU time of announces over UDP (BEP 15), compared with other trackers.
 
-use load::crowd::Crowd;
-use load::figures::Sample;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use load::crowd::Network;
 use load::table::Row;
 use load::udp::{PreparedAnnounces, UdpLoad, fill};
 
 use super::announces::{COST, LENGTH, sample};
 use super::bench::Bench;
-use super::program::Program;
-use super::rounds::{self, ours_and};
-
-use std::collections::BTreeMap;
+use super::cells::{self, CELLS, Cell};
+use super::program::{Program, TrackerProcess};
+use super::rounds;
 
 /// For each tracker: how many announces got a reply, and how many got none.
 type ReplyCounts = BTreeMap<&'static str, (u64, u64)>;
 
 pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    let mut counts = ReplyCounts::new();
-    let mut rivals = vec![("opentracker", bench.opentracker.as_ref())];
-    rivals.extend(bench.aquatic_udp.as_ref().map(|program| ("aquatic_udp", Some(program))));
-    for (name, rival) in rivals {
+    let counts = RefCell::new(ReplyCounts::new());
+    let mut rivals = vec![("opentracker", bench.opentracker.as_ref(), 0.8)];
+    rivals.extend(bench.aquatic_udp.as_ref().map(|program| ("aquatic_udp", Some(program), 1.0)));
+    for (name, rival, goal) in rivals {
         let figure = format!("announces over UDP, beside {name}");
-        let (ours, theirs) = ours_and(rival, |program| cost(bench, program, &mut counts))?;
-        rows.push(Row::compared(&figure, COST, &ours, theirs.as_ref(), 1.0));
-        let most = Row::new(&format!("{figure}: at most"), &format!("{} /s", ours.asides()));
-        rows.push(theirs.iter().fold(most, |row, theirs| row.theirs(format!("{} /s", theirs.asides()))));
+        let worst = cells::worst(
+            &CELLS,
+            rival,
+            |program, cell| Prepared::new(bench, program, cell),
+            |prepared| {
+                let Prepared { server, load, announces } = prepared;
+                let measured = rounds::measure(server, || load.run(&mut announces.borrow_mut()))?;
+                let mut counts = counts.borrow_mut();
+                let (replies, lost) = counts.entry(server.name).or_default();
+                *replies += measured.outcome.replies;
+                *lost += measured.outcome.lost;
+                Ok(sample(&measured))
+            },
+        )?;
+        rows.push(worst.row(&figure, COST, goal));
+        let most = Row::new(&format!("{figure}: at most"), &format!("{} /s", worst.ours.asides()));
+        rows.push(worst.theirs.iter().fold(most, |row, theirs| row.theirs(format!("{} /s", theirs.asides()))));
     }
-    rows.extend(counts.iter().map(|(name, (replies, lost))| {
+    rows.extend(counts.into_inner().iter().map(|(name, (replies, lost))| {
         let parts = *lost as f64 / (replies + lost) as f64 * 1e6;
         Row::new(&format!("announces over UDP that {name} did not answer"), &format!("{parts:.1} in 1 M"))
     }));
     Ok(rows)
 }
 
-fn cost(bench: &Bench, program: &Program, counts: &mut ReplyCounts) -> Result<Sample, String> {
-    let server = program.start_udp(&bench.cores, &[])?;
-    fill(server.address, Crowd::USUAL).map_err(|why| format!("{}: {why}", server.name))?;
-    let load = UdpLoad::new(server.address, LENGTH);
-    let mut announces = PreparedAnnounces::new(Crowd::USUAL, 30);
-    let measured = rounds::measure(&server, || load.run(&mut announces))?;
-    let (replies, lost) = counts.entry(server.name).or_default();
-    *replies += measured.outcome.replies;
-    *lost += measured.outcome.lost;
-    Ok(sample(&measured))
+/// A tracker that knows all peers of a crowd, and the announces that it will get.
+struct Prepared {
+    server: TrackerProcess,
+    load: UdpLoad,
+    announces: RefCell<PreparedAnnounces>,
+}
+
+impl Prepared {
+    fn new(bench: &Bench, program: &Program, &Cell { crowd, numwant, place }: &Cell) -> Result<Self, String> {
+        let server = program.start_udp(&bench.cores, place, crowd.network == Network::OneV6, &[])?;
+        fill(server.address, crowd).map_err(|why| format!("{}: {why}", server.name))?;
+        let load = UdpLoad::new(server.address, LENGTH);
+        Ok(Self { server, load, announces: RefCell::new(PreparedAnnounces::new(crowd, numwant)) })
+    }
 }

@@ -1,6 +1,6 @@
 //! Decides which peers announce, and in which order.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
@@ -13,6 +13,20 @@ pub struct Crowd {
     pub first: u64,
     /// Whether the first swarms are much larger than the others. Then `peers` is the average size of a swarm.
     pub skewed: bool,
+    pub network: Network,
+    /// Whether peer ids are random from the first byte on. Otherwise all begin with the prefix of one client program.
+    pub random_ids: bool,
+}
+
+/// Where the peers of a crowd are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// No two peers share an address, and hardly any two of one swarm a /24.
+    Many,
+    /// All peers are in one /24, as in a LAN.
+    OneV4,
+    /// All peers are in one /64.
+    OneV6,
 }
 
 impl Crowd {
@@ -20,7 +34,7 @@ impl Crowd {
     pub const USUAL: Self = Self::new(10_000, 5);
 
     pub const fn new(swarms: u64, peers: u64) -> Self {
-        Self { swarms, peers, first: 0, skewed: false }
+        Self { swarms, peers, first: 0, skewed: false, network: Network::Many, random_ids: false }
     }
 
     pub fn size(self) -> u64 {
@@ -31,7 +45,8 @@ impl Crowd {
     /// are.
     pub fn peer(self, number: u64) -> CrowdPeer {
         let swarm = if self.skewed { self.popular_swarm(&mut Rng::with_seed(number)) } else { number % self.swarms };
-        CrowdPeer { swarm: self.first + swarm, number: self.first + number }
+        let Self { first, network, random_ids, .. } = self;
+        CrowdPeer { swarm: first + swarm, number: first + number, network, random_id: random_ids }
     }
 
     /// Returns a random swarm. Swarms with lower numbers are more likely.
@@ -44,18 +59,29 @@ impl Crowd {
 pub struct CrowdPeer {
     pub swarm: u64,
     pub number: u64,
+    network: Network,
+    random_id: bool,
 }
 
 impl CrowdPeer {
+    /// Returns a peer with an address of its own, in [`Network::Many`].
+    pub fn new(swarm: u64, number: u64) -> Self {
+        Self { swarm, number, network: Network::Many, random_id: false }
+    }
+
     /// Returns whether the peer is a seed. Every third peer is one.
     pub fn is_seed(self) -> bool {
         self.number.is_multiple_of(3)
     }
 
-    /// Returns the address of the peer. No two peers share an address.
-    pub fn ip(self) -> Ipv4Addr {
+    /// Returns the address of the peer. In one /24, several peers share it, and differ in their ports.
+    pub fn ip(self) -> IpAddr {
         let [_, high, middle, low] = (self.number as u32).to_be_bytes();
-        [10, high, middle, low].into()
+        match self.network {
+            Network::Many => Ipv4Addr::new(10, high, middle, low).into(),
+            Network::OneV4 => Ipv4Addr::new(10, 0, 0, (self.number % 254) as u8 + 1).into(),
+            Network::OneV6 => Ipv6Addr::from(0xfd00 << 112 | u128::from(self.number) + 1).into(),
+        }
     }
 
     /// Returns the parameters that the peer announces. They are the same every time.
@@ -65,6 +91,9 @@ impl CrowdPeer {
         let (port, uploaded, downloaded) = (own.u16(1024..), own.u64(..1 << 34), own.u64(..1 << 34));
         let mut id = *b"-qB4630-............";
         id[8..].fill_with(|| own.alphanumeric() as u8);
+        if self.random_id {
+            own.fill(&mut id);
+        }
         PeerParams { id, port, uploaded, downloaded, left, key: own.u32(..) }
     }
 }

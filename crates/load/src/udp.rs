@@ -153,7 +153,8 @@ impl UdpSender {
         if datagrams.is_empty() { Ok(()) } else { batch.send(&self.socket, &datagrams) }
     }
 
-    fn receive(&mut self, batch: &mut Batch, may_be_empty: bool, outcome: &mut LoadOutcome) {
+    fn receive(&mut self, batch: &mut Batch, load: &UdpLoad, outcome: &mut LoadOutcome) {
+        let (is_v6, may_be_empty) = (load.target.is_ipv6(), load.may_be_empty);
         let Self { socket, under_way, lost, .. } = self;
         let received = batch.receive(socket, |reply| {
             let Some(transaction) = datagram::transaction(reply) else {
@@ -161,7 +162,7 @@ impl UdpSender {
             };
             let slot = transaction as usize % under_way.len();
             let is_awaited = under_way[slot].take_if(|(other, _)| *other == transaction).is_some();
-            match datagram::check(reply, may_be_empty) {
+            match datagram::check(reply, is_v6, may_be_empty) {
                 Err(why) => outcome.count_error(why),
                 Ok(()) if is_awaited => outcome.replies += 1,
                 // A late reply has already been counted as lost.
@@ -220,7 +221,7 @@ impl<'a> UdpEngine<'a> {
             epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&pause)).unwrap();
             for event in events.drain(..) {
                 let number = event.data.u64() as usize;
-                self.senders[number].receive(&mut self.batch, self.load.may_be_empty, &mut self.outcome);
+                self.senders[number].receive(&mut self.batch, self.load, &mut self.outcome);
                 self.send(number, end);
             }
             if checked.elapsed() > REPLY_TIMEOUT / 4 {

@@ -12,27 +12,28 @@ pub const V6: usize = 18;
 
 /// An address that can be written in network order.
 pub trait CompactIp: Ip {
-    /// Appends the address in network order.
-    fn put(self, out: &mut Vec<u8>);
+    /// Appends the address and the port, both in network order.
+    fn put(self, port: [u8; 2], out: &mut Vec<u8>);
 }
 
 impl CompactIp for Ipv4Addr {
-    fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.octets());
+    fn put(self, [high, low]: [u8; 2], out: &mut Vec<u8>) {
+        let [a, b, c, d] = self.octets();
+        out.extend_from_slice(&[a, b, c, d, high, low]);
     }
 }
 
 impl CompactIp for Ipv6Addr {
-    fn put(self, out: &mut Vec<u8>) {
+    fn put(self, port: [u8; 2], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.octets());
+        out.extend_from_slice(&port);
     }
 }
 
 /// Appends the peers, without a length.
 pub fn encode<A: CompactIp>(peers: &[Peer<A>], out: &mut Vec<u8>) {
     for peer in peers {
-        peer.endpoint.ip.put(out);
-        out.extend_from_slice(&peer.endpoint.port.get().to_be_bytes());
+        peer.endpoint.ip.put(peer.endpoint.port.get().to_be_bytes(), out);
     }
 }
 

@@ -18,8 +18,8 @@ const MAX_TOKEN: usize = 8192;
 /// What a verified token says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    /// The info-hash of the torrent. Both values are the same, unless the text of the claim can be read as two
-    /// info-hashes.
+    /// The info-hash of the torrent, in the two ways in which the claim's text can be read. For most texts, both values
+    /// are the same.
     pub(super) info_hashes: [InfoHash; 2],
     /// When the token begins to be valid, in seconds since 1970.
     pub(super) not_before: Option<u64>,

@@ -27,8 +27,9 @@ use tracker_protocol::udp::ConnectionId;
 /// Seconds for which an id is valid (BEP 15, "Connect"). Less than 256, because an age is one byte.
 pub(super) const LIFETIME: u8 = 120;
 
-/// The largest difference between the clocks of instances that share a key. An id holds its second modulo 256. With a
-/// larger difference, a new id from a clock that is ahead could look old.
+/// The largest difference between the clocks of instances that share a key. An id holds the second of
+/// its issue modulo 256, so an id from a clock that is ahead looks almost 256 seconds old. With a larger difference, it
+/// would look like an id that is really old.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// The byte of an id with its second of issue, modulo 256. The other bytes are the MAC.

@@ -19,7 +19,7 @@ pub struct ConnectionIds {
 #[derive(Debug)]
 struct AdoptedKey {
     key: ConnectionIdKey,
-    /// Ids of the first key are valid until this second, by the clock of the first key.
+    /// The last second at which ids of the first key are accepted, on the clock of the first key.
     grace: u64,
 }
 

@@ -226,6 +226,16 @@ fn any_topology() -> impl Strategy<Value = Topology> {
 }
 
 proptest! {
+    /// The store relies on this for hosts in the subnet of a client.
+    #[test]
+    fn hosts_of_one_subnet_whose_addresses_are_of_one_kind_reach_each_other(net: [u8; 3], hosts: [u8; 2], is_private: bool) {
+        let net = if is_private { [10, net[1], net[2]] } else { net };
+        let [asks, peer] = hosts.map(|host| ZonedIp { ip: IpAddr::from([net[0], net[1], net[2], host]), zone: ZoneId::nth(0) });
+        let reaches = Reach::of_subnet(asks.ip).is_some_and(|reach| reach != Reach::Nowhere);
+        let topology = Topology::new(&[zone("site", &["10.0.0.0/8"], &["203.0.113.1"])], external(&["203.0.113.2"]));
+        prop_assert!(!reaches || topology.visible_address(asks, peer) == Some(peer.ip));
+    }
+
     #[test]
     fn a_public_client_never_gets_a_private_address(topology in any_topology(), asks in any_ip(), peer in any_ip()) {
         let visible = topology.visible_address(topology.zoned(asks), topology.zoned(peer));

@@ -25,7 +25,8 @@ pub(super) fn start(cores: &Cores, place: Placement, redis: Option<&RedisProcess
 
 /// Starts an instance as [`start`] does, with UDP on the same port.
 pub(super) fn start_udp(cores: &Cores, redis: Option<&RedisProcess>, args: &[&str]) -> Result<TrackerProcess, String> {
-    Program::retracker().start_udp(cores, &with_share(redis.map(RedisProcess::url).as_deref(), args))
+    let place = Placement::Server;
+    Program::retracker().start_udp(cores, place, false, &with_share(redis.map(RedisProcess::url).as_deref(), args))
 }
 
 fn with_share<'a>(url: Option<&'a str>, args: &[&'a str]) -> Vec<&'a str> {

@@ -37,7 +37,7 @@ fn oldest(start: Instant) -> u64 {
 /// Returns a random client of a random swarm that is announced now.
 pub(super) fn random_peer(start: Instant, random: &mut Rng) -> CrowdPeer {
     let swarm = oldest(start) + random.u64(..SWARMS);
-    CrowdPeer { swarm, number: swarm * PEERS + random.u64(..PEERS) }
+    CrowdPeer::new(swarm, swarm * PEERS + random.u64(..PEERS))
 }
 
 /// Announces of the current swarms, some scrapes, and some malformed requests.

@@ -102,17 +102,25 @@ fn check_body(body: &[u8], expect: Expect) -> Result<(), &'static str> {
     }
 }
 
-/// Returns the length of the compact list, in bytes.
+/// Returns the length of the compact lists of both families, in bytes. A reply has at least one list, which may be empty.
 fn peers_length(body: &[u8]) -> Result<usize, &'static str> {
-    const KEY: &[u8] = b"5:peers";
-    let at = find(body, KEY).ok_or("no list of peers")?;
-    let list = &body[at + KEY.len()..];
+    let lists = [list_length(body, b"5:peers", 6)?, list_length(body, b"6:peers6", 18)?];
+    if lists == [None; 2] {
+        return Err("no list of peers");
+    }
+    Ok(lists.into_iter().flatten().sum())
+}
+
+/// Returns the length of one compact list, in bytes; `None` if the reply does not have the key.
+fn list_length(body: &[u8], key: &[u8], peer_length: usize) -> Result<Option<usize>, &'static str> {
+    let Some(at) = find(body, key) else { return Ok(None) };
+    let list = &body[at + key.len()..];
     let colon = memchr::memchr(b':', list).ok_or("a list of peers that is not a string")?;
     let length = number(&list[..colon]).ok_or("a list of peers that is not a string")?;
-    if length % 6 != 0 || length >= list.len() - colon - 1 {
+    if length % peer_length != 0 || length >= list.len() - colon - 1 {
         return Err("a list of peers of the wrong length");
     }
-    Ok(length)
+    Ok(Some(length))
 }
 
 fn number(digits: &[u8]) -> Option<usize> {

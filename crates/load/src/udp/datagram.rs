@@ -1,5 +1,7 @@
 //! The datagrams of an announce over UDP (BEP 15).
 
+use std::net::IpAddr;
+
 use crate::crowd::{CrowdPeer, info_hash};
 
 /// An announce. [`address`] fills in the connection id and the transaction id.
@@ -22,6 +24,8 @@ pub(super) fn connection_id(reply: &[u8]) -> Option<[u8; 8]> {
 
 pub(super) fn announce(peer: CrowdPeer, numwant: u32) -> AnnounceDatagram {
     let params = peer.params();
+    // The field has room for IPv4 only. An IPv6 peer has the source address of the datagram.
+    let ip = if let IpAddr::V4(ip) = peer.ip() { ip.octets() } else { [0; 4] };
     let mut datagram = [0; 98];
     let fields: [&[u8]; 12] = [
         &ANNOUNCE_ACTION.to_be_bytes(),
@@ -32,7 +36,7 @@ pub(super) fn announce(peer: CrowdPeer, numwant: u32) -> AnnounceDatagram {
         &params.left.to_be_bytes(),
         &params.uploaded.to_be_bytes(),
         &[0; 4],
-        &peer.ip().octets(),
+        &ip,
         &params.key.to_be_bytes(),
         &numwant.to_be_bytes(),
         &params.port.to_be_bytes(),
@@ -51,11 +55,12 @@ pub(super) fn transaction(reply: &[u8]) -> Option<u32> {
     number(reply, 4)
 }
 
-/// Whether a reply is correct.
-pub(super) fn check(reply: &[u8], may_be_empty: bool) -> Result<(), &'static str> {
+/// Whether a reply is correct. `is_v6` is whether the tracker has an IPv6 address: then its peers have too.
+pub(super) fn check(reply: &[u8], is_v6: bool, may_be_empty: bool) -> Result<(), &'static str> {
+    let peer_length = if is_v6 { 18 } else { 6 };
     match number(reply, 0) {
         Some(ANNOUNCE_ACTION) if reply.len() < HEADER_LENGTH => Err("a reply that is too short"),
-        Some(ANNOUNCE_ACTION) if !(reply.len() - HEADER_LENGTH).is_multiple_of(6) => {
+        Some(ANNOUNCE_ACTION) if !(reply.len() - HEADER_LENGTH).is_multiple_of(peer_length) => {
             Err("a list of peers of the wrong length")
         }
         Some(ANNOUNCE_ACTION) if reply.len() == HEADER_LENGTH && !may_be_empty => Err("no peer"),

@@ -182,7 +182,9 @@ impl Space {
                 foreign.len(),
                 first.display()
             );
-            foreign.iter().for_each(|path| log::info!("not of the store: {}", path.display()));
+            foreign
+                .iter()
+                .for_each(|path| log::info!("{}: not a file of the store, so it stays as it is", path.display()));
         }
         Ok(Self { folder, limits, taken: Mutex::new(taken), candidates: Mutex::default(), on_removal: OnceLock::new() })
     }
