@@ -36,8 +36,8 @@ pub(super) struct Arrival {
     pub(super) is_recorded: bool,
     /// The role of the peer that was at the endpoint before.
     pub(super) before: Option<Role>,
-    /// Whether the client was a seed before at its first address. Only for an announce of `completed`.
-    pub(super) was_seed: bool,
+    /// The role that the client had at its first address before. Found only for an announce of `completed`.
+    pub(super) before_at_first: Option<Role>,
     /// Whether the lists have changed, apart from the times in them.
     pub(super) changed: bool,
     pub(super) others_at_address: usize,
@@ -116,7 +116,9 @@ impl Arriving<'_> {
         let &Self { context, id, claim, .. } = self;
         let mut arrival = Arrival { is_recorded: true, ..Arrival::default() };
         let known = own.at(key);
-        arrival.was_seed = self.completed && self.is_seed(known, own, other.as_deref());
+        if self.completed {
+            arrival.before_at_first = self.role_at_first(known, own, other.as_deref());
+        }
         if let Some((at, old)) = known {
             if claim.is_some() && !old.is_claimed() && !context.life.is_over(context.now.since(old.seen())) {
                 return Arrival::default();
@@ -149,18 +151,17 @@ impl Arriving<'_> {
         arrival
     }
 
-    /// Returns whether the client is a seed at its first address. `known` is the entry at the announced endpoint: usually
-    /// this is the client's first address.
-    fn is_seed<A: Ip, B: Ip>(
+    /// Returns the client's role at its first address. `known` is the entry at the announced endpoint: usually this is the
+    /// client's first address.
+    fn role_at_first<A: Ip, B: Ip>(
         &self,
         known: Option<(usize, Entry<A>)>,
         own: &Peers<A>,
         other: Option<&Peers<B>>,
-    ) -> bool {
+    ) -> Option<Role> {
         let is_first = |(_, entry): &(usize, Entry<A>)| entry.is_of(self.id) && !entry.is_second();
         let here = known.filter(is_first).or_else(|| own.first_of(self.id)).map(|(_, first)| first.kind().role());
-        let there = || other.and_then(|other| other.first_of(self.id)).map(|(_, first)| first.kind().role());
-        here.or_else(there) == Some(Role::Seed)
+        here.or_else(|| other?.first_of(self.id).map(|(_, first)| first.kind().role()))
     }
 
     fn is_told(&self) -> bool {

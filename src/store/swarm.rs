@@ -215,7 +215,8 @@ impl Swarm {
                 self.arrive(&Arriving { claim: Some(claimant(source)), ..arriving }, seen_from, port, change);
             }
         }
-        let is_first_time = completed && arrival.is_recorded && !arrival.was_seed && arrival.before != Some(Role::Seed);
+        let is_first_time =
+            completed && arrival.is_recorded && ![arrival.before_at_first, arrival.before].contains(&Some(Role::Seed));
         // A client that repeats `completed` counts once.
         let is_counted = is_first_time && (completions.insert(self.info_hash, peer_id) || self.counts.downloaded == 0);
         if is_counted {

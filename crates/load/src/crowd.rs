@@ -80,7 +80,7 @@ impl CrowdPeer {
         match self.network {
             Network::Many => Ipv4Addr::new(10, high, middle, low).into(),
             Network::OneV4 => Ipv4Addr::new(10, 0, 0, (self.number % 254) as u8 + 1).into(),
-            Network::OneV6 => Ipv6Addr::from(0xfd00 << 112 | u128::from(self.number) + 1).into(),
+            Network::OneV6 => Ipv6Addr::from((0xfd00 << 112) + u128::from(self.number) + 1).into(),
         }
     }
 
