@@ -64,7 +64,7 @@ impl AnnounceWindow {
 /// receiver can compute how late the record is.
 pub(crate) fn record(scenario: GrowthScenario, SharedAnnounce { at, peer, .. }: SharedAnnounce) -> SharedRecord {
     let swarm = scenario.swarm(peer);
-    let crowd_peer = CrowdPeer { swarm, number: peer };
+    let crowd_peer = CrowdPeer::new(swarm, peer);
     let address = endpoint(peer);
     let news = PeerNews::Stays {
         port: address.port().try_into().unwrap(),

@@ -45,9 +45,9 @@ fn cost(bench: &Bench, generator: &str, program: &Program) -> Result<Sample, Str
     let server = program.start_udp(&bench.cores, Placement::Server, false, &[])?;
     let config = config(generator, server.address)?;
     let mut load = Load::start(generator, &config)?;
-    let mut sent = 0.0;
-    while sent < WARM_UP {
-        sent += load.announces()?;
+    let mut answered = 0.0;
+    while answered < WARM_UP {
+        answered += load.announces()?;
     }
     let clock = CpuClock::start_beside(&[server.pid()], &[load.0.id()]);
     let mut measured = 0.0;
@@ -71,16 +71,15 @@ fn config(generator: &str, tracker: SocketAddr) -> Result<NamedTempFile, String>
         ("weight_connect", "0".to_owned()),
         ("weight_scrape", "0".to_owned()),
     ];
-    let mut text = String::new();
+    let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let name = line.split(" = ").next().unwrap_or_default();
         match settings.iter().find(|(setting, _)| *setting == name) {
-            Some((_, value)) => text += &format!("{name} = {value}\n"),
-            None => text += &format!("{line}\n"),
+            Some((_, value)) => writeln!(file, "{name} = {value}"),
+            None => writeln!(file, "{line}"),
         }
+        .map_err(|error| error.to_string())?;
     }
-    let mut file = NamedTempFile::new().map_err(|error| error.to_string())?;
-    file.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(file)
 }
 
