@@ -13,7 +13,7 @@ use load::machine::{Placement, Priority};
 use load::table::Row;
 
 use super::bench::Bench;
-use super::cells::{self, CELLS, Cell};
+use super::cells::{self, CELLS, LoadCell};
 use super::program::{Program, TrackerProcess};
 use super::rounds::{self, Measured, ROUNDS, by_turns, ours_and};
 
@@ -34,7 +34,7 @@ pub(super) fn close(bench: &Bench) -> Result<Vec<Row>, String> {
 }
 
 fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
-    let prepare = |program: &Program, &Cell { crowd, numwant, place }: &Cell| {
+    let prepare = |program: &Program, &LoadCell { crowd, numwant, place }: &LoadCell| {
         let server = program.start(&bench.cores, place, &[]);
         fill(&server, crowd)?;
         let style = RequestStyle::new(server.address).close(close).numwant(numwant);

@@ -13,7 +13,7 @@ use super::rounds::by_turns;
 
 /// A load, and the cores of the tracker that gets it.
 #[derive(Clone, Copy)]
-pub(super) struct Cell {
+pub(super) struct LoadCell {
     pub(super) crowd: Crowd,
     pub(super) numwant: u32,
     /// On both cores, a tracker has two workers, and the load generator shares a core with one of them.
@@ -27,25 +27,25 @@ pub(super) const LAN: Crowd = Crowd { network: Network::OneV4, ..MILLION };
 /// A million peers in large swarms.
 const LARGE: Crowd = Crowd { network: Network::OneV4, ..Crowd::new(1_000, 1_000) };
 
-pub(super) const CELLS: [Cell; 9] = [
-    Cell::of(Crowd::USUAL),
-    Cell::of(Crowd { network: Network::OneV4, ..Crowd::USUAL }),
-    Cell::of(MILLION),
-    Cell::of(LAN),
-    Cell::of(Crowd { network: Network::OneV6, ..MILLION }),
-    Cell::of(Crowd { random_ids: true, ..LAN }),
-    Cell { numwant: 50, ..Cell::of(LARGE) },
-    Cell { numwant: 200, ..Cell::of(LARGE) },
-    Cell { place: Placement::Both, ..Cell::of(LAN) },
+pub(super) const CELLS: [LoadCell; 9] = [
+    LoadCell::of(Crowd::USUAL),
+    LoadCell::of(Crowd { network: Network::OneV4, ..Crowd::USUAL }),
+    LoadCell::of(MILLION),
+    LoadCell::of(LAN),
+    LoadCell::of(Crowd { network: Network::OneV6, ..MILLION }),
+    LoadCell::of(Crowd { random_ids: true, ..LAN }),
+    LoadCell { numwant: 50, ..LoadCell::of(LARGE) },
+    LoadCell { numwant: 200, ..LoadCell::of(LARGE) },
+    LoadCell { place: Placement::Both, ..LoadCell::of(LAN) },
 ];
 
-impl Cell {
+impl LoadCell {
     pub(super) const fn of(crowd: Crowd) -> Self {
         Self { crowd, numwant: 30, place: Placement::Server }
     }
 }
 
-impl fmt::Display for Cell {
+impl fmt::Display for LoadCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { crowd, numwant, place } = self;
         let network = match crowd.network {
@@ -62,7 +62,7 @@ impl fmt::Display for Cell {
 
 /// What the trackers' figures were in one cell.
 pub(super) struct CellSamples {
-    pub(super) cell: Cell,
+    pub(super) cell: LoadCell,
     pub(super) ours: Samples,
     /// `None` if the other tracker is not installed.
     pub(super) theirs: Option<Samples>,
@@ -82,9 +82,9 @@ impl CellSamples {
 /// Measures retracker and another tracker with each load, and returns the figures of the load with the worst ratio.
 /// `prepare` starts and fills a tracker, and `sample` measures it.
 pub(super) fn worst<T>(
-    cells: &[Cell],
+    cells: &[LoadCell],
     rival: Option<&Program>,
-    prepare: impl Fn(&Program, &Cell) -> Result<T, String>,
+    prepare: impl Fn(&Program, &LoadCell) -> Result<T, String>,
     sample: impl Fn(&T) -> Result<Sample, String>,
 ) -> Result<CellSamples, String> {
     let mut all = Vec::new();

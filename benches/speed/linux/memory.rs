@@ -10,7 +10,7 @@ use load::table::Row;
 
 use super::announces::fill;
 use super::bench::Bench;
-use super::cells::{self, Cell, LAN, MILLION};
+use super::cells::{self, LAN, LoadCell, MILLION};
 use super::program::Program;
 use super::rounds::ours_and;
 
@@ -20,9 +20,9 @@ const SETTLING: Duration = Duration::from_secs(4);
 
 pub(super) fn per_peer(bench: &Bench) -> Result<Vec<Row>, String> {
     // With two workers, a list may grow on one thread and be freed on the other.
-    let cells = [Cell::of(MILLION), Cell::of(LAN), Cell { place: Placement::Both, ..Cell::of(LAN) }];
-    let start = |program: &Program, cell: &Cell| Ok((program.clone(), *cell));
-    let worst = cells::worst(&cells, bench.opentracker.as_ref(), start, |(program, Cell { crowd, place, .. })| {
+    let cells = [LoadCell::of(MILLION), LoadCell::of(LAN), LoadCell { place: Placement::Both, ..LoadCell::of(LAN) }];
+    let start = |program: &Program, cell: &LoadCell| Ok((program.clone(), *cell));
+    let worst = cells::worst(&cells, bench.opentracker.as_ref(), start, |(program, LoadCell { crowd, place, .. })| {
         filled(bench, program, *crowd, *place)
     })?;
     Ok(vec![worst.row("memory per peer", "B", 1.0)])

@@ -9,7 +9,7 @@ use load::udp::{PreparedAnnounces, UdpLoad, fill};
 
 use super::announces::{COST, LENGTH, sample};
 use super::bench::Bench;
-use super::cells::{self, CELLS, Cell};
+use super::cells::{self, CELLS, LoadCell};
 use super::program::{Program, TrackerProcess};
 use super::rounds;
 
@@ -56,7 +56,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(bench: &Bench, program: &Program, &Cell { crowd, numwant, place }: &Cell) -> Result<Self, String> {
+    fn new(bench: &Bench, program: &Program, &LoadCell { crowd, numwant, place }: &LoadCell) -> Result<Self, String> {
         let server = program.start_udp(&bench.cores, place, crowd.network == Network::OneV6, &[])?;
         fill(server.address, crowd).map_err(|why| format!("{}: {why}", server.name))?;
         let load = UdpLoad::new(server.address, LENGTH);
