@@ -790,6 +790,11 @@ fn clients_that_share_an_address_are_noticed() {
     let claims = |n: u8| claimed(&from(&format!("172.17.0.2:{}", 100 + n)), &format!("172.17.0.{n}"));
     (1..9).for_each(|n| assert_eq!(announce(&store, at(0), hash(2), &claims(n)).others_at_address, 0));
     assert_eq!(announce(&store, at(0), hash(2), &from("172.17.0.2:1")).others_at_address, 0, "claims do not count");
+    let crowd: Vec<_> = (1..=40)
+        .map(|port| announce(&store, at(0), hash(3), &from(&format!("172.17.0.3:{port}"))).others_at_address)
+        .collect();
+    let counted: Vec<_> = (0..40).map(|others| others.min(17)).collect();
+    assert_eq!(crowd, counted, "more are not needed");
 }
 
 #[test]

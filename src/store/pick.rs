@@ -39,7 +39,7 @@ pub(super) struct PeerQuery<'a> {
     pub(super) context: StoreContext<'a>,
     pub(super) id: ClientId,
     pub(super) prefixes: &'a Prefixes,
-    /// Whether the client reaches all first addresses in its own subnet and zone, so that no rule need be asked.
+    /// Whether the client reaches all first addresses in its own subnet, so that the topology need not be asked for each.
     reaches_subnet: bool,
     /// Whether expired peers were found.
     pub(super) found_expired: Cell<bool>,
@@ -52,7 +52,7 @@ impl<'a> PeerQuery<'a> {
         id: ClientId,
         prefixes: &'a Prefixes,
     ) -> Self {
-        // At addresses of one kind and zone, hosts reach each other.
+        // Hosts whose addresses are of one kind reach each other within a subnet.
         let reaches_subnet = Reach::of_subnet(announcement.place.ip).is_some_and(|reach| reach != Reach::Nowhere);
         Self { announcement, context, id, prefixes, reaches_subnet, found_expired: Cell::new(false) }
     }
@@ -104,7 +104,7 @@ impl<'a> PeerQuery<'a> {
         if entry.is_of(self.id) || (peer == place && Some(endpoint.port) == port) {
             return Err(HiddenPeer::Itself);
         }
-        let is_near = entry.zone == place.zone && A::of(place.ip).is_some_and(|own| own.subnet() == entry.ip.subnet());
+        let is_near = Nearness::of(A::of(place.ip), place.zone, entry.ip, entry.zone) == Nearness::Prefix;
         if is_near && self.reaches_subnet && !entry.is_second() {
             return Ok(endpoint);
         }
@@ -129,8 +129,8 @@ impl<'a> PeerQuery<'a> {
 }
 
 /// Fills `out` with the nearest of the eligible peers that it looks at, in random order. `nearest` is the best result
-/// of `nearness`. `visible` returns the endpoint at which the client gets a peer, or
-/// none.
+/// of `nearness`. `visible` returns the endpoint at which the client gets a peer, or none, and `id` the peer's id for the
+/// reply.
 pub(super) fn pick_from<A: Ip>(
     eligible: &[Entry<A>],
     nearest: Nearness,

@@ -50,9 +50,7 @@ fn cost(bench: &Bench, figure: &str, close: bool) -> Result<Vec<Row>, String> {
         let load = HttpLoad { close, ..HttpLoad::new(server.address, LENGTH) };
         rounds::measure(server, || load.run(&mut **requests.borrow_mut())).map(|measured| sample(&measured))
     })?;
-    let most = Row::new(&format!("{figure}: at most"), &format!("{} /s", worst.ours.asides()));
-    let most = worst.theirs.iter().fold(most, |row, theirs| row.theirs(format!("{} /s", theirs.asides())));
-    Ok(vec![worst.row(figure, COST, 0.95), most])
+    Ok(worst.rows(figure, COST, 0.95))
 }
 
 /// Measures latencies. The trackers take many turns of one second, and the median counts, because other programs

@@ -3,8 +3,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
+use load::child::ChildProcess;
 use load::figures::Sample;
 use load::machine::{CpuClock, Placement};
 use load::table::Row;
@@ -31,10 +32,8 @@ pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
     let Some(generator) = installed("AQUATIC_UDP_LOAD_TEST", "aquatic_udp_load_test") else {
         return Ok(vec![Row::new(figure, "its generator is not on this machine")]);
     };
-    let mut rivals = vec![("opentracker", bench.opentracker.as_ref(), 0.8)];
-    rivals.extend(bench.aquatic_udp.as_ref().map(|program| ("aquatic_udp", Some(program), 1.0)));
     let mut rows = Vec::new();
-    for (name, rival, goal) in rivals {
+    for (name, rival, goal) in bench.udp_rivals() {
         let (ours, theirs) = ours_and(rival, |program| cost(bench, &generator, program))?;
         rows.push(Row::compared(&format!("{figure}, beside {name}"), COST, &ours, theirs.as_ref(), goal));
     }
@@ -44,12 +43,12 @@ pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
 fn cost(bench: &Bench, generator: &str, program: &Program) -> Result<Sample, String> {
     let server = program.start_udp(&bench.cores, Placement::Server, false, &[])?;
     let config = config(generator, server.address)?;
-    let mut load = Load::start(generator, &config)?;
+    let mut load = AquaticLoad::start(generator, &config)?;
     let mut answered = 0.0;
     while answered < WARM_UP {
         answered += load.announces()?;
     }
-    let clock = CpuClock::start_beside(&[server.pid()], &[load.0.id()]);
+    let clock = CpuClock::start_beside(&[server.pid()], &[load.process.pid()]);
     let mut measured = 0.0;
     for _ in 0..INTERVALS {
         measured += load.announces()?;
@@ -83,23 +82,26 @@ fn config(generator: &str, tracker: SocketAddr) -> Result<NamedTempFile, String>
     Ok(file)
 }
 
-/// The running generator. Dropping it kills the process.
-struct Load(Child, BufReader<std::process::ChildStdout>);
+/// The running generator.
+struct AquaticLoad {
+    process: ChildProcess,
+    output: BufReader<ChildStdout>,
+}
 
-impl Load {
+impl AquaticLoad {
     fn start(generator: &str, config: &NamedTempFile) -> Result<Self, String> {
         let mut command = Command::new(generator);
         command.arg("-c").arg(config.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().map_err(|error| error.to_string())?;
-        let output = process.stdout.take().ok_or("the generator has no output")?;
-        Ok(Self(process, BufReader::new(output)))
+        let mut process = ChildProcess(command.spawn().map_err(|error| error.to_string())?);
+        let output = process.0.stdout.take().ok_or("the generator has no output")?;
+        Ok(Self { process, output: BufReader::new(output) })
     }
 
     /// Waits for the next report. Returns the number of announces that were answered since the previous report.
     fn announces(&mut self) -> Result<f64, String> {
         let number = |line: &str, name| line.trim().strip_prefix(name)?.trim().parse::<f64>().ok();
         let mut answered = None;
-        for line in (&mut self.1).lines() {
+        for line in (&mut self.output).lines() {
             let line = line.map_err(|error| error.to_string())?;
             answered = answered.or_else(|| number(&line, "- Announce responses:"));
             if let Some(errors) = number(&line, "- Error responses:") {
@@ -112,13 +114,5 @@ impl Load {
             }
         }
         Err("the generator ended".to_owned())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // Both calls fail only if the process has already ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use load::crowd::{Crowd, Network};
+use load::crowd::{Crowd, CrowdNetwork};
 use load::http::HttpLoad;
 use load::http::reply::Expect;
 use load::http::requests::{EachOnce, PreparedRequests, RequestStyle};
@@ -79,7 +79,7 @@ pub(super) struct LoadArguments {
     numwant: u32,
     /// Where the peers are: each at an address of its own, or all in one /24 or one /64.
     #[arg(long, default_value = "many", value_parser = network())]
-    network: Network,
+    network: CrowdNetwork,
     /// Make peer ids random from the first byte on.
     #[arg(long)]
     random_ids: bool,
@@ -88,11 +88,11 @@ pub(super) struct LoadArguments {
     scrape: Option<u64>,
 }
 
-fn network() -> impl TypedValueParser<Value = Network> {
+fn network() -> impl TypedValueParser<Value = CrowdNetwork> {
     PossibleValuesParser::new(["many", "one-v4", "one-v6"]).map(|name| match name.as_str() {
-        "one-v4" => Network::OneV4,
-        "one-v6" => Network::OneV6,
-        _ => Network::Many,
+        "one-v4" => CrowdNetwork::OneV4,
+        "one-v6" => CrowdNetwork::OneV6,
+        _ => CrowdNetwork::Many,
     })
 }
 

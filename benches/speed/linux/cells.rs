@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use load::crowd::{Crowd, Network};
+use load::crowd::{Crowd, CrowdNetwork};
 use load::figures::{Sample, Samples};
 use load::machine::Placement;
 use load::table::Row;
@@ -23,16 +23,16 @@ pub(super) struct LoadCell {
 /// A million peers in small swarms.
 pub(super) const MILLION: Crowd = Crowd::new(100_000, 10);
 /// The same peers in one network.
-pub(super) const LAN: Crowd = Crowd { network: Network::OneV4, ..MILLION };
+pub(super) const LAN: Crowd = Crowd { network: CrowdNetwork::OneV4, ..MILLION };
 /// A million peers in large swarms.
-const LARGE: Crowd = Crowd { network: Network::OneV4, ..Crowd::new(1_000, 1_000) };
+const LARGE: Crowd = Crowd { network: CrowdNetwork::OneV4, ..Crowd::new(1_000, 1_000) };
 
 pub(super) const CELLS: [LoadCell; 9] = [
     LoadCell::of(Crowd::USUAL),
-    LoadCell::of(Crowd { network: Network::OneV4, ..Crowd::USUAL }),
+    LoadCell::of(Crowd { network: CrowdNetwork::OneV4, ..Crowd::USUAL }),
     LoadCell::of(MILLION),
     LoadCell::of(LAN),
-    LoadCell::of(Crowd { network: Network::OneV6, ..MILLION }),
+    LoadCell::of(Crowd { network: CrowdNetwork::OneV6, ..MILLION }),
     LoadCell::of(Crowd { random_ids: true, ..LAN }),
     LoadCell { numwant: 50, ..LoadCell::of(LARGE) },
     LoadCell { numwant: 200, ..LoadCell::of(LARGE) },
@@ -49,9 +49,9 @@ impl fmt::Display for LoadCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { crowd, numwant, place } = self;
         let network = match crowd.network {
-            Network::Many => "many networks",
-            Network::OneV4 => "one /24",
-            Network::OneV6 => "one /64",
+            CrowdNetwork::Many => "many networks",
+            CrowdNetwork::OneV4 => "one /24",
+            CrowdNetwork::OneV6 => "one /64",
         };
         let ids = if crowd.random_ids { ", random ids" } else { "" };
         let workers = if *place == Placement::Both { ", two workers" } else { "" };
@@ -62,10 +62,10 @@ impl fmt::Display for LoadCell {
 
 /// What the trackers' figures were in one cell.
 pub(super) struct CellSamples {
-    pub(super) cell: LoadCell,
-    pub(super) ours: Samples,
+    cell: LoadCell,
+    ours: Samples,
     /// `None` if the other tracker is not installed.
-    pub(super) theirs: Option<Samples>,
+    theirs: Option<Samples>,
 }
 
 impl CellSamples {
@@ -76,6 +76,13 @@ impl CellSamples {
 
     pub(super) fn row(&self, figure: &str, unit: &str, goal: f64) -> Row {
         Row::compared(&format!("{figure}, {}", self.cell), unit, &self.ours, self.theirs.as_ref(), goal)
+    }
+
+    /// Returns the row, and a row with the announces per second.
+    pub(super) fn rows(&self, figure: &str, unit: &str, goal: f64) -> Vec<Row> {
+        let most = Row::new(&format!("{figure}: at most"), &format!("{} /s", self.ours.asides()));
+        let most = self.theirs.iter().fold(most, |row, theirs| row.theirs(format!("{} /s", theirs.asides())));
+        vec![self.row(figure, unit, goal), most]
     }
 }
 

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use load::child::ChildProcess;
 use load::client;
 use load::crowd::Crowd;
 use load::http::reply;
@@ -134,7 +135,7 @@ impl Program {
             ProgramKind::GoRetracker => "Go retracker",
             ProgramKind::AquaticUdp => "aquatic_udp",
         };
-        TrackerProcess { name, address, process }
+        TrackerProcess { name, address, process: ChildProcess(process) }
     }
 
     /// Returns the tracker's name, and its version if the tracker tells it.
@@ -192,12 +193,12 @@ fn free_address() -> SocketAddr {
 pub(crate) struct TrackerProcess {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    process: Child,
+    process: ChildProcess,
 }
 
 impl TrackerProcess {
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     /// Returns whether the process runs. A process that has ended is a zombie until its exit status is collected.
@@ -218,13 +219,5 @@ impl TrackerProcess {
         let style = RequestStyle::new(self.address).close(true);
         let mut scrapes = PreparedRequests::scrapes(Crowd { swarms, ..crowd }, swarms, &style);
         reply::count_peers(&client::exchange(self.address, scrapes.next().unwrap().bytes).unwrap())
-    }
-}
-
-impl Drop for TrackerProcess {
-    fn drop(&mut self) {
-        // Both calls fail only if the process has already ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

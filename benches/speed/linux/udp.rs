@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use load::crowd::Network;
+use load::crowd::CrowdNetwork;
 use load::table::Row;
 use load::udp::{PreparedAnnounces, UdpLoad, fill};
 
@@ -19,9 +19,7 @@ type ReplyCounts = BTreeMap<&'static str, (u64, u64)>;
 pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     let counts = RefCell::new(ReplyCounts::new());
-    let mut rivals = vec![("opentracker", bench.opentracker.as_ref(), 0.8)];
-    rivals.extend(bench.aquatic_udp.as_ref().map(|program| ("aquatic_udp", Some(program), 1.0)));
-    for (name, rival, goal) in rivals {
+    for (name, rival, goal) in bench.udp_rivals() {
         let figure = format!("announces over UDP, beside {name}");
         let worst = cells::worst(
             &CELLS,
@@ -37,9 +35,7 @@ pub(super) fn announces(bench: &Bench) -> Result<Vec<Row>, String> {
                 Ok(sample(&measured))
             },
         )?;
-        rows.push(worst.row(&figure, COST, goal));
-        let most = Row::new(&format!("{figure}: at most"), &format!("{} /s", worst.ours.asides()));
-        rows.push(worst.theirs.iter().fold(most, |row, theirs| row.theirs(format!("{} /s", theirs.asides()))));
+        rows.extend(worst.rows(&figure, COST, goal));
     }
     rows.extend(counts.into_inner().iter().map(|(name, (replies, lost))| {
         let parts = *lost as f64 / (replies + lost) as f64 * 1e6;
@@ -57,7 +53,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(bench: &Bench, program: &Program, &LoadCell { crowd, numwant, place }: &LoadCell) -> Result<Self, String> {
-        let server = program.start_udp(&bench.cores, place, crowd.network == Network::OneV6, &[])?;
+        let server = program.start_udp(&bench.cores, place, crowd.network == CrowdNetwork::OneV6, &[])?;
         fill(server.address, crowd).map_err(|why| format!("{}: {why}", server.name))?;
         let load = UdpLoad::new(server.address, LENGTH);
         Ok(Self { server, load, announces: RefCell::new(PreparedAnnounces::new(crowd, numwant)) })

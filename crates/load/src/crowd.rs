@@ -13,14 +13,14 @@ pub struct Crowd {
     pub first: u64,
     /// Whether the first swarms are much larger than the others. Then `peers` is the average size of a swarm.
     pub skewed: bool,
-    pub network: Network,
+    pub network: CrowdNetwork,
     /// Whether peer ids are random from the first byte on. Otherwise all begin with the prefix of one client program.
     pub random_ids: bool,
 }
 
 /// Where the peers of a crowd are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
+pub enum CrowdNetwork {
     /// No two peers share an address, and hardly any two of one swarm a /24.
     Many,
     /// All peers are in one /24, as in a LAN.
@@ -34,7 +34,7 @@ impl Crowd {
     pub const USUAL: Self = Self::new(10_000, 5);
 
     pub const fn new(swarms: u64, peers: u64) -> Self {
-        Self { swarms, peers, first: 0, skewed: false, network: Network::Many, random_ids: false }
+        Self { swarms, peers, first: 0, skewed: false, network: CrowdNetwork::Many, random_ids: false }
     }
 
     pub fn size(self) -> u64 {
@@ -59,14 +59,14 @@ impl Crowd {
 pub struct CrowdPeer {
     pub swarm: u64,
     pub number: u64,
-    network: Network,
+    network: CrowdNetwork,
     random_id: bool,
 }
 
 impl CrowdPeer {
-    /// Returns a peer with an address of its own, in [`Network::Many`].
+    /// Returns a peer with an address of its own, in [`CrowdNetwork::Many`].
     pub fn new(swarm: u64, number: u64) -> Self {
-        Self { swarm, number, network: Network::Many, random_id: false }
+        Self { swarm, number, network: CrowdNetwork::Many, random_id: false }
     }
 
     /// Returns whether the peer is a seed. Every third peer is one.
@@ -78,9 +78,9 @@ impl CrowdPeer {
     pub fn ip(self) -> IpAddr {
         let [_, high, middle, low] = (self.number as u32).to_be_bytes();
         match self.network {
-            Network::Many => Ipv4Addr::new(10, high, middle, low).into(),
-            Network::OneV4 => Ipv4Addr::new(10, 0, 0, (self.number % 254) as u8 + 1).into(),
-            Network::OneV6 => Ipv6Addr::from((0xfd00 << 112) + u128::from(self.number) + 1).into(),
+            CrowdNetwork::Many => Ipv4Addr::new(10, high, middle, low).into(),
+            CrowdNetwork::OneV4 => Ipv4Addr::new(10, 0, 0, (self.number % 254) as u8 + 1).into(),
+            CrowdNetwork::OneV6 => Ipv6Addr::from((0xfd00 << 112) + u128::from(self.number) + 1).into(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! - [`upstream`] provides fake upstream trackers, and [`redis`] a Redis.
 //! - [`machine`] reads CPU time and memory from the kernel and places programs on cores.
 //! - [`figures`] and [`table`] turn rounds into medians and rows.
+//! - [`child`] holds a program that a measurement starts.
 //! - [`client`] sends single requests, each on a connection of its own, and reads the metrics page.
 //!
 //! Nothing here depends on which tracker is measured.
@@ -26,6 +27,7 @@
     reason = "a benchmark may fail and prints its report; its fields are named so that they need no sentence each"
 )]
 
+pub mod child;
 pub mod client;
 pub mod crowd;
 pub mod figures;

@@ -4,19 +4,22 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::child::ChildProcess;
 
 /// How long a start may take.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A Redis on a Unix socket in a temporary folder. It keeps nothing on disk. Dropping it kills the process.
 pub struct RedisProcess {
+    // The process ends before its folder is removed: fields are dropped in this order.
+    process: ChildProcess,
     folder: TempDir,
-    process: Child,
 }
 
 impl RedisProcess {
@@ -29,7 +32,7 @@ impl RedisProcess {
         command.arg(folder.path().join("socket")).arg("--dir").arg(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().map_err(|error| format!("{program} does not start: {error}"))?;
-        let redis = Self { folder, process };
+        let redis = Self { folder, process: ChildProcess(process) };
         let start = Instant::now();
         while redis.ask("PING").is_err() {
             if start.elapsed() > START_TIMEOUT {
@@ -41,7 +44,7 @@ impl RedisProcess {
     }
 
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -74,13 +77,5 @@ impl RedisProcess {
         let reply = self.ask("INFO server").unwrap_or_default();
         let version = reply.lines().find_map(|line| line.strip_prefix("redis_version:"));
         format!("Redis {}", version.unwrap_or("of an unknown version").trim())
-    }
-}
-
-impl Drop for RedisProcess {
-    fn drop(&mut self) {
-        // Both calls fail only if the process has already ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
