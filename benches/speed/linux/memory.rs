@@ -43,7 +43,7 @@ pub(super) fn filled(bench: &Bench, program: &Program, crowd: Crowd, place: Plac
     let server = program.start(&bench.cores, place, &[]);
     // A tracker listens before its start is complete, and the kernel loads code when it first runs. So one peer
     // announces before the first reading: this memory is not the peers'.
-    fill(&server, Crowd::new(1, 1))?;
+    fill(&server, Crowd { swarms: 1, peers: 1, ..crowd })?;
     thread::sleep(SETTLING);
     let before = resident(server.pid());
     fill(&server, crowd)?;
